@@ -1,0 +1,1 @@
+"""kilonova: a Nova-compatible compute cloud."""
