@@ -1,0 +1,1 @@
+"""The toolbox everything else may use; standard library only."""
