@@ -1,0 +1,1 @@
+"""Databases as a mechanism: run one transaction, migrate, types; tables of compute below."""
