@@ -155,7 +155,7 @@ class Database:
                         raise Unavailable(f"The database {self.name} is not reachable.") from error
                 else:
                     raise
-                time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))  # noqa: S311
+                time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))
         raise AssertionError("unreachable")
 
 
