@@ -41,7 +41,11 @@ def boot_record(code: bytes) -> bytes:
 
 
 async def make_disk(work: Path, *, kernel: Path, initramfs: Path, state: Path) -> Path:
-    """A compressed qcow2 in ``work``, 48 MiB to the guest."""
+    """A qcow2 in ``work``, 48 MiB to the guest.
+
+    Not compressed: the boot loader reads so little at a time that each cluster would be
+    unpacked again and again, a second of every boot.
+    """
     raw = work / "disk.raw"
     with raw.open("wb") as disk:
         disk.write(boot_record(MBR_CODE.read_bytes()))
@@ -58,7 +62,7 @@ async def make_disk(work: Path, *, kernel: Path, initramfs: Path, state: Path) -
     await run("syslinux", "--install", "--offset", str(start * SECTOR), raw)
     await _write_state(work, raw, state)
     image = work / "disk.qcow2"
-    await run("qemu-img", "convert", "-c", "-O", "qcow2", raw, image)
+    await run("qemu-img", "convert", "-O", "qcow2", raw, image)
     return image
 
 

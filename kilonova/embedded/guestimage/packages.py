@@ -12,8 +12,8 @@ from urllib.parse import unquote
 from .tools import GuestImageError, ToolFailed, run
 
 KERNEL = "linux-image-cloud-amd64"
-PROGRAMS = ("busybox", "dropbear-bin", "qemu-guest-agent")
-_WANTED = re.compile(r"(linux-image-[0-9]|busybox|dropbear-bin|qemu-guest-agent|lib|zlib1g)")
+PROGRAMS = ("busybox-static", "dropbear-bin", "qemu-guest-agent")
+_WANTED = re.compile(r"(linux-image-[0-9]|busybox-static|dropbear-bin|qemu-guest-agent|lib|zlib1g)")
 _URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+)")
 
 
