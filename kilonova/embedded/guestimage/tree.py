@@ -55,7 +55,11 @@ async def libraries(packages: Path, program: Path) -> dict[str, Path]:
         if (packages / folder / "x86_64-linux-gnu").is_dir()
     ]
     loader = next(
-        (folder / Path(_LOADER).name for folder in folders if (folder / Path(_LOADER).name).exists()),
+        (
+            folder / Path(_LOADER).name
+            for folder in folders
+            if (folder / Path(_LOADER).name).exists()
+        ),
         None,
     )
     if loader is None:
