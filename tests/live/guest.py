@@ -30,7 +30,8 @@ file = pathlib.Path(sys.argv[1]) / path.rsplit("/", 1)[-1]
 body = file.read_bytes() if path.startswith("/openstack/latest/") and file.is_file() else None
 status = b"404 Not Found" if body is None else b"200 OK"
 body = body or b""
-sys.stdout.buffer.write(b"HTTP/1.0 %s\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (status, len(body), body))
+sys.stdout.buffer.write(b"HTTP/1.0 %s\\r\\nContent-Length: %d\\r\\n\\r\\n" % (status, len(body)))
+sys.stdout.buffer.write(body)
 sys.stdout.flush()
 """
 
@@ -114,7 +115,10 @@ def user_network(
     work: Path, *, port: int, guest_address: str = "169.254.0.15", metadata: Path | None = None
 ) -> list[str]:
     """QEMU arguments: a NIC on a restricted user-mode network, SSH forwarded, metadata served."""
-    words = f"user,id=net0,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dhcpstart=169.254.0.15,hostfwd=tcp:127.0.0.1:{port}-{guest_address}:22"
+    words = (
+        "user,id=net0,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dhcpstart=169.254.0.15,"
+        f"hostfwd=tcp:127.0.0.1:{port}-{guest_address}:22"
+    )
     if metadata is not None:
         helper = work / "metadata_helper.py"
         helper.write_text(METADATA_HELPER)
@@ -152,18 +156,19 @@ def vfat_config_drive(target: Path, files: dict[str, bytes]) -> None:
     """A config drive as an unpartitioned FAT file system."""
     with target.open("wb") as file:
         file.truncate(4 * 1024 * 1024)
-    run = {"check": True, "capture_output": True, "timeout": 30}
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     env = {**os.environ, "PATH": path, "MTOOLS_SKIP_CHECK": "1"}
-    subprocess.run(["mkfs.vfat", "-n", "config-2", target], env=env, **run)  # type: ignore[call-overload]
+
+    def run(*command: str | Path) -> None:
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=30)
+
+    run("mkfs.vfat", "-n", "config-2", target)
     for folder in ("::/openstack", "::/openstack/latest"):
-        subprocess.run(["mmd", "-i", target, folder], env=env, **run)  # type: ignore[call-overload]
+        run("mmd", "-i", target, folder)
     for name, content in files.items():
         source = target.with_name(f"{target.name}.part")
         source.write_bytes(content)
-        subprocess.run(
-            ["mcopy", "-i", target, source, f"::/openstack/latest/{name}"], env=env, **run
-        )  # type: ignore[call-overload]
+        run("mcopy", "-i", target, source, f"::/openstack/latest/{name}")
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import GuestImage, Progress, build
+from .image import GuestImage, Progress, build
 from .tools import GuestImageError
 
 __all__ = ["GuestImage", "GuestImageError", "Progress", "build"]

@@ -1,4 +1,4 @@
-"""``python -m kilonova.embedded.guestimage TARGET [CACHE_DIR]``: build the image and say what it is."""
+"""Builds the guest image at a path and says what it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from .build import build, describe
+from .image import build, describe
 from .tools import GuestImageError
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive: ``mode`` has the type bits; a link's target stands in ``content``."""
+    """One file of the archive: ``mode`` has the type bits; a link's target is its ``content``."""
 
     path: str
     mode: int

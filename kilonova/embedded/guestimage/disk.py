@@ -1,4 +1,4 @@
-"""Puts kernel, initramfs and state partition on a bootable disk: no root, no loop device, no mount."""
+"""Makes a bootable disk of kernel, initramfs and state, without root, loop device or mount."""
 
 from __future__ import annotations
 

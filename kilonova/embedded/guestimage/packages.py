@@ -1,7 +1,8 @@
-"""Finds, fetches and unpacks the distribution's packages the guest is made of, with or without root."""
+"""Finds, fetches and unpacks the distribution's packages the guest is made of."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -61,7 +62,7 @@ class Apt:
         return found
 
     async def download(self, packages: Sequence[str], into: Path) -> None:
-        """Fetch packages (``name=version``); apt checks their hashes and the archive's signature."""
+        """Fetch packages (``name=version``); apt checks hashes and the archive's signature."""
         await run("apt-get", *self._options, "download", *packages, cwd=into, timeout=600)
 
 
@@ -81,7 +82,6 @@ async def fetch(cache: Path, *, progress: Callable[[str, float], None]) -> list[
 
     Raises GuestImageError when the package lists are missing or the archive is out of reach.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     apt = Apt(cache.parent / "apt")
     progress("asking apt for the packages", 0.0)
     try:
@@ -103,20 +103,31 @@ async def fetch(cache: Path, *, progress: Callable[[str, float], None]) -> list[
 
 async def _fetch(apt: Apt, cache: Path, progress: Callable[[str, float], None]) -> list[Path]:
     wanted = await resolve(apt)
-    missing = [spec for file, spec in wanted.items() if not (cache / file).exists()]
+    partial = cache / "partial"
+    here = await asyncio.to_thread(_start_partial, cache, partial)
+    missing = [spec for file, spec in wanted.items() if file not in here]
     if missing:
         progress(f"fetching {len(missing)} packages", 0.4)
-        partial = cache / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         await apt.download(missing, partial)
-        for path in partial.iterdir():
-            path.replace(cache / path.name)
-        partial.rmdir()
+    await asyncio.to_thread(_finish_partial, cache, partial, set(wanted))
+    return [cache / file for file in wanted]
+
+
+def _start_partial(cache: Path, partial: Path) -> set[str]:
+    """An empty directory for downloads; the names the cache has already."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return {path.name for path in cache.glob("*.deb")}
+
+
+def _finish_partial(cache: Path, partial: Path, wanted: set[str]) -> None:
+    """Take over what was downloaded; drop packages of former recipes and versions."""
+    for path in partial.iterdir():
+        path.replace(cache / path.name)
+    partial.rmdir()
     for path in cache.glob("*.deb"):
         if path.name not in wanted:
             path.unlink()
-    return [cache / file for file in wanted]
 
 
 async def unpack(packages: Sequence[Path], into: Path) -> None:

@@ -32,15 +32,17 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), *_SYSTEM_DIRS])
 
 
+def missing_packages(path: str, mbr_code: Path) -> set[str]:
+    """The apt packages whose tools are not found on ``path``."""
+    missing = {
+        package for tool, package in PACKAGES.items() if shutil.which(tool, path=path) is None
+    }
+    return missing if mbr_code.exists() else missing | {"syslinux-common"}
+
+
 def check_host() -> None:
     """Raises GuestImageError naming every apt package that is missing on this machine."""
-    missing = {
-        package
-        for tool, package in PACKAGES.items()
-        if shutil.which(tool, path=search_path()) is None
-    }
-    if not MBR_CODE.exists():
-        missing.add("syslinux-common")
+    missing = missing_packages(search_path(), MBR_CODE)
     if not missing:
         return
     if missing & {"apt", "dpkg"}:

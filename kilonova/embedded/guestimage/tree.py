@@ -100,8 +100,8 @@ async def module_entries(packages: Path) -> list[cpio.Entry]:
     by_name = {_module_name(path): path for path in needs}
     entries: dict[str, cpio.Entry] = {}
     for wanted in MODULES:
-        path = by_name.get(wanted.replace("-", "_"))
-        if path is None:
+        path = by_name.get(wanted.replace("-", "_"), "")
+        if not path:
             continue
         lines = []
         # modules.dep names the direct need first and the deepest last.
@@ -184,7 +184,7 @@ async def initramfs(packages: Path) -> bytes:
 
 
 async def state_tree(packages: Path, into: Path) -> None:
-    """The first content of the state partition: its mark, and the guest agent with its libraries."""
+    """The state partition's first content: its mark, the guest agent and its libraries."""
     agent = into / "agent"
     agent.mkdir(parents=True)
     (into / "kilonova").write_text("state of the guest: host key, boot counter, home directories\n")

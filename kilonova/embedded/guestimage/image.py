@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -161,15 +161,21 @@ async def _build(home: Path, finished: Path, progress: Progress) -> dict[str, st
             state=work / "state",
         )
         facts = {"sha512": await asyncio.to_thread(sha512_of, image), "kernel": version}
-        for old in home.glob(f"{NAME}-*"):
-            old.unlink()
-        image.replace(finished)
-        notes = work / "facts.json"
-        notes.write_text(json.dumps({**facts, "packages": [deb.name for deb in debs]}, indent=1))
-        notes.replace(finished.with_suffix(".json"))
+        notes = {**facts, "packages": [deb.name for deb in debs]}
+        await asyncio.to_thread(_keep, image, notes, finished)
         return facts
     finally:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+
+def _keep(image: Path, notes: Mapping[str, object], finished: Path) -> None:
+    """Make a new image the cache's only one."""
+    for old in finished.parent.glob(f"{NAME}-*"):
+        old.unlink()
+    facts = image.with_suffix(".json")
+    facts.write_text(json.dumps(notes, indent=1))
+    image.replace(finished)
+    facts.replace(finished.with_suffix(".json"))
 
 
 def _place(finished: Path, target: Path, sha512: str) -> None:
