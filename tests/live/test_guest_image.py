@@ -231,6 +231,7 @@ async def test_vfat_config_drive_without_a_network(tmp_path: Path, disk: Path, k
         lines = guest.lines()
         assert "guest: configdrive /dev/vdb vfat" in lines
         assert f"guest: metadata=configdrive uuid={UUID} hostname=first-server.novalocal" in lines
+        assert "guest: metadata=http none" in lines
         assert "guest: userdata ignored" in lines
         assert "guest: keys=1" in lines
 
