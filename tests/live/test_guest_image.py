@@ -97,7 +97,7 @@ async def test_http_metadata_ssh_reboot_and_power_button(
 ) -> None:
     tree = tmp_path / "metadata"
     tree.mkdir()
-    script = b"#!/bin/sh\necho said by user data\nhostname >/root/made\nexit 3\n"
+    script = b"#!/bin/sh\necho said by user data\nhostname >~/made\nexit 3\n"
     for name, content in _documents(key, UUID, user_data=script).items():
         (tree / name).write_bytes(content)
     port = kit.free_port()
@@ -115,7 +115,7 @@ async def test_http_metadata_ssh_reboot_and_power_button(
         assert "guest: sshd up" in lines
         assert "userdata: said by user data" in lines
         assert "guest: userdata exit=3" in lines
-        assert await guest.ssh("cat /root/made; hostname; id -u") == (
+        assert await guest.ssh("cat ~/made; hostname; id -u") == (
             "first-server\nfirst-server\n0\n"
         )
         assert await guest.ssh("id -un", user="cloud") == "cloud\n"
@@ -124,7 +124,7 @@ async def test_http_metadata_ssh_reboot_and_power_button(
         await guest.wait_for("guest: ready", count=2)
         assert "guest: boot=2" in guest.lines()
         assert "guest: userdata already run" in guest.lines()
-        assert await guest.ssh("cat /root/made") == "first-server\n"
+        assert await guest.ssh("cat ~/made") == "first-server\n"
         assert await guest.ssh("dropbearkey -y -f /data/hostkey") == host_key
         await guest.qmp("system_powerdown")
         await guest.wait_for("guest: power button")
