@@ -115,9 +115,7 @@ async def test_http_metadata_ssh_reboot_and_power_button(
         assert "guest: sshd up" in lines
         assert "userdata: said by user data" in lines
         assert "guest: userdata exit=3" in lines
-        assert await guest.ssh("cat ~/made; hostname; id -u") == (
-            "first-server\nfirst-server\n0\n"
-        )
+        assert await guest.ssh("cat ~/made; hostname; id -u") == ("first-server\nfirst-server\n0\n")
         assert await guest.ssh("id -un", user="cloud") == "cloud\n"
         host_key = await guest.ssh("dropbearkey -y -f /data/hostkey")
         await guest.ssh("reboot")
