@@ -58,7 +58,6 @@ class Service(Generic[A]):
         fallback: ASGIApp | None = None,
         auth_uri: str | None = None,
         public_url: str | None = None,
-        trust_forwarded: bool = False,
     ) -> None:
         self.api = api
         self.app = app
@@ -72,7 +71,6 @@ class Service(Generic[A]):
         self.fallback = fallback
         self.challenge = {"WWW-Authenticate": f'Keystone uri="{auth_uri}"'} if auth_uri else {}
         self.public_url = public_url.rstrip("/") if public_url else None
-        self.trust_forwarded = trust_forwarded
         names = ["x-openstack-request-id"]
         if api.request_id_header:
             names.append(api.request_id_header.lower())
@@ -230,7 +228,7 @@ def _start_call(
         caller=caller,
         version=version,
         query=Query(request.scope["query_string"]),
-        base=service.public_url or _base(service, request.scope, trail.headers),
+        base=service.public_url or _base(request.scope, trail.headers),
         root=root,
         project_in_path=project,
         relaxed=slot.root.relaxed,
@@ -384,19 +382,11 @@ def _log_line(scope: Scope, trail: Trail, spent: float) -> None:
     )
 
 
-def _base(service: Service[A], scope: Scope, headers: dict[bytes, bytes]) -> str:
+def _base(scope: Scope, headers: dict[bytes, bytes]) -> str:
     host = headers.get(b"host", b"").decode("latin-1")
     scheme = scope.get("scheme", "http")
     prefix = scope.get("root_path", "")
-    if service.trust_forwarded:
-        host = _first(headers, b"x-forwarded-host") or host
-        scheme = _first(headers, b"x-forwarded-proto") or scheme
-        prefix = _first(headers, b"x-forwarded-prefix") or prefix
     return _base_url(scheme, host, prefix, tuple(scope.get("server") or ("localhost", 80)))
-
-
-def _first(headers: dict[bytes, bytes], name: bytes) -> str:
-    return headers.get(name, b"").decode("latin-1").partition(",")[0].strip()
 
 
 @functools.lru_cache(maxsize=256)
