@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from keystoneauth1.identity.v3 import Password
+from keystoneauth1.token_endpoint import Token
 from starlette.responses import JSONResponse
 
 from kilonova.base.clock import VirtualClock
@@ -17,6 +19,7 @@ from kilonova.web.auth import (
     CachingAuthenticator,
     KeystoneAuthenticator,
     NoAuth2,
+    PluginTokens,
     StaticAuthenticator,
 )
 from kilonova.web.call import Call, Caller
@@ -168,3 +171,11 @@ async def test_service_tokens_and_outages() -> None:
     keystone.status = 502
     down = Client(build(api, None, auth=asking(keystone, "svc"), **parts), token="u")
     assert (await down.get("/me")).status == 503
+
+
+async def test_tokens_of_a_keystoneauth_plugin() -> None:
+    tokens = PluginTokens(Token("http://endpoint", "t"))
+    assert await tokens() == "t"
+    assert await tokens(fresh=True) == "t"
+    with pytest.raises(Unavailable, match="credentials"):
+        await PluginTokens(Password("http://127.0.0.1:1/v3", username="u"), timeout=1)()
