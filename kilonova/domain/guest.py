@@ -149,6 +149,7 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     admin_pass: str | None = None
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
+    security_groups: tuple[str, ...] = ()
 
 
 class GuestSpec(msgspec.Struct, frozen=True):
