@@ -130,7 +130,6 @@ class _Tree:
     def __init__(self, world: World, wanted: Wanted, anchor: int) -> None:
         self._world = world
         self._wanted = wanted
-        self._anchor = world.stocks[anchor]
         self._own = sorted(world.trees[anchor])
         self._reach = [*self._own, *world.sharing(anchor)]
         self._sum: dict[tuple[int, str], int] = {}
@@ -166,8 +165,9 @@ class _Tree:
             yield _Slot(group, {name: amount}, tuple(fits))
 
     def _in_aggregates(self, stock: Stock, group: Group) -> bool:
-        """An aggregate of the root holds for its whole tree."""
-        return group.aggregates.accept(stock.aggregates | self._anchor.aggregates)
+        """An aggregate of a root holds for the whole tree below it."""
+        root = self._world.stocks[stock.root_id]
+        return group.aggregates.accept(stock.aggregates | root.aggregates)
 
     @staticmethod
     def _serves_alone(stock: Stock, group: Group) -> bool:
@@ -195,9 +195,9 @@ class _Tree:
                 self._sum[id_, name] -= amount
 
     def _may_take(self, slot: _Slot, id_: int) -> bool:
-        if self._wanted.isolate and slot.group.suffix and slot.resources:
+        if self._wanted.isolate and slot.group.suffix:
             for other, taken in self._chosen:
-                if taken == id_ and other.group.suffix and other.resources:
+                if taken == id_ and other.group.suffix:
                     return False
         stock = self._world.stocks[id_]
         for name, amount in slot.resources.items():

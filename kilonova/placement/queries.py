@@ -56,6 +56,11 @@ def is_uuid(text: str) -> bool:
         return False
 
 
+def canonical(text: str) -> str:
+    """A UUID in its usual form, with dashes and small letters; anything else as it is."""
+    return str(uuid.UUID(text)) if is_uuid(text) else text
+
+
 def resources(text: str) -> dict[str, int]:
     """``VCPU:2,MEMORY_MB:512`` as class → amount; BadRequest."""
     form = (
@@ -279,7 +284,7 @@ def _check_complete(
 
 
 def _subtree(value: str) -> frozenset[str]:
-    suffixes = value.split(",")
+    suffixes = [part.strip() for part in value.split(",")]
     if "" in suffixes:
         raise BadRequest(
             "Empty string (unsuffixed group) can not be specified in `same_subtree`",

@@ -41,6 +41,7 @@ def reshape(
     for uuid, shape in shapes.items():
         there = inventories.listing(tx, held[uuid].id)
         inventories.write(tx, held[uuid], {**there, **shape.inventories}, now)
+        providers.bump(tx, held[uuid], now)
     allocations.replace(tx, claims, now)
     for uuid, shape in shapes.items():
         provider = providers.find(tx, uuid)
