@@ -15,6 +15,7 @@ from kilonova.config.api import Api
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.neutron import Neutron
+from kilonova.config.placement import Placement
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -26,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True):
     placement_database: PlacementDatabase = PlacementDatabase()
     api: Api = Api()
     neutron: Neutron = Neutron()
+    placement: Placement = Placement()
 
 
 def load(
