@@ -1,1 +1,1 @@
-"""The neighbours of a compute cloud, small; each could be a repository of its own."""
+"""The neighbours of a compute cloud, small enough to be lifted out one by one."""
