@@ -154,6 +154,10 @@ class Compiled:
             return
         raise BadRequest(self.reason(instance, what))
 
+    def failures(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
+        """Everything that does not fit, for services with their own words for it."""
+        return iter(self._validator.iter_errors(instance))
+
     def reason(self, instance: Any, what: str = "body") -> str:
         """The first failure in words: where, and what is wrong."""
         for error in self._validator.iter_errors(instance):
