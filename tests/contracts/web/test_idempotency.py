@@ -20,6 +20,7 @@ from kilonova.web.idempotency import (
     Mismatch,
     Stored,
 )
+from tests.conftest import new_database
 
 
 @pytest.fixture
@@ -27,14 +28,17 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "mariadb"])
 async def store(
     request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path
 ) -> AsyncIterator[IdempotencyStore]:
     if request.param == "memory":
         yield MemoryIdempotencyStore(clock, keep=100, lease=10)
         return
-    database = Database(f"sqlite:///{tmp_path}/keys.db")
+    url = f"sqlite:///{tmp_path}/keys.db"
+    if request.param != "sqlite":
+        url = new_database(request.getfixturevalue(request.param))
+    database = Database(url)
     metadata = sa.MetaData()
     keys = idempotency.table(metadata)
     metadata.create_all(database.engine)
