@@ -14,8 +14,10 @@ from kilonova.config import section
 from kilonova.config.api import Api
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
+from kilonova.config.scheduler import Scheduler
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -28,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True):
     api: Api = Api()
     neutron: Neutron = Neutron()
     placement: Placement = Placement()
+    scheduler: Scheduler = Scheduler()
+    filter_scheduler: FilterScheduler = FilterScheduler()
+    metrics: Metrics = Metrics()
 
 
 def load(
