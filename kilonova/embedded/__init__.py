@@ -1,1 +1,1 @@
-"""The neighbours of a compute cloud, small: each could be lifted out into a repository of its own."""
+"""The neighbours of a compute cloud, small enough to be lifted out one by one."""

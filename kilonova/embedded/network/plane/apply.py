@@ -41,7 +41,8 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     check(plan)
     layout = layouts.layout(plan, env.deployment_id, env.lease_time)
     notes = [
-        f"router {router.id}: nothing reaches {route.nexthop}, route to {route.destination} left out"
+        f"router {router.id}: {route.nexthop} is on none of its networks, "
+        f"the route to {route.destination} is left out"
         for router in plan.routers
         for route in layouts.unreachable(router)
     ]

@@ -191,6 +191,11 @@ class Router(Struct, frozen=True):
     floating_ips: tuple[FloatingIp, ...] = ()
     routes: tuple[Route, ...] = ()
 
+    @property
+    def legs(self) -> tuple[RouterInterface | RouterGateway, ...]:
+        """All its legs, the external one last."""
+        return (*self.interfaces, self.gateway) if self.gateway else self.interfaces
+
 
 class HostPlan(Struct, frozen=True):
     """Everything of one deployment on one host; what is not in it is removed."""
@@ -232,13 +237,7 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
         raise BadPlan(f"network {network.id}: mtu {network.mtu} is not within 68..65535")
     _ids(subnet.id for subnet in network.subnets)
     for subnet in network.subnets:
-        _prefix(subnet.cidr)
-        for address in (*subnet.dns, *([subnet.gateway_ip] if subnet.gateway_ip else [])):
-            _address(address)
-        _routes(subnet.host_routes)
-        for mode in (subnet.ra_mode, subnet.address_mode):
-            if mode is not None and mode not in RA_MODES:
-                raise BadPlan(f"subnet {subnet.id}: {mode!r} is no IPv6 mode")
+        _check_subnet(subnet)
     for endpoint in network.endpoints:
         _leg(endpoint.port_id, endpoint.mac, (fixed.ip for fixed in endpoint.fixed_ips))
         if endpoint.hostname is not None and not _HOSTNAME.fullmatch(endpoint.hostname):
@@ -256,6 +255,16 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
     if network.host_gateway is not None:
         for address in network.host_gateway.addresses:
             _interface(address)
+
+
+def _check_subnet(subnet: Subnet) -> None:
+    _prefix(subnet.cidr)
+    for address in (*subnet.dns, *([subnet.gateway_ip] if subnet.gateway_ip else [])):
+        _address(address)
+    _routes(subnet.host_routes)
+    for mode in (subnet.ra_mode, subnet.address_mode):
+        if mode is not None and mode not in RA_MODES:
+            raise BadPlan(f"subnet {subnet.id}: {mode!r} is no IPv6 mode")
 
 
 def _check_port(port: Port, networks: set[str], groups: set[str]) -> None:
@@ -282,12 +291,10 @@ def _check_port(port: Port, networks: set[str], groups: set[str]) -> None:
 
 def _check_router(router: Router, networks: set[str]) -> None:
     _ids([router.id])
-    legs: list[RouterInterface | RouterGateway] = list(router.interfaces)
     if router.gateway is not None:
-        legs.append(router.gateway)
         for address in router.gateway.next_hops:
             _address(address)
-    for leg in legs:
+    for leg in router.legs:
         _leg(leg.port_id, leg.mac, ())
         _known(leg.network_id, networks, f"router {router.id}")
         for address in leg.addresses:

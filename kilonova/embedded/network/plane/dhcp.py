@@ -50,7 +50,7 @@ def dhcp_server(network: Network, netns: str, lease_time: int) -> DnsmasqSpec | 
         for s in four
         for net in [ipaddress.IPv4Network(s.cidr)]
     ]
-    # "static" also answers those who only ask for options; ra-* would send advertisements from here.
+    # "static" also answers those who only ask for options; ra-* would advertise this namespace.
     ranges += [
         f"dhcp-range=set:{_tag(s)},{net.network_address},static,{max(net.prefixlen, 64)},"
         f"{lease_time}s"

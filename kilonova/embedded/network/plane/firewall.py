@@ -82,12 +82,11 @@ def elements_of(name: str, declaration: list[str], elements: Iterable[str]) -> l
 
 def _trusted(network: Network, plan: HostPlan) -> list[str]:
     """Bridge ports of a network that are ours and not a guest's."""
-    found = [names.router_leg(leg.port_id) for router in plan.routers for leg in router.interfaces
-             if leg.network_id == network.id]  # fmt: skip
-    found += [
-        names.router_leg(router.gateway.port_id)
+    found = [
+        names.router_leg(leg.port_id)
         for router in plan.routers
-        if router.gateway is not None and router.gateway.network_id == network.id
+        for leg in router.legs
+        if leg.network_id == network.id
     ]
     if network.dhcp is not None:
         found.append(names.dhcp_leg(network.id))

@@ -172,7 +172,7 @@ def _network_links(network: Network, plan: HostPlan, deployment_id: str) -> Iter
 
 def _router_links(router: Router, networks: dict[str, Network], netns: str) -> Iterable[LinkSpec]:
     floating = [f.floating for f in router.floating_ips]
-    for leg in (*router.interfaces, *([router.gateway] if router.gateway else [])):
+    for leg in router.legs:
         network = networks[leg.network_id]
         addresses = list(leg.addresses)
         if isinstance(leg, RouterGateway):
@@ -222,8 +222,8 @@ def _routes(router: Router, legs: tuple[Leg, ...]) -> tuple[RouteSpec, ...]:
 
 def unreachable(router: Router) -> list[Route]:
     """Extra routes whose next hop is on no network of the router; they are left out."""
-    legs = [*router.interfaces, *([router.gateway] if router.gateway else [])]
-    nets = [ipaddress.ip_interface(address).network for leg in legs for address in leg.addresses]
+    addresses = [address for leg in router.legs for address in leg.addresses]
+    nets = [ipaddress.ip_interface(address).network for address in addresses]
     return [
         route
         for route in router.routes

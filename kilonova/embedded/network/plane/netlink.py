@@ -182,8 +182,9 @@ class Netlink:
         extra: dict[str, object] = {"oif": self._index(device)} if device else {}
         if onlink:
             extra["flags"] = _ONLINK
-        self._do(destination, "route", "replace", dst=destination, gateway=via,
-                 family=_AF_INET6 if ":" in via else _AF_INET, proto=_RTPROT_STATIC, **extra)  # fmt: skip
+        family = _AF_INET6 if ":" in via else _AF_INET
+        self._do(destination, "route", "replace", dst=destination, gateway=via, family=family,
+                 proto=_RTPROT_STATIC, **extra)  # fmt: skip
 
     def delete_route(self, route: KernelRoute) -> None:
         """Take a route away; one that is gone is fine."""
