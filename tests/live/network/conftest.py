@@ -109,6 +109,13 @@ class Lab:
         made = netns.run_in(ns, make)
         return self.keep(made) if made is not None else None
 
+    def caller(self, listener: socket.socket) -> str:
+        """The address the next connection comes from."""
+        listener.settimeout(2)
+        made, peer = listener.accept()
+        made.close()
+        return str(peer[0]).removeprefix("::ffff:")
+
     def udp(self, ns: str, port: int = 0) -> socket.socket:
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

@@ -5,6 +5,7 @@ from kilonova.embedded.network.plane.apply import (
     audit,
     capable,
     destroy,
+    leftovers,
     plug_tap,
     unplug_tap,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "audit",
     "capable",
     "destroy",
+    "leftovers",
     "plug_tap",
     "unplug_tap",
 ]

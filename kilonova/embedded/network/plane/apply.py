@@ -81,7 +81,7 @@ async def audit(plan: HostPlan, env: PlaneEnv) -> list[str]:
 
 async def leftovers(env: PlaneEnv) -> list[str]:
     """Everything of the deployment on this host, as after ``destroy`` there should be nothing."""
-    empty = layouts.layout(HostPlan(host=""), env.deployment_id, env.lease_time)
+    empty = _nothing(env)
     table = names.table(env.deployment_id)
 
     def work() -> list[str]:
@@ -89,8 +89,7 @@ async def leftovers(env: PlaneEnv) -> list[str]:
             convergence = Convergence(ip, empty, env, fix=False)
             convergence.run()
         tables = [f for f in ("bridge", "inet") if system.table_exists(env, f, table)]
-        # The first finding is that the rule set of an empty plan is not loaded.
-        return [*convergence.findings[1:], *(f"table {family} {table}" for family in tables)]
+        return [*convergence.findings, *(f"table {family} {table}" for family in tables)]
 
     return await _on_host(env, work)
 
@@ -99,7 +98,7 @@ async def destroy(env: PlaneEnv) -> Report:
     """Remove everything of the deployment from this host."""
     began = env.clock.monotonic()
     now = msgspec.structs.replace(env, tap_grace=0.0)
-    empty = layouts.layout(HostPlan(host=""), env.deployment_id, env.lease_time)
+    empty = _nothing(env)
 
     def work() -> tuple[Convergence, list[str]]:
         with system.locked(env), netlink() as ip:
@@ -111,7 +110,7 @@ async def destroy(env: PlaneEnv) -> Report:
 
     done, tables = await _on_host(env, work)
     return Report(
-        changes=(*done.findings[1:], *tables),
+        changes=(*done.findings, *tables),
         problems=tuple(done.problems),
         seconds=env.clock.monotonic() - began,
     )
@@ -192,6 +191,12 @@ def capable(env: PlaneEnv | None = None) -> str | None:
     except (PlaneError, OSError) as error:
         return f"This kernel cannot carry the data plane: {error}."
     return None
+
+
+def _nothing(env: PlaneEnv) -> layouts.Layout:
+    """The layout of a host that shall not even have a rule set."""
+    empty = layouts.layout(HostPlan(host=""), env.deployment_id, env.lease_time)
+    return msgspec.structs.replace(empty, rules="")
 
 
 def _probe(env: PlaneEnv) -> None:

@@ -77,7 +77,7 @@ class Convergence:
 
     def _rules(self) -> None:
         layout, env = self._layout, self._env
-        if system.rules_loaded(env, self._table, _FAMILIES, layout.revision):
+        if not layout.rules or system.rules_loaded(env, self._table, _FAMILIES, layout.revision):
             return
         self._settle(
             "the host's rule set is not the wanted one",

@@ -82,7 +82,10 @@ class NamespaceSpec(Struct, frozen=True):
 
 
 class Layout(Struct, frozen=True):
-    """Everything that shall exist on a host, by name. ``taps`` is tap → (bridge, MTU)."""
+    """Everything that shall exist on a host, by name; ``taps`` is tap → (bridge, MTU).
+
+    Empty ``rules`` mean that the rule set is not looked at.
+    """
 
     links: dict[str, LinkSpec]
     taps: dict[str, tuple[str, int]]
