@@ -32,7 +32,7 @@ def mask(text: str) -> str:
 
 
 class OsloFormatter(logging.Formatter):
-    """``2026-01-31 12:00:00.000 pid LEVEL logger [req user project] message``, one line a record."""
+    """``date time pid LEVEL logger [request user project] message``, one line a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = dt.datetime.fromtimestamp(record.created, dt.UTC)

@@ -11,8 +11,10 @@ import msgspec
 from oslo_config import cfg
 
 from kilonova.config import section
+from kilonova.config.api import Api
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.neutron import Neutron
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -22,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True):
     api_database: ApiDatabase = ApiDatabase()
     database: Database = Database()
     placement_database: PlacementDatabase = PlacementDatabase()
+    api: Api = Api()
+    neutron: Neutron = Neutron()
 
 
 def load(

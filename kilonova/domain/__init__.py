@@ -1,0 +1,1 @@
+"""Structs, states and pure rules of compute; standard library and msgspec only."""

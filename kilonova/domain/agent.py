@@ -1,0 +1,53 @@
+"""What an agent tells the conductor: that it lives, what its host offers, what its guests do."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kilonova.domain.guest import GuestStatus, HostReport
+
+CONDUCTOR = "conductor"
+
+
+def topic(host: str) -> str:
+    """The bus topic an agent serves (``compute.<host>``); methods: operate, guests, status."""
+    return f"compute.{host}"
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Cast to the conductor as ``heartbeat`` every ``[DEFAULT] report_interval`` seconds.
+
+    ``node_uuid`` is the compute node's (and its resource provider's) stable id. ``report`` is sent
+    at the start, when it changed, and every few minutes; otherwise None. ``boot`` counts the
+    agent's starts, so that an old process cannot speak for a new one.
+    """
+
+    host: str
+    binary: str
+    node_uuid: str
+    boot: str
+    version: int
+    report: HostReport | None = None
+    stopping: bool = False
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The conductor's answer to a heartbeat that was called: what the agent ought to know."""
+
+    accepted: bool
+    disabled: bool = False
+    reason: str = ""
+
+
+class GuestEvent(msgspec.Struct, frozen=True):
+    """Cast to the conductor as ``guest_event`` when a guest changed its power state by itself."""
+
+    host: str
+    status: GuestStatus
+
+
+class GuestList(msgspec.Struct, frozen=True):
+    """The answer of the agent's method ``guests``."""
+
+    host: str
+    guests: tuple[GuestStatus, ...]

@@ -1,0 +1,209 @@
+"""GuestSpec: everything a compute agent must know to make and keep one guest, told at once."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class PowerState(enum.IntEnum):
+    """Power states with the numbers of ``OS-EXT-STS:power_state``."""
+
+    NOSTATE = 0
+    RUNNING = 1
+    PAUSED = 3
+    SHUTDOWN = 4
+    CRASHED = 6
+    SUSPENDED = 7
+
+
+class ImageRef(msgspec.Struct, frozen=True):
+    """An image as it was when the server was made. Sizes: bytes; min_disk GiB; min_ram MiB."""
+
+    id: str
+    name: str = ""
+    disk_format: str = "qcow2"
+    container_format: str = "bare"
+    size: int = 0
+    min_disk: int = 0
+    min_ram: int = 0
+    checksum: str = ""
+    os_hash_algo: str = ""
+    os_hash_value: str = ""
+    properties: dict[str, str] = {}
+
+
+class FlavorSpec(msgspec.Struct, frozen=True):
+    """The flavor copied into the server. memory and swap MiB, disks GiB."""
+
+    id: int
+    flavorid: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    root_gb: int
+    ephemeral_gb: int = 0
+    swap_mb: int = 0
+    rxtx_factor: float = 1.0
+    is_public: bool = True
+    disabled: bool = False
+    description: str | None = None
+    extra_specs: dict[str, str] = {}
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """One disk of a guest.
+
+    ``role``: root, ephemeral, swap, volume or config. ``source``: image (overlay over the cached
+    base), blank, or volume (``connection`` says how to reach it). ``device`` is the guest's name
+    without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size.
+    """
+
+    id: str
+    role: str
+    source: str
+    device: str
+    bus: str = "virtio"
+    size_mb: int = 0
+    boot_index: int | None = None
+    image: ImageRef | None = None
+    format: str = "qcow2"
+    fs_label: str = ""
+    serial: str = ""
+    volume_id: str | None = None
+    connection: dict[str, Any] | None = None
+    read_only: bool = False
+    device_type: str = "disk"
+    tag: str | None = None
+
+
+class FixedIp(msgspec.Struct, frozen=True):
+    """An address of a port with what the guest needs to use it."""
+
+    address: str
+    subnet_id: str
+    cidr: str
+    version: int = 4
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    dhcp: bool = True
+    ipv6_mode: str | None = None
+    floating: tuple[str, ...] = ()
+
+
+class Nic(msgspec.Struct, frozen=True):
+    """One network card of a guest, as the network service bound its port.
+
+    ``vif_type``: bridge (tap ``device`` on bridge ``bridge``), user (user-mode networking without
+    root), tap, ovs, unbound, fake. ``details`` is binding:vif_details.
+    """
+
+    port_id: str
+    mac: str
+    network_id: str
+    network_label: str = ""
+    vif_type: str = "bridge"
+    vnic_type: str = "normal"
+    model: str = "virtio"
+    device: str = ""
+    bridge: str = ""
+    mtu: int = 1500
+    ips: tuple[FixedIp, ...] = ()
+    details: dict[str, Any] = {}
+    tag: str | None = None
+    project_id: str = ""
+
+
+class InjectedFile(msgspec.Struct, frozen=True):
+    """A file for the guest: absolute path, base64 contents."""
+
+    path: str
+    contents: str
+
+
+class Keypair(msgspec.Struct, frozen=True):
+    """A public key for the guest."""
+
+    name: str
+    public_key: str
+    type: str = "ssh"
+
+
+class GuestMetadata(msgspec.Struct, frozen=True):
+    """What metadata service and config drive tell the guest about itself."""
+
+    server_id: str
+    project_id: str
+    user_id: str
+    name: str
+    hostname: str
+    availability_zone: str = "nova"
+    launch_index: int = 0
+    reservation_id: str = ""
+    meta: dict[str, str] = {}
+    keys: tuple[Keypair, ...] = ()
+    user_data: str | None = None
+    admin_pass: str | None = None
+    files: tuple[InjectedFile, ...] = ()
+    dedicated_cpus: tuple[int, ...] = ()
+    security_groups: tuple[str, ...] = ()
+
+
+class GuestSpec(msgspec.Struct, frozen=True):
+    """One guest, complete. ``name`` is the hypervisor's name for it (``instance-0000002a``)."""
+
+    server_id: str
+    name: str
+    flavor: FlavorSpec
+    image: ImageRef | None
+    disks: tuple[Disk, ...]
+    nics: tuple[Nic, ...]
+    metadata: GuestMetadata
+    config_drive: bool = False
+    root_device: str = "vda"
+    properties: dict[str, str] = {}
+    launched: bool = False
+
+
+class ConsoleTarget(msgspec.Struct, frozen=True):
+    """Where a console proxy connects to. ``kind``: vnc, spice or serial."""
+
+    kind: str
+    host: str
+    port: int
+    tls: bool = False
+    internal_path: str | None = None
+    password: str | None = None
+
+
+class GuestStatus(msgspec.Struct, frozen=True):
+    """A guest as the hypervisor sees it now; ``pid`` where there is a process."""
+
+    server_id: str
+    name: str
+    power: PowerState
+    pid: int | None = None
+    detail: str = ""
+
+
+class HostReport(msgspec.Struct, frozen=True):
+    """A hypervisor's capacities. memory MiB, disk GiB; ``used_*`` by everything on the host."""
+
+    node: str
+    hypervisor_type: str
+    hypervisor_version: int
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    used_vcpus: int = 0
+    used_memory_mb: int = 0
+    used_disk_gb: int = 0
+    free_disk_gb: int = 0
+    cpu_info: dict[str, Any] = {}
+    supported: tuple[tuple[str, str, str], ...] = ()
+    traits: tuple[str, ...] = ()
+    uptime: str = ""
+    host_ip: str = "127.0.0.1"

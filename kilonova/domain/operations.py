@@ -1,0 +1,123 @@
+"""What a compute agent can be asked to do: one row per operation, with its types and time limit."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from kilonova.base.registry import Registry
+from kilonova.domain.guest import ConsoleTarget, GuestSpec, GuestStatus
+
+A = TypeVar("A", bound=msgspec.Struct)
+R = TypeVar("R")
+
+OPERATIONS: Registry[Operation[Any, Any]] = Registry("operation")
+
+
+class Operation(Generic[A, R]):
+    """A kind of work on a host: its name on the bus, types, and how long it may take (seconds)."""
+
+    def __init__(self, name: str, args: type[A], result: type[R], *, seconds: float) -> None:
+        self.name = name
+        self.args = args
+        self.result = result
+        self.seconds = seconds
+        OPERATIONS.add(name, self)
+
+    def __repr__(self) -> str:
+        return f"Operation({self.name})"
+
+
+class OperationId(msgspec.Struct, frozen=True):
+    """Who asks: the same saga and step is the same work, a higher epoch speaks for it now."""
+
+    saga: str
+    step: str
+    epoch: int
+
+
+class OperationRequest(msgspec.Struct, frozen=True):
+    """The argument of the agents' bus method ``operate``. ``args`` is msgpack of the row's type."""
+
+    id: OperationId
+    name: str
+    server_id: str
+    args: bytes
+    seconds: float
+
+
+class OperationReply(msgspec.Struct, frozen=True):
+    """``state``: done (``result`` is msgpack), failed (``error`` class, ``message``) or running.
+
+    A caller that reads *running* asks again with the same id and is joined to the work.
+    """
+
+    state: str
+    result: bytes = b""
+    error: str = ""
+    message: str = ""
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    """Make the guest; ``paused`` leaves it frozen until Resume (ports are not plugged yet)."""
+
+    guest: GuestSpec
+    paused: bool = False
+
+
+class GuestArgs(msgspec.Struct, frozen=True):
+    """An operation on a guest that is fully described by its spec."""
+
+    guest: GuestSpec
+
+
+class Destroy(msgspec.Struct, frozen=True):
+    """Remove the guest, its disks and its taps; nothing there is success."""
+
+    guest: GuestSpec
+    keep_disks: bool = False
+
+
+class PowerOff(msgspec.Struct, frozen=True):
+    """Shut down politely for up to ``seconds``, then cut the power (0: at once)."""
+
+    guest: GuestSpec
+    seconds: int = 60
+
+
+class Reboot(msgspec.Struct, frozen=True):
+    """``hard`` re-makes the guest from its spec; soft asks the guest, then falls back to hard."""
+
+    guest: GuestSpec
+    hard: bool = False
+
+
+class ConsoleLog(msgspec.Struct, frozen=True):
+    """Read the end of the serial console; ``length`` lines, None for all that is kept."""
+
+    server_id: str
+    length: int | None = None
+
+
+class ConsoleText(msgspec.Struct, frozen=True):
+    """Console output as text."""
+
+    output: str
+
+
+class ConsoleAsk(msgspec.Struct, frozen=True):
+    """Ask where a console of that kind is served."""
+
+    server_id: str
+    kind: str
+
+
+SPAWN = Operation("spawn", Spawn, GuestStatus, seconds=3600)
+RESUME = Operation("resume", GuestArgs, GuestStatus, seconds=120)
+DESTROY = Operation("destroy", Destroy, GuestStatus, seconds=600)
+POWER_ON = Operation("power_on", GuestArgs, GuestStatus, seconds=600)
+POWER_OFF = Operation("power_off", PowerOff, GuestStatus, seconds=4000)
+REBOOT = Operation("reboot", Reboot, GuestStatus, seconds=1200)
+CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
+CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)

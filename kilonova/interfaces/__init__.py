@@ -1,0 +1,1 @@
+"""The few methods we need of each neighbour, as Protocols."""

@@ -1,0 +1,106 @@
+"""What we need of a network service: a dozen calls, not Neutron's hundred."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from kilonova.domain.guest import Nic
+
+
+class Network(msgspec.Struct, frozen=True):
+    """A network as far as creating a server asks."""
+
+    id: str
+    name: str
+    project_id: str
+    shared: bool = False
+    external: bool = False
+    mtu: int = 1500
+    port_security: bool = True
+    subnets: tuple[str, ...] = ()
+
+
+class Port(msgspec.Struct, frozen=True):
+    """A port with its binding. ``ips`` are (address, subnet id).
+
+    ``mark`` is set on ports we made (see NewPort); ports of users have none.
+    """
+
+    id: str
+    network_id: str
+    project_id: str
+    mac: str
+    status: str = "DOWN"
+    device_id: str = ""
+    device_owner: str = ""
+    host: str = ""
+    vif_type: str = "unbound"
+    vnic_type: str = "normal"
+    ips: tuple[tuple[str, str], ...] = ()
+    security_groups: tuple[str, ...] = ()
+    name: str = ""
+    mark: str = ""
+
+
+class NewPort(msgspec.Struct, frozen=True):
+    """A port to make for a server.
+
+    ``mark`` names it among the server's ports (its place in the list of wanted networks), so that
+    making it twice finds the first one, and undoing finds it when the answer was lost.
+    """
+
+    mark: str
+    network_id: str
+    project_id: str
+    server_id: str
+    name: str = ""
+    fixed_ip: str | None = None
+    security_groups: tuple[str, ...] | None = None
+    availability_zone: str = ""
+
+
+class NetworkService(Protocol):
+    """``token`` is the user's; calls without it are made as our service user.
+
+    All changes are idempotent: making what is there, binding what is bound, deleting what is gone
+    succeed.
+    """
+
+    async def networks(
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+    ) -> list[Network]:
+        """Networks the project may use: its own and shared ones, or just those of ``ids``."""
+
+    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+        """Ports by id or by the server they belong to."""
+
+    async def security_groups(
+        self, *, token: str, project_id: str, names: tuple[str, ...]
+    ) -> dict[str, str]:
+        """Name or id → id of the project's groups; those not found are left out."""
+
+    async def auto_network(self, *, token: str, project_id: str, dry_run: bool) -> str:
+        """The id of the project's automatically made network ('' for a dry run that would work)."""
+
+    async def create_port(self, port: NewPort) -> Port:
+        """Make a port; Conflict when the address is taken, Forbidden over quota."""
+
+    async def delete_made_ports(self, server_id: str, *, mark: str | None = None) -> None:
+        """Delete the server's ports that carry our mark (that one, or any)."""
+
+    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+        """Give an existing, free port to a server; Conflict when another has it."""
+
+    async def bind_port(self, port_id: str, *, host: str) -> Port:
+        """Bind to a host; Unavailable when the binding failed there."""
+
+    async def unbind_port(self, port_id: str) -> None:
+        """Take the binding and the device off; the port stays."""
+
+    async def delete_port(self, port_id: str) -> None:
+        """Delete; a port that is gone is success."""
+
+    async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
+        """The server's bound ports in that order, complete with addresses, routes and MTU."""

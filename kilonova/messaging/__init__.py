@@ -1,0 +1,1 @@
+"""The bus: calls, casts and publications, in process or over RabbitMQ."""

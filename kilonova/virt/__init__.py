@@ -1,0 +1,1 @@
+"""Virt drivers: islands behind one Protocol, sharing the device model."""

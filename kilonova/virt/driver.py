@@ -1,0 +1,113 @@
+"""What a virt driver is: a core of few methods, and small Protocols for further capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from kilonova.base.clock import Clock
+from kilonova.domain.guest import (
+    ConsoleTarget,
+    GuestSpec,
+    GuestStatus,
+    HostReport,
+    ImageRef,
+    Nic,
+)
+
+GuestEvent = Callable[[GuestStatus], Awaitable[None]]
+
+
+class ImageSource(Protocol):
+    """Where image bytes come from (the image service, given by the agent)."""
+
+    def download(self, image: ImageRef) -> AsyncIterator[bytes]:
+        """The image's data in chunks; raises NotFound, Unavailable."""
+
+
+class VifPlugger(Protocol):
+    """Makes and removes the host's end of a guest's network card."""
+
+    async def plug(self, nic: Nic) -> None:
+        """Make the tap and put it where the port was bound; repeated calls are harmless."""
+
+    async def unplug(self, nic: Nic) -> None:
+        """Remove it; nothing there is success."""
+
+
+class Host:
+    """What a driver is given to work with."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        state_dir: Path,
+        images: ImageSource,
+        vifs: VifPlugger,
+        clock: Clock,
+        on_event: GuestEvent,
+    ) -> None:
+        self.name = name
+        self.state_dir = state_dir
+        self.images = images
+        self.vifs = vifs
+        self.clock = clock
+        self.on_event = on_event
+
+
+class VirtDriver(Protocol):
+    """The core every driver has. All methods on a guest are idempotent.
+
+    Errors are ``kilonova.base.errors`` Faults whose text may reach the server's owner.
+    """
+
+    name: str
+
+    async def start(self) -> list[GuestStatus]:
+        """Connect, take up every guest that lived on, and begin to report events."""
+
+    async def stop(self) -> None:
+        """Let go of the guests without touching them."""
+
+    async def report(self) -> HostReport:
+        """Capacity and abilities of the hypervisor."""
+
+    async def guests(self) -> list[GuestStatus]:
+        """Every guest of ours on the host, running or not."""
+
+    async def status(self, server_id: str) -> GuestStatus:
+        """One guest; NOSTATE when there is none."""
+
+    async def spawn(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """Make disks and guest and start it. A half-made guest is completed or made anew."""
+
+    async def resume(self, guest: GuestSpec) -> GuestStatus:
+        """Let a paused guest run."""
+
+    async def destroy(self, guest: GuestSpec, *, keep_disks: bool) -> None:
+        """Remove guest, taps, and disks; nothing there is success."""
+
+    async def power_on(self, guest: GuestSpec) -> GuestStatus:
+        """Start a guest that is off; disks are kept, cards are plugged again."""
+
+    async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
+        """Ask the guest to shut down, after ``seconds`` cut the power."""
+
+    async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
+        """Restart. Soft raises Conflict when the guest does not react (the caller goes hard)."""
+
+    async def console_log(self, server_id: str) -> bytes:
+        """What is kept of the serial console, at most the last MiB."""
+
+    async def leftovers(self, known: frozenset[str]) -> list[str]:
+        """Everything of ours on the host that belongs to no server of ``known``, one line each."""
+
+
+@runtime_checkable
+class HasConsoles(Protocol):
+    """Drivers with graphical or serial consoles one can connect to."""
+
+    async def console(self, server_id: str, kind: str) -> ConsoleTarget:
+        """Where that console listens; NotFound when the guest has none, Conflict when it is off."""

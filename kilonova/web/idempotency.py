@@ -1,0 +1,181 @@
+"""``Idempotency-Key``: the same POST twice has its effect once and the same answer twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.responses import Response
+
+from kilonova.base.clock import Clock
+from kilonova.base.errors import BadRequest, Conflict
+from kilonova.web.call import Call, Caller
+from kilonova.web.render import Rendered
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_WAIT = 10.0
+_POLL = 0.05
+
+Scope = tuple[str, str, str, str]
+
+
+class StoredReply(msgspec.Struct, frozen=True):
+    """An answer as it was given the first time."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """The key was unknown (or its first use died): do the work, then `finish` or `release`."""
+
+
+class InProgress(msgspec.Struct, frozen=True):
+    """The same request is being worked on right now."""
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """The key was used before for another request."""
+
+
+Begun = Fresh | InProgress | Mismatch | StoredReply
+
+
+class IdempotencyStore(Protocol):
+    """What remembers keys and answers; keys are opaque words of at most 64 characters."""
+
+    async def begin(self, key: str, fingerprint: str) -> Begun:
+        """Claim ``key`` for the request with that fingerprint, or say what became of it."""
+
+    async def finish(self, key: str, reply: StoredReply) -> None:
+        """Remember the answer of the claimed key."""
+
+    async def release(self, key: str) -> None:
+        """Forget the claim: the request failed and may be tried again."""
+
+
+class _Row(msgspec.Struct):
+    fingerprint: str
+    until: float
+    reply: StoredReply | None = None
+
+
+class MemoryIdempotencyStore:
+    """Keys of one process; answers are kept ``keep`` seconds, claims at most ``lease``."""
+
+    def __init__(
+        self, clock: Clock, *, keep: float = 86400.0, lease: float = 120.0, size: int = 10_000
+    ) -> None:
+        self._clock = clock
+        self._keep = keep
+        self._lease = lease
+        self._size = size
+        self._rows: dict[str, _Row] = {}
+
+    async def begin(self, key: str, fingerprint: str) -> Begun:
+        """See `IdempotencyStore.begin`."""
+        now = self._clock.monotonic()
+        row = self._rows.get(key)
+        if row is not None and row.until > now:
+            if row.fingerprint != fingerprint:
+                return Mismatch()
+            return row.reply or InProgress()
+        self._rows.pop(key, None)
+        if len(self._rows) >= self._size:
+            self._prune(now)
+        self._rows[key] = _Row(fingerprint, now + self._lease)
+        return Fresh()
+
+    async def finish(self, key: str, reply: StoredReply) -> None:
+        """See `IdempotencyStore.finish`."""
+        row = self._rows.get(key)
+        if row is not None:
+            row.reply = reply
+            row.until = self._clock.monotonic() + self._keep
+
+    async def release(self, key: str) -> None:
+        """See `IdempotencyStore.release`."""
+        self._rows.pop(key, None)
+
+    def _prune(self, now: float) -> None:
+        self._rows = {key: row for key, row in self._rows.items() if row.until > now}
+        while len(self._rows) >= self._size:
+            self._rows.pop(next(iter(self._rows)))
+
+
+def scope_of(service: str, caller: Caller, key: str) -> Scope:
+    """The seed of one key: the service, the caller's project and user, and the key itself.
+
+    BadRequest unless the key is 1–255 visible ASCII characters.
+    """
+    if not _KEY.fullmatch(key):
+        raise BadRequest("The header Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return (service, caller.project_id or "", caller.user_id, key)
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+async def once(
+    store: IdempotencyStore,
+    scope: Scope,
+    call: Call[Any],
+    clock: Clock,
+    run: Callable[[], Awaitable[Rendered | Response]],
+) -> Rendered | Response:
+    """The answer of ``run``, or the stored one if this request was answered before.
+
+    An equal request under way is waited for (10 s, then Conflict). Only answers below 400 are
+    kept: an error had no effect and may be tried again under the same key.
+    """
+    key = _digest(*scope)
+    path = call.request.scope["path"]
+    fingerprint = _digest(call.request.method, path, call.query.raw, call.raw_body)
+    state = await _claim(store, key, fingerprint, clock)
+    if isinstance(state, StoredReply):
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in state.headers
+        ]
+        return Rendered(state.status, [*headers, (b"idempotency-replayed", b"true")], state.body)
+    try:
+        result = await run()
+    except BaseException:
+        await asyncio.shield(store.release(key))
+        raise
+    if isinstance(result, Response) or result.status >= 400:
+        await store.release(key)
+        return result
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in result.headers]
+    await asyncio.shield(store.finish(key, StoredReply(result.status, pairs, result.body)))
+    return result
+
+
+async def _claim(
+    store: IdempotencyStore, key: str, fingerprint: str, clock: Clock
+) -> Fresh | StoredReply:
+    end = clock.monotonic() + _WAIT
+    while True:
+        state = await store.begin(key, fingerprint)
+        if isinstance(state, (Fresh, StoredReply)):
+            return state
+        if isinstance(state, Mismatch):
+            raise Conflict(
+                "This Idempotency-Key was used before for a different request; use a new key."
+            )
+        if clock.monotonic() >= end:
+            raise Conflict(
+                "A request with this Idempotency-Key is still being worked on; try again later.",
+                headers={"Retry-After": "5"},
+            )
+        await clock.sleep(_POLL)

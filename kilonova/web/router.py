@@ -1,0 +1,146 @@
+"""The compiled router: path segments walk a trie, then method, action and version choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kilonova.web.routes import PARAMETER, Api, Root, Route
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A route at one place: names of its path values, and which of them the handler takes."""
+
+    route: Route
+    names: tuple[str, ...]
+    arguments: tuple[int, ...]
+    template: str
+
+
+class Slot(msgspec.Struct):
+    """What one method may mean on one path: versions of one handler, or actions by body key."""
+
+    plain: list[Target] = []
+    actions: dict[str, list[Target]] = {}
+    root: Root = Root("")
+    root_names: tuple[str, ...] = ()
+
+    @property
+    def public(self) -> bool:
+        """No token is needed (all rows of one slot agree)."""
+        return self.every()[0].route.public
+
+    def every(self) -> list[Target]:
+        """All targets, plain ones first."""
+        return [*self.plain, *(item for rows in self.actions.values() for item in rows)]
+
+
+class _Node:
+    __slots__ = ("methods", "param", "rest", "static")
+
+    def __init__(self) -> None:
+        self.static: dict[str, _Node] = {}
+        self.param: _Node | None = None
+        self.rest: _Node | None = None
+        self.methods: dict[str, Slot] | None = None
+
+
+class Found(msgspec.Struct):
+    """A path that exists: its methods, and the values of its parameters in order."""
+
+    methods: dict[str, Slot]
+    values: list[str]
+
+
+class Router:
+    """All routes of an `Api`, compiled once."""
+
+    def __init__(self, api: Api[Any]) -> None:
+        """ValueError if two rows mean the same method, path, action and version."""
+        self._top = _Node()
+        self._head = api.head
+        for route in api.routes:
+            for root in api.roots if route.rooted else (Root(""),):
+                self._add(root, route)
+        self._add_heads(self._top, api)
+
+    def find(self, path: str) -> Found | None:
+        """The methods of ``path`` (decoded; one trailing slash does not matter), or None."""
+        parts = path.split("/")
+        if len(parts) > 2 and not parts[-1]:
+            parts.pop()
+        values: list[str] = []
+        methods = _walk(self._top, parts, 1, values)
+        return None if methods is None else Found(methods, values)
+
+    def _add(self, root: Root, route: Route) -> None:
+        template = root.prefix + route.path
+        parts = template.strip("/").split("/") if template.strip("/") else [""]
+        node = self._top
+        names: list[str] = []
+        for index, part in enumerate(parts):
+            found = PARAMETER.fullmatch(part)
+            if found is None:
+                if "{" in part:
+                    raise ValueError(f"{template}: a parameter is a whole path segment")
+                node = node.static.setdefault(part, _Node())
+                continue
+            names.append(found[1])
+            if found[2]:
+                if index != len(parts) - 1:
+                    raise ValueError(f"{template}: a :path parameter stands last")
+                node.rest = node = node.rest or _Node()
+            else:
+                node.param = node = node.param or _Node()
+        root_names = tuple(name for name, _ in PARAMETER.findall(root.prefix))
+        # Counted from the right: the route's own parameter wins over one of the root.
+        last = {name: index for index, name in enumerate(names)}
+        target = Target(route, tuple(names), tuple(last[n] for n in route.arguments), template)
+        if node.methods is None:
+            node.methods = {}
+        slot = node.methods.get(route.method)
+        if slot is None:
+            slot = node.methods[route.method] = Slot(root=root, root_names=root_names)
+        rows = slot.actions.setdefault(route.action, []) if route.action else slot.plain
+        for other in rows:
+            if other.route.overlaps(route):
+                raise ValueError(f"{route.method} {template} is declared twice for one version")
+        for other in slot.every():
+            if other.route.public != route.public:
+                raise ValueError(f"{route.method} {template} is both public and not")
+        rows.append(target)
+
+    def _add_heads(self, node: _Node, api: Api[Any]) -> None:
+        if node.methods is not None and "GET" in node.methods and "HEAD" not in node.methods:
+            get = node.methods["GET"]
+            wanted = [row.route.head for row in get.plain]
+            if any(word or (word is None and api.head) for word in wanted):
+                node.methods["HEAD"] = get
+        for child in (*node.static.values(), node.param, node.rest):
+            if child is not None:
+                self._add_heads(child, api)
+
+
+def _walk(node: _Node, parts: list[str], index: int, values: list[str]) -> dict[str, Slot] | None:
+    """Follow static segments first and parameters second, going back where a way ends."""
+    if index == len(parts):
+        return node.methods
+    part = parts[index]
+    child = node.static.get(part)
+    if child is not None:
+        methods = _walk(child, parts, index + 1, values)
+        if methods is not None:
+            return methods
+    if node.param is not None and part:
+        values.append(part)
+        methods = _walk(node.param, parts, index + 1, values)
+        if methods is not None:
+            return methods
+        values.pop()
+    if node.rest is not None:
+        rest = "/".join(parts[index:])
+        if rest and node.rest.methods is not None:
+            values.append(rest)
+            return node.rest.methods
+    return None

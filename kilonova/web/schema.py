@@ -1,0 +1,275 @@
+"""JSON schemas with microversion spans inside, compiled once for each distinct version."""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import copy
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from kilonova.base.errors import BadRequest
+from kilonova.web.call import Query
+
+_FOREVER = 1 << 30
+_UUID = re.compile(r"[0-9a-fA-F]{32}")
+_LONGEST_REASON = 400
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A piece of a schema that exists from ``first`` to ``last`` (minor versions, inclusive)."""
+
+    first: int
+    last: int
+    value: Any
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """Several forms of one piece; the first whose span holds the version is taken."""
+
+    spans: tuple[Span, ...]
+
+
+def since(first: int, value: Any) -> Span:
+    """``value`` from minor version ``first`` on."""
+    return Span(first, _FOREVER, value)
+
+
+def until(last: int, value: Any) -> Span:
+    """``value`` up to and including minor version ``last``."""
+    return Span(0, last, value)
+
+
+def between(first: int, last: int, value: Any) -> Span:
+    """``value`` from ``first`` to ``last``, both included."""
+    return Span(first, last, value)
+
+
+def pick(*spans: Span) -> Pick:
+    """One key with a form for each span."""
+    return Pick(spans)
+
+
+class _Absent:
+    pass
+
+
+_ABSENT = _Absent()
+
+
+def _resolve(tree: Any, version: int) -> Any:  # noqa: PLR0911
+    if isinstance(tree, Span):
+        inside = tree.first <= version <= tree.last
+        return _resolve(tree.value, version) if inside else _ABSENT
+    if isinstance(tree, Pick):
+        for span in tree.spans:
+            if span.first <= version <= span.last:
+                return _resolve(span.value, version)
+        return _ABSENT
+    if isinstance(tree, Schema):
+        return _resolve(tree.tree, version)
+    if isinstance(tree, Mapping):
+        pairs = ((key, _resolve(value, version)) for key, value in tree.items())
+        return {key: value for key, value in pairs if value is not _ABSENT}
+    if isinstance(tree, (list, tuple)):
+        items = (_resolve(value, version) for value in tree)
+        return [value for value in items if value is not _ABSENT]
+    return tree
+
+
+def _edges(tree: Any) -> Iterator[int]:
+    if isinstance(tree, Span):
+        yield tree.first
+        yield tree.last + 1
+        yield from _edges(tree.value)
+    elif isinstance(tree, Pick):
+        for span in tree.spans:
+            yield from _edges(span)
+    elif isinstance(tree, Schema):
+        yield from _edges(tree.tree)
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _edges(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _edges(value)
+
+
+def _is_uuid(text: str) -> bool:
+    plain = text.strip("{}").replace("urn:", "").replace("uuid:", "").replace("-", "")
+    if not _UUID.fullmatch(plain):
+        return False
+    try:
+        uuid.UUID(plain)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode(text.encode("ascii"), validate=False)
+    except ValueError:
+        return False
+    return True
+
+
+FORMATS: dict[str, Callable[[str], bool]] = {"uuid": _is_uuid, "base64": _is_base64}
+
+
+class Compiled:
+    """A schema at one version, ready to check."""
+
+    __slots__ = ("_validator", "tree")
+
+    def __init__(self, tree: Any, formats: Mapping[str, Callable[[str], bool]]) -> None:
+        self.tree = tree
+        self._validator = jsonschema_rs.Draft202012Validator(
+            tree,
+            formats={**FORMATS, **formats},
+            validate_formats=True,
+            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000),
+        )
+
+    def is_valid(self, instance: Any) -> bool:
+        """Whether ``instance`` fits."""
+        return bool(self._validator.is_valid(instance))
+
+    def check(self, instance: Any, what: str = "body") -> None:
+        """Raise BadRequest naming path and reason unless ``instance`` fits."""
+        if self._validator.is_valid(instance):
+            return
+        raise BadRequest(self.reason(instance, what))
+
+    def reason(self, instance: Any, what: str = "body") -> str:
+        """The first failure in words: where, and what is wrong."""
+        for error in self._validator.iter_errors(instance):
+            path = ".".join(str(part) for part in error.instance_path)
+            text = error.message
+            if len(text) > _LONGEST_REASON:
+                text = f"{text[: _LONGEST_REASON // 2]} … {text[-_LONGEST_REASON // 2 :]}"
+            return f"Invalid input for field/attribute {path or what}: {text}"
+        return f"Invalid input for {what}."
+
+
+class Schema:
+    """A JSON Schema (draft 2020-12) whose parts may carry version spans."""
+
+    def __init__(
+        self, tree: Any, *, formats: Mapping[str, Callable[[str], bool]] | None = None
+    ) -> None:
+        self.tree = tree
+        self._formats = dict(formats or {})
+        self._starts = sorted({0, *_edges(tree)})
+        self._compiled: dict[tuple[int, str], Compiled | None] = {}
+
+    def tree_at(self, version: int) -> Any:
+        """The plain JSON Schema at ``version``; None where the whole schema has no form."""
+        tree = _resolve(self.tree, version)
+        return None if tree is _ABSENT else tree
+
+    def at(self, version: int) -> Compiled | None:
+        """The compiled schema at ``version``; None where there is none."""
+        return self._get(version, "body", lambda tree: tree)
+
+    def relaxed_at(self, version: int) -> Compiled | None:
+        """The same with every ``additionalProperties: false`` lifted (the legacy v2 API)."""
+        return self._get(version, "relaxed", relax)
+
+    def query_at(self, version: int, *, relaxed: bool = False) -> Compiled | None:
+        """The schema over name → list of values that checks a query string."""
+        if relaxed:
+            return self._get(version, "query-relaxed", lambda tree: relax(_listed(tree)))
+        return self._get(version, "query", _listed)
+
+    def check(self, instance: Any, version: int, *, relaxed: bool = False) -> Any:
+        """Check a body; the body (relaxed: without unknown keys). Raises BadRequest."""
+        compiled = self.relaxed_at(version) if relaxed else self.at(version)
+        if compiled is None:
+            return instance
+        compiled.check(instance)
+        if relaxed:
+            return strip(instance, self.tree_at(version))
+        return instance
+
+    def check_query(self, query: Query, version: int, *, relaxed: bool = False) -> None:
+        """Check a query string; values are read as the number or boolean the schema wants."""
+        compiled = self.query_at(version, relaxed=relaxed)
+        if compiled is None:
+            return
+        properties = compiled.tree.get("properties", {})
+        given: dict[str, list[Any]] = query.lists()
+        for name, values in given.items():
+            items = properties.get(name, {}).get("items", {})
+            kind = items.get("type") if isinstance(items, Mapping) else None
+            if kind in ("integer", "number", "boolean"):
+                given[name] = [_coerced(value, kind) for value in values]
+        compiled.check(given, "query")
+
+    def _get(self, version: int, form: str, change: Callable[[Any], Any]) -> Compiled | None:
+        start = self._starts[bisect.bisect_right(self._starts, version) - 1]
+        key = (start, form)
+        if key not in self._compiled:
+            tree = self.tree_at(version)
+            self._compiled[key] = None if tree is None else Compiled(change(tree), self._formats)
+        return self._compiled[key]
+
+
+def _coerced(value: str, kind: str) -> Any:
+    if kind == "boolean":
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+    if re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    if kind == "number" and re.fullmatch(r"-?[0-9]{1,15}\.[0-9]{1,15}", value):
+        return float(value)
+    return value
+
+
+def single(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A query parameter that may stand only once."""
+    return {"type": "array", "items": dict(schema), "maxItems": 1}
+
+
+def _listed(tree: Any) -> Any:
+    result = copy.deepcopy(tree)
+    for group in ("properties", "patternProperties"):
+        for name, schema in result.get(group, {}).items():
+            if not (isinstance(schema, Mapping) and schema.get("type") == "array"):
+                result[group][name] = {"type": "array", "items": schema}
+    return result
+
+
+def relax(tree: Any) -> Any:
+    """``tree`` with no ``additionalProperties: false`` left."""
+    if isinstance(tree, Mapping):
+        return {
+            key: relax(value)
+            for key, value in tree.items()
+            if not (key == "additionalProperties" and value is False)
+        }
+    if isinstance(tree, list):
+        return [relax(item) for item in tree]
+    return tree
+
+
+def strip(instance: Any, tree: Any) -> Any:
+    """``instance`` without the keys that ``additionalProperties: false`` would refuse."""
+    if not isinstance(tree, Mapping):
+        return instance
+    if isinstance(instance, dict):
+        properties = tree.get("properties", {})
+        patterns: Iterable[str] = tree.get("patternProperties", {})
+        closed = tree.get("additionalProperties") is False
+        return {
+            key: strip(value, properties.get(key))
+            for key, value in instance.items()
+            if not closed or key in properties or any(re.search(p, key) for p in patterns)
+        }
+    if isinstance(instance, list):
+        return [strip(item, tree.get("items")) for item in instance]
+    return instance
