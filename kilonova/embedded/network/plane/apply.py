@@ -133,10 +133,9 @@ async def plug_tap(
         with system.locked(env), netlink() as ip:
             if not system.table_exists(env, "bridge", table):
                 system.load_rules(env, empty)
-            links = ip.links()
-            if bridge not in links:
+            if ip.link(bridge) is None:
                 make_bridge(ip, bridge, mtu, env)
-            old = links.get(name)
+            old = ip.link(name)
             if old is not None and old.group != group:
                 raise PlaneError(f"{name} belongs to somebody else")
             stamp = int(env.clock.now().timestamp())
@@ -155,7 +154,7 @@ async def unplug_tap(name: str, env: PlaneEnv) -> None:
 
     def work() -> None:
         with system.locked(env), netlink() as ip:
-            link = ip.links().get(name)
+            link = ip.link(name)
             if link is None:
                 return
             if link.group != group:

@@ -119,6 +119,7 @@ class Convergence:
         wanted |= {leg.device for leg in self._layout.gateways}
         ours = [link for link in self._links.values() if link.group == self._group]
         stays: set[int | None] = set()
+        gone = []
         for link in sorted(ours, key=lambda link: link.kind == "bridge"):
             if link.name in wanted or (link.kind == "bridge" and link.index in stays):
                 continue
@@ -130,8 +131,9 @@ class Convergence:
                 partial(self._ip.delete_link, link.name),
             ):
                 del self._links[link.name]
-        if self._fix:
-            self._links = self._ip.links() if self.findings else self._links
+                gone.append(link)
+        if any(link.kind == "veth" for link in gone):
+            self._links = self._ip.links()  # The other ends went with them.
 
     def _young(self, link: Link) -> bool:
         """Whether a tap may be newer than the plan."""
@@ -150,11 +152,12 @@ class Convergence:
                 )
 
     def _bridges(self) -> None:
+        made = False
         for spec in self._layout.links.values():
             if spec.kind == "bridge":
                 link = self._links.get(spec.name)
                 if link is None:
-                    self._settle(
+                    made |= self._settle(
                         f"bridge {spec.name} is missing",
                         partial(make_bridge, self._ip, spec.name, spec.mtu, self._env),
                     )
@@ -165,8 +168,8 @@ class Convergence:
                             f"bridge {spec.name} does not track connections",
                             partial(self._ip.track, spec.name),
                         )
-        if self._fix:
-            self._links = self._ip.links() if self.findings else self._links
+        if made:
+            self._links = self._ip.links()
 
     def _bridge_ports(self) -> None:
         changed = False
@@ -225,6 +228,9 @@ class Convergence:
             finally:
                 if handle >= 0:
                     os.close(handle)
+        if spec.leg is not None and spec.leg.netns is None:
+            # Whoever may send router advertisements there is no router of this host.
+            system.sysctl(f"ipv6/conf/{spec.leg.device}/accept_ra", "0", fix=True)
         system.no_ipv6(spec.name)
         self._ip.set_link(spec.name, master=spec.master, state="up")
 

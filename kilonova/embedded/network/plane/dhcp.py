@@ -117,6 +117,7 @@ def _common(devices: list[str]) -> list[str]:
         "pid-file={dir}/pid",
         "no-resolv",
         "no-hosts",
+        "no-ping",
         "quiet-dhcp",
         "quiet-dhcp6",
         "quiet-ra",

@@ -16,6 +16,7 @@ class PlaneError(Exception):
 class PlaneEnv(Struct, frozen=True):
     """One deployment on one host.
 
+    ``deployment_id`` marks what is ours; hosts that share a machine need ids of their own.
     ``run_dir`` holds DHCP files (it must lie under directories anyone may pass through, for dnsmasq
     gives up being root; ``/run/kilonova/...`` is right). ``netns`` names the network namespace of
     bridges and taps (none: the one this process is in). ``tap_grace`` is the age in seconds under

@@ -165,9 +165,9 @@ def link_local(mac: str) -> str:
 
 def _security_sets(compiled: Compiled) -> list[str]:
     lines: list[str] = []
-    for name, (kind, members) in sorted(compiled.sets.items()):
-        declaration = [f"type {kind}", "flags interval", "auto-merge"]
-        lines += elements_of(f"set {name}", declaration, members)
+    for name, wanted in sorted(compiled.sets.items()):
+        declaration = [f"type {wanted.kind}", "flags interval", "auto-merge"]
+        lines += elements_of(f"set {name}", declaration, wanted.members)
     return lines
 
 

@@ -69,6 +69,16 @@ class Netlink:
         found = (_link(message) for message in self._ip.get_links())
         return {link.name: link for link in found}
 
+    def link(self, name: str) -> Link | None:
+        """One link, which is cheaper than all."""
+        try:
+            found = self._ip.link("get", ifname=name)
+        except Exception as error:
+            if getattr(error, "code", None) != errno.ENODEV:
+                raise
+            return None
+        return _link(found[0]) if found else None
+
     def add_bridge(self, name: str, *, mtu: int, group: int, alias: str) -> None:
         """A bridge whose frames pass connection tracking, whatever the host-wide switch says."""
         self._do(
@@ -215,10 +225,10 @@ class Netlink:
                  state=_PERMANENT, flags=_SELF)  # fmt: skip
 
     def _index(self, name: str) -> int:
-        found = self._ip.link_lookup(ifname=name)
-        if not found:
+        found = self.link(name)
+        if found is None:
             raise PlaneError(f"{name}: there is no such link") from OSError(errno.ENODEV, name)
-        return int(found[0])
+        return found.index
 
     def _do(self, what: str, request: str, *arguments: object, **attributes: object) -> None:
         try:
@@ -236,6 +246,8 @@ def netlink() -> Iterator[Netlink]:
     socket = _library().IPRoute()
     try:
         yield Netlink(socket)
+    except _library().NetlinkError as error:
+        raise PlaneError(f"netlink: {error}") from error
     finally:
         socket.close()
 

@@ -34,41 +34,70 @@ _ALWAYS = {
 }
 
 
+class AddressSet(Struct, frozen=True):
+    """A named set of addresses and prefixes of one version."""
+
+    name: str
+    kind: str
+    members: tuple[str, ...]
+
+
 class Compiled(Struct, frozen=True):
     """Chains of the ports' rules: equal rule lists share one chain.
 
-    ``chains`` is chain name → lines; ``ingress`` and ``egress`` are tap → chain name; ``sets`` is
-    set name → (address type, elements).
+    ``chains`` is chain name → lines; ``ingress`` and ``egress`` are tap → chain name; ``sets`` are
+    those the chains speak of, by name.
     """
 
     chains: dict[str, tuple[str, ...]]
     ingress: dict[str, str]
     egress: dict[str, str]
-    sets: dict[str, tuple[str, tuple[str, ...]]]
+    sets: dict[str, AddressSet]
 
 
 def compile_rules(ports: tuple[Port, ...], groups: tuple[Group, ...]) -> Compiled:
     """The chains of all ports with port security; traffic no rule names is dropped at the end."""
-    members = {group.id: group.members for group in groups}
+    sets = {group.id: _sets(group) for group in groups}
     done = Compiled(chains={}, ingress={}, egress={}, sets={})
+    known: dict[tuple[Rule, ...], tuple[str, str]] = {}
     for port in ports:
-        for direction, index in (("ingress", done.ingress), ("egress", done.egress)):
-            lines = list(_ALWAYS[direction])
-            for rule in port.rules:
-                if rule.direction == direction:
-                    lines += _rule(rule, members, done.sets)
-            lines = [*dict.fromkeys(lines), "drop"]
-            digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-            name = f"{direction}_{digest}"
-            done.chains[name] = tuple(lines)
-            index[port.tap] = name
+        if port.rules not in known:
+            known[port.rules] = (
+                _chain("ingress", port.rules, sets, done),
+                _chain("egress", port.rules, sets, done),
+            )
+        done.ingress[port.tap], done.egress[port.tap] = known[port.rules]
     return done
 
 
+def _chain(
+    direction: str, rules: tuple[Rule, ...], sets: dict[str, dict[int, AddressSet]], done: Compiled
+) -> str:
+    lines = list(_ALWAYS[direction])
+    for rule in rules:
+        if rule.direction == direction:
+            lines += _rule(rule, sets, done.sets)
+    lines = [*dict.fromkeys(lines), "drop"]
+    name = f"{direction}_{hashlib.sha256('|'.join(lines).encode()).hexdigest()[:16]}"
+    done.chains[name] = tuple(lines)
+    return name
+
+
+def _sets(group: Group) -> dict[int, AddressSet]:
+    """The group's members by IP version, as sets; a version without members is left out."""
+    members: dict[int, set[str]] = {}
+    for member in group.members:
+        prefix = ipaddress.ip_network(member, strict=False)
+        members.setdefault(prefix.version, set()).add(str(prefix))
+    digest = hashlib.sha256(group.id.encode()).hexdigest()[:16]
+    return {
+        version: AddressSet(f"group{version}_{digest}", f"ipv{version}_addr", tuple(sorted(found)))
+        for version, found in members.items()
+    }
+
+
 def _rule(
-    rule: Rule,
-    members: dict[str, tuple[str, ...]],
-    sets: dict[str, tuple[str, tuple[str, ...]]],
+    rule: Rule, sets: dict[str, dict[int, AddressSet]], used: dict[str, AddressSet]
 ) -> list[str]:
     family = "ip" if rule.ethertype == "IPv4" else "ip6"
     version = 4 if family == "ip" else 6
@@ -81,16 +110,11 @@ def _rule(
         if prefix.prefixlen:
             match.append(f"{family} {side} {prefix}")
     elif rule.remote_group is not None:
-        chosen = tuple(
-            str(prefix)
-            for member in members[rule.remote_group]
-            if (prefix := ipaddress.ip_network(member, strict=False)).version == version
-        )
-        if not chosen:
+        remote = sets[rule.remote_group].get(version)
+        if remote is None:
             return []
-        name = f"group{version}_{hashlib.sha256(rule.remote_group.encode()).hexdigest()[:16]}"
-        sets[name] = (f"ipv{version}_addr", tuple(sorted(set(chosen))))
-        match.append(f"{family} {side} @{name}")
+        used[remote.name] = remote
+        match.append(f"{family} {side} @{remote.name}")
     match += _protocol(rule, version)
     return [" ".join([*match, "return"])]
 
