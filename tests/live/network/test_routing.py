@@ -10,6 +10,9 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,7 +71,7 @@ def endpoint(port: Port, hostname: str | None = None) -> Endpoint:
 
 
 def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict[int, bytes]:
-    """One DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address."""
+    """A DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address."""
 
     def open_socket() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -256,6 +259,53 @@ async def test_router_advertises_ipv6(lab: Lab, make_port) -> None:
     assert "= 1450" in lab.run(ga, "sysctl net.ipv6.conf.eth0.mtu")
 
 
+def ask_dhcp6(lab: Lab, ns: str, mac: str, kind: int = 1) -> bytes:
+    """The answer to a DHCPv6 solicit (1) or information request (11), RFC 8415."""
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(3)
+            sock.bind(("::", 546, 0, 0))
+            duid = struct.pack("!HHHH", 1, 10, 3, 1) + bytes.fromhex(mac.replace(":", ""))
+            wanted = struct.pack("!HHH", 6, 2, 23)
+            address = struct.pack("!HHIII", 3, 12, 1, 0, 0) if kind == 1 else b""
+            packet = bytes([kind, 1, 2, 3]) + duid + struct.pack("!HHH", 8, 2, 0) + wanted + address
+            sock.sendto(packet, ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
+            return sock.recv(2048)
+
+    return netns.run_in(ns, ask)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_dhcpv6(lab: Lab, make_port, routed: bool) -> None:
+    a = make_port(1, *ALL)
+    v6 = Subnet(
+        "v6",
+        "fd00::/64",
+        "fd00::fe",
+        dns=("fd00::53",),
+        ra_mode="dhcpv6-stateful" if routed else None,
+        address_mode="dhcpv6-stateful",
+    )
+    net = Network("net", "kvbsix", 1450, (SUBNET, v6), dhcp=DHCP, endpoints=(endpoint(a),))
+    leg = RouterInterface("i1", "net", "fa:16:3e:aa:00:01", ("fd00::fe/64",))
+    routers = (Router("r1", (leg,)),) if routed else ()
+    assert (await apply(HostPlan("h", (net,), (a,), routers), env=lab.env)).problems == ()
+    ga = lab.guest(msgspec.structs.replace(a, fixed_ips=()), net.bridge)
+    for _ in range(2):
+        offer = ask_dhcp6(lab, ga, a.mac)
+        assert offer[0] == 2
+        assert socket.inet_pton(socket.AF_INET6, "fd00::1") in offer
+        assert socket.inet_pton(socket.AF_INET6, "fd00::53") in offer
+    if not routed:
+        stateless = msgspec.structs.replace(v6, address_mode="dhcpv6-stateless")
+        plan = HostPlan("h", (msgspec.structs.replace(net, subnets=(SUBNET, stateless)),), (a,))
+        assert (await apply(plan, env=lab.env)).problems == ()
+        answer = ask_dhcp6(lab, ga, a.mac, 11)
+        assert answer[0] == 7
+        assert socket.inet_pton(socket.AF_INET6, "fd00::53") in answer
+
+
 async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tcp_port) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
@@ -423,6 +473,44 @@ async def test_everything_is_found_and_removed(lab: Lab, make_port) -> None:
     assert sorted(line.split()[0] for line in links.splitlines()) == ["kvbother", "lo", "tapother"]
     await destroy(theirs)
     assert lab.run(lab.host, "nft list ruleset") == ""
+
+
+_CHILD = """
+import asyncio, sys, pathlib, msgspec
+from kilonova.embedded.network.plane import *
+from kilonova.embedded.network.plane.netlink import _library
+env = PlaneEnv(sys.argv[1], pathlib.Path(sys.argv[2]), netns=sys.argv[3], tap_grace=0.0)
+plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=HostPlan)
+_library()
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(apply(plan, env=env))
+"""
+
+
+@pytest.mark.parametrize("after", [0.02, 0.08, 0.16])
+async def test_a_crash_in_the_middle_is_made_good(lab: Lab, make_port, after: float) -> None:
+    a = make_port(1, *ALL)
+    b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
+    plan = cloud(a, b)
+    command = [sys.executable, "-c", _CHILD, lab.mark, str(lab.env.run_dir), lab.host]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(msgspec.json.encode(plan) + b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"ready\n"
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        time.sleep(after)
+        child.kill()
+    assert (await apply(plan, env=lab.env)).problems == ()
+    taps = [f"tap {port.tap} is missing" for port in (a, b)]
+    assert await audit(plan, lab.env) == taps
+    assert (await destroy(lab.env)).problems == ()
+    assert await leftovers(lab.env) == []
+    assert lab.run(lab.host, "ip -br link").split()[0] == "lo"
+    assert len(lab.run(lab.host, "ip -br link").splitlines()) == 1
 
 
 async def test_young_taps_are_not_eaten(lab: Lab, make_port) -> None:

@@ -70,6 +70,13 @@ async def test_stateful_rules_of_both_ends(lab: Lab, make_port) -> None:
     assert client.recv(10) == b"a", "the answer passes by its state"
     with pytest.raises(TimeoutError):
         server.recvfrom(10)
+    server.close()
+    client.connect(("::ffff:10.0.0.2", 53))
+    client.send(b"nobody there")
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(10)
+    assert lab.pings(ga, "10.0.0.2", size=4000), "fragments are put together and cut again"
+    assert lab.pings(ga, "fd00::2", size=4000)
     assert (await apply(plan(a, b, c), env=lab.env)).changes == ()
     assert await audit(plan(a, b, c), lab.env) == []
 
@@ -104,7 +111,9 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> 
 async def test_guests_cannot_pretend(lab: Lab, make_port) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a = make_port(
-        1, *everything, allowed_address_pairs=(AddressPair("10.0.0.128/25"), AddressPair("fd00:0:0:0:9::/80"))
+        1,
+        *everything,
+        allowed_address_pairs=(AddressPair("10.0.0.128/25"), AddressPair("fd00:0:0:0:9::/80")),
     )
     b = make_port(2, *everything)
     free = make_port(3, port_security=False)
@@ -156,13 +165,13 @@ def _heard(lab: Lab, ns: str, source: str, frames: list[bytes]) -> list[bytes]:
 
 
 async def test_guests_cannot_serve_dhcp_or_advertise_routes(lab: Lab, make_port) -> None:
-    scapyless = _frames()
+    frames = _frames()
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a, b = make_port(1, *everything), make_port(2, *everything)
     await settle(lab, plan(a, b))
     ga, gb = (lab.guest(port, NET.bridge) for port in (a, b))
-    heard = _heard(lab, gb, ga, list(scapyless.values()))
-    assert [name for name, frame in scapyless.items() if frame in heard] == ["rarp", "udp", "ns"]
+    heard = _heard(lab, gb, ga, list(frames.values()))
+    assert [name for name, frame in frames.items() if frame in heard] == ["rarp", "udp", "ns"]
 
 
 def _frames() -> dict[str, bytes]:

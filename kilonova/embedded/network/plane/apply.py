@@ -38,8 +38,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     Raises ``BadPlan`` before anything is touched. What cannot be done is in the report's
     ``problems``, and tried again by the next call.
     """
-    check(plan)
-    layout = layouts.layout(plan, env.deployment_id, env.lease_time)
+    layout = await asyncio.to_thread(_checked, plan, env)
     notes = [
         f"router {router.id}: {route.nexthop} is on none of its networks, "
         f"the route to {route.destination} is left out"
@@ -67,8 +66,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
 async def audit(plan: HostPlan, env: PlaneEnv) -> list[str]:
     """What is ours and not in the plan, what the plan names and is missing or different; nothing
     is changed. An empty list means that plan and host agree."""
-    check(plan)
-    layout = layouts.layout(plan, env.deployment_id, env.lease_time)
+    layout = await asyncio.to_thread(_checked, plan, env)
 
     def work() -> list[str]:
         with netlink() as ip:
@@ -190,6 +188,11 @@ def capable(env: PlaneEnv | None = None) -> str | None:
     except (PlaneError, OSError) as error:
         return f"This kernel cannot carry the data plane: {error}."
     return None
+
+
+def _checked(plan: HostPlan, env: PlaneEnv) -> layouts.Layout:
+    check(plan)
+    return layouts.layout(plan, env.deployment_id, env.lease_time)
 
 
 def _nothing(env: PlaneEnv) -> layouts.Layout:
