@@ -18,6 +18,8 @@ import pytest
 from kilonova.embedded.network.plane import PlaneEnv, capable, names, netns
 from kilonova.embedded.network.plane.desired import Fixed, Port, Rule
 
+MakePort = Callable[..., Port]
+
 _count = itertools.count()
 QUIET = 0.25
 
@@ -164,7 +166,7 @@ def _end_deployment(lab: Lab) -> None:
 
 
 @pytest.fixture
-def make_port() -> Callable[..., Port]:
+def make_port() -> MakePort:
     """Port ``number`` of network ``net`` with 10.0.0.N and fd00::N."""
 
     def make(number: int, *rules: Rule, **more: object) -> Port:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -51,7 +52,7 @@ from kilonova.embedded.network.plane.desired import (
 from kilonova.embedded.network.plane.metadata_proxy import MetadataProxy, ProxySettings
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.live.network.conftest import Lab, MakePort
 
 pytestmark = pytest.mark.live
 
@@ -114,7 +115,7 @@ def classless(data: bytes) -> dict[str, str]:
     return routes
 
 
-async def test_dhcp_gives_what_the_plan_says(lab: Lab, make_port) -> None:
+async def test_dhcp_gives_what_the_plan_says(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL, fixed_ips=(Fixed("v4", "10.0.0.1"),))
     net = Network("net", "kvbdhcp", 1450, (SUBNET,), dhcp=DHCP, endpoints=(endpoint(a, "alpha"),))
     plan = HostPlan("h", (net,), (a,))
@@ -180,7 +181,7 @@ def cloud(a: Port, b: Port, *, snat: bool = True) -> HostPlan:
     return HostPlan("h", (one, two, ext), (a, b), (router,))
 
 
-async def test_router_floating_ips_and_the_world(lab: Lab, make_port) -> None:
+async def test_router_floating_ips_and_the_world(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -240,7 +241,7 @@ async def test_router_floating_ips_and_the_world(lab: Lab, make_port) -> None:
     assert lab.pings(ga, "198.51.100.1")
 
 
-async def test_router_advertises_ipv6(lab: Lab, make_port) -> None:
+async def test_router_advertises_ipv6(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL, fixed_ips=())
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     assert (await apply(cloud(a, b), env=lab.env)).problems == ()
@@ -277,7 +278,7 @@ def ask_dhcp6(lab: Lab, ns: str, mac: str, kind: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("routed", [False, True])
-async def test_dhcpv6(lab: Lab, make_port, routed: bool) -> None:
+async def test_dhcpv6(lab: Lab, make_port: MakePort, routed: bool) -> None:
     a = make_port(1, *ALL)
     v6 = Subnet(
         "v6",
@@ -306,7 +307,9 @@ async def test_dhcpv6(lab: Lab, make_port, routed: bool) -> None:
         assert socket.inet_pton(socket.AF_INET6, "fd00::53") in answer
 
 
-async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tcp_port) -> None:
+async def test_metadata_with_and_without_a_router(
+    lab: Lab, make_port: MakePort, unused_tcp_port: int
+) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -335,9 +338,9 @@ async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tc
             def dial() -> socket.socket:
                 return socket.create_connection(("169.254.169.254", 80), 2)
 
-            sock = await _thread(netns.run_in, ns, dial)
+            sock = await asyncio.to_thread(netns.run_in, ns, dial)
             text = f"{method} /latest/meta-data/?x=1 HTTP/1.0\r\n{extra}\r\n{body}"
-            return (await _thread(_talk, sock, text.encode())).split("\r\n\r\n", 1)
+            return (await asyncio.to_thread(_talk, sock, text.encode())).split("\r\n\r\n", 1)
 
         for ns, who in ((ga, a), (gb, b)):
             head, body = await get(ns, "X-Instance-ID: forged\r\nX-Tenant-ID: forged\r\n")
@@ -372,12 +375,6 @@ async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tc
         await runner.cleanup()
 
 
-async def _thread(work, *arguments):  # type: ignore[no-untyped-def]
-    import asyncio
-
-    return await asyncio.to_thread(work, *arguments)
-
-
 def _talk(sock: socket.socket, request: bytes) -> str:
     with sock:
         sock.sendall(request)
@@ -390,7 +387,7 @@ def _talk(sock: socket.socket, request: bytes) -> str:
         return data.decode()
 
 
-async def test_networks_span_hosts(lab: Lab, make_port) -> None:
+async def test_networks_span_hosts(lab: Lab, make_port: MakePort) -> None:
     fabric, other = lab.namespace("fabric"), lab.namespace("second")
     lab.run(fabric, "ip link add br-ul type bridge")
     lab.run(fabric, "ip link set br-ul up")
@@ -423,7 +420,7 @@ async def test_networks_span_hosts(lab: Lab, make_port) -> None:
     assert report.changes == (f"{names.vxlan('net')} still reaches 10.99.0.2",)
 
 
-async def test_everything_is_found_and_removed(lab: Lab, make_port) -> None:
+async def test_everything_is_found_and_removed(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -489,7 +486,9 @@ asyncio.run(apply(plan, env=env))
 
 
 @pytest.mark.parametrize("after", [0.02, 0.08, 0.16])
-async def test_a_crash_in_the_middle_is_made_good(lab: Lab, make_port, after: float) -> None:
+async def test_a_crash_in_the_middle_is_made_good(
+    lab: Lab, make_port: MakePort, after: float
+) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -513,7 +512,7 @@ async def test_a_crash_in_the_middle_is_made_good(lab: Lab, make_port, after: fl
     assert len(lab.run(lab.host, "ip -br link").splitlines()) == 1
 
 
-async def test_young_taps_are_not_eaten(lab: Lab, make_port) -> None:
+async def test_young_taps_are_not_eaten(lab: Lab, make_port: MakePort) -> None:
     env = msgspec.structs.replace(lab.env, tap_grace=60.0)
     await plug_tap("tapyoung", "kvbyoung", 1450, env)
     assert (await apply(HostPlan("h"), env=env)).problems == ()

@@ -12,7 +12,7 @@ from kilonova.embedded.network.plane import HostPlan, apply, audit, netns
 from kilonova.embedded.network.plane.desired import AddressPair, Group, Network, Port, Rule
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.live.network.conftest import Lab, MakePort
 
 pytestmark = pytest.mark.live
 
@@ -29,7 +29,7 @@ async def settle(lab: Lab, wanted: HostPlan) -> None:
     assert report.problems == ()
 
 
-async def test_stateful_rules_of_both_ends(lab: Lab, make_port) -> None:
+async def test_stateful_rules_of_both_ends(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *OUT)
     b = make_port(
         2,
@@ -81,7 +81,7 @@ async def test_stateful_rules_of_both_ends(lab: Lab, make_port) -> None:
     assert await audit(plan(a, b, c), lab.env) == []
 
 
-async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> None:
+async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port: MakePort) -> None:
     a, c = make_port(1, *OUT), make_port(3, *OUT)
     b = make_port(2, *OUT, Rule("ingress", protocol="tcp", remote_group="web"))
     await settle(lab, plan(a, b, c, groups=(Group("web", ("10.0.0.1",)),)))
@@ -108,7 +108,7 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> 
     assert not lab.connect(gc, "10.0.0.2", 80)
 
 
-async def test_guests_cannot_pretend(lab: Lab, make_port) -> None:
+async def test_guests_cannot_pretend(lab: Lab, make_port: MakePort) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a = make_port(
         1,
@@ -164,7 +164,7 @@ def _heard(lab: Lab, ns: str, source: str, frames: list[bytes]) -> list[bytes]:
         return heard
 
 
-async def test_guests_cannot_serve_dhcp_or_advertise_routes(lab: Lab, make_port) -> None:
+async def test_guests_cannot_serve_dhcp_or_advertise_routes(lab: Lab, make_port: MakePort) -> None:
     frames = _frames()
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a, b = make_port(1, *everything), make_port(2, *everything)
@@ -216,7 +216,7 @@ def _frames() -> dict[str, bytes]:
     }
 
 
-async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port) -> None:
+async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port: MakePort) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a, b = make_port(1, *everything), make_port(2, *everything)
     down, unknown = make_port(3, *everything, admin_up=False), make_port(4, *everything)
@@ -231,7 +231,7 @@ async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port) -> None:
     assert await audit(plan(a, b, down), lab.env) == ["veth tapguest4 is not in the plan"]
 
 
-async def test_guests_are_no_neighbours_of_the_host(lab: Lab, make_port) -> None:
+async def test_guests_are_no_neighbours_of_the_host(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *OUT)
     await settle(lab, plan(a))
     ga = lab.guest(a, NET.bridge)

@@ -15,7 +15,7 @@ from kilonova.embedded.network.plane import HostPlan, apply, audit, netns, plug_
 from kilonova.embedded.network.plane.desired import DhcpPort, Endpoint, Fixed, Network, Rule, Subnet
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.live.network.conftest import Lab, MakePort
 
 pytestmark = pytest.mark.live
 
@@ -30,7 +30,7 @@ def _sum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return total
+    return int(total)
 
 
 def _discover() -> bytes:
@@ -44,7 +44,7 @@ def _discover() -> bytes:
     return b"\xff" * 6 + MAC + b"\x08\x00" + head + udp
 
 
-async def test_dhcp_over_a_tap(lab: Lab, make_port) -> None:
+async def test_dhcp_over_a_tap(lab: Lab, make_port: MakePort) -> None:
     port = make_port(1, Rule("egress"), fixed_ips=(Fixed("v4", "10.0.0.1"),))
     net = Network(
         "net",
