@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -449,10 +450,13 @@ async def test_everything_is_found_and_removed(lab: Lab, make_port: MakePort) ->
     assert (await apply(plan, env=env)).problems == ()
     assert await audit(plan, env) == []
     assert sender in dnsmasq.running(env), "what was right was left alone"
+    shutil.rmtree(env.run_dir)
+    assert await audit(plan, env) != []
+    assert (await apply(plan, env=env)).problems == ()
+    assert await audit(plan, env) == []
     lab.run(lab.host, f"ip link del {names.router_leg('i1')}")
     assert (await apply(plan, env=env)).problems == ()
     assert await audit(plan, env) == []
-    assert sender not in dnsmasq.running(env), "its interface is another one now"
 
     # Another deployment's things on the same host stay.
     theirs = msgspec.structs.replace(env, deployment_id="other", run_dir=lab.dir / "other")
@@ -510,6 +514,25 @@ async def test_a_crash_in_the_middle_is_made_good(
     assert await leftovers(lab.env) == []
     assert lab.run(lab.host, "ip -br link").split()[0] == "lo"
     assert len(lab.run(lab.host, "ip -br link").splitlines()) == 1
+
+
+async def test_beside_a_container_engine(lab: Lab, make_port: MakePort) -> None:
+    if shutil.which("iptables") is None:
+        pytest.skip("iptables is not installed")
+    lab.run(lab.host, "iptables -P FORWARD DROP")
+    lab.run(lab.host, "ip6tables -P FORWARD DROP")
+    before = lab.run(lab.host, "iptables -S FORWARD")
+    a, b = make_port(1, *ALL), make_port(2, *ALL)
+    plan = HostPlan("h", (Network("net", "kvbpolicy", 1450),), (a, b))
+    report = await apply(plan, env=lab.env)
+    assert "iptables drops what bridges forward" in report.changes
+    ga, _ = lab.guest(a, "kvbpolicy"), lab.guest(b, "kvbpolicy")
+    assert lab.pings(ga, "10.0.0.2")
+    assert lab.pings(ga, "fd00::2")
+    assert (await apply(plan, env=lab.env)).changes == ()
+    await destroy(lab.env)
+    assert lab.run(lab.host, "iptables -S FORWARD") == before
+    assert await leftovers(lab.env) == []
 
 
 async def test_young_taps_are_not_eaten(lab: Lab, make_port: MakePort) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-_TUNSETIFF = 0x400454CA
+_TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+_TUN_F_CSUM = 1
 _TAP_AS_QEMU_OPENS_IT = 0x0002 | 0x1000 | 0x4000
 _VIRTIO_HEADER = 10
 MAC = bytes.fromhex("fa163e000001")
@@ -65,6 +66,7 @@ async def test_dhcp_over_a_tap(lab: Lab, make_port: MakePort) -> None:
         handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         name = struct.pack("16sH22x", port.tap.encode(), _TAP_AS_QEMU_OPENS_IT)
         fcntl.ioctl(handle, _TUNSETIFF, name)
+        fcntl.ioctl(handle, _TUNSETOFFLOAD, _TUN_F_CSUM)
         return handle
 
     handle = netns.run_in(lab.host, guest)

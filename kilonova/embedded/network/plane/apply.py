@@ -1,9 +1,10 @@
 """The data plane's verbs: apply a plan, audit against it, plug and unplug taps, destroy.
 
-All work on the kernel is done in short-lived threads, for it blocks and enters namespaces. The only
-switches of the host namespace that are touched: forwarding between the host's gateway interfaces
-and the links of its default route, and, when br_netfilter had to be loaded, its host-wide switches,
-which are turned off again because our bridges ask for it one by one.
+All work on the kernel is done in short-lived threads, for it blocks and enters namespaces. What is
+touched of the host beside our own links, tables and namespaces: forwarding between the host's
+gateway interfaces and the links of its default route; three accepting rules in an ``iptables``
+FORWARD chain whose policy is to drop (a container engine's); and, when br_netfilter had to be
+loaded, its host-wide switches, which are turned off because our bridges ask for it one by one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     return Report(
         changes=tuple(done.findings),
         problems=tuple(done.problems),
-        notes=(*notes, *done.notes),
+        notes=tuple(notes),
         seconds=env.clock.monotonic() - began,
     )
 

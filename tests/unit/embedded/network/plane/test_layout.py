@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from kilonova.embedded.network.plane import names
+from kilonova.embedded.network.plane import PlaneEnv, names
 from kilonova.embedded.network.plane.desired import (
     DhcpPort,
     Endpoint,
@@ -183,8 +183,12 @@ def test_metadata_listeners_and_headers() -> None:
     assert "secret" not in repr(ProxySettings("http://127.0.0.1", "secret"))
 
 
-def test_a_server_elsewhere_is_out_of_place() -> None:
+def test_a_server_elsewhere_is_out_of_place(tmp_path: Path) -> None:
+    env = PlaneEnv("dep", tmp_path)
     server = dhcp_server(network(FOUR), "no-such-namespace", 600)
     assert server is not None
-    assert not in_place(Running(1, server.key, server.conf_name, 1), server)
-    assert Path(server.conf_name).suffix == ".conf"
+    process = Running(1, server.key, server.conf_name, 1)
+    assert not in_place(env, process, server), "its files are gone"
+    (tmp_path / server.key).mkdir()
+    (tmp_path / server.key / server.conf_name).touch()
+    assert not in_place(env, process, server), "its namespace is gone"
