@@ -242,6 +242,27 @@ async def test_router_floating_ips_and_the_world(lab: Lab, make_port: MakePort) 
     assert lab.pings(ga, "198.51.100.1")
 
 
+async def test_a_floating_ip_leaves_nothing_behind(lab: Lab, make_port: MakePort) -> None:
+    a = make_port(1, *ALL)
+    b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
+    plan = cloud(a, b)
+    assert (await apply(plan, env=lab.env)).problems == ()
+    ga, gb = lab.guest(a, "kvbone"), lab.guest(b, "kvbtwo")
+    lab.run(ga, "ip route add default via 10.0.0.254")
+    lab.run(gb, "ip route add default via 10.2.0.254")
+    speaker = lab.udp(lab.host)
+    speaker.connect(("::ffff:172.24.4.20", 7000))
+    old, new = lab.udp(ga, 7000), lab.udp(gb, 7000)
+    speaker.send(b"one")
+    assert old.recv(10) == b"one"
+    moved = (FloatingIp("172.24.4.20", "10.2.0.2"),)
+    router = msgspec.structs.replace(plan.routers[0], floating_ips=moved)
+    plan = msgspec.structs.replace(plan, routers=(router,))
+    assert (await apply(plan, env=lab.env)).problems == ()
+    speaker.send(b"two")
+    assert new.recv(10) == b"two"
+
+
 async def test_router_advertises_ipv6(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL, fixed_ips=())
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))

@@ -149,6 +149,11 @@ def withdraw_accepted(tool: str, mark: str) -> None:
             _tool([tool, "-w", "5", "-D", *words[1:]])
 
 
+def chain(env: PlaneEnv, table: str, name: str) -> str:
+    """A chain of the ``inet`` family as text; empty if it is not there."""
+    return _tool([env.nft, f"list chain inet {table} {name}"]).stdout
+
+
 def load_module(name: str) -> None:
     """Ask for a kernel module; whether it helped is seen by what it provides."""
     with suppress(PlaneError):
