@@ -48,6 +48,7 @@ class Lab:
             text=True,
             check=False,
             timeout=20,
+            env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command}: {done.stderr}")

@@ -32,6 +32,7 @@ from kilonova.embedded.network.plane import (
     names,
     netns,
     plug_tap,
+    system,
     unplug_tap,
 )
 from kilonova.embedded.network.plane.desired import (
@@ -538,7 +539,7 @@ async def test_a_crash_in_the_middle_is_made_good(
 
 
 async def test_beside_a_container_engine(lab: Lab, make_port: MakePort) -> None:
-    if shutil.which("iptables") is None:
+    if system.tool_path("iptables") is None:
         pytest.skip("iptables is not installed")
     lab.run(lab.host, "iptables -P FORWARD DROP")
     lab.run(lab.host, "ip6tables -P FORWARD DROP")
