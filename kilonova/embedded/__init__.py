@@ -1,1 +1,1 @@
-"""Neighbours a whole cloud needs, built in: each could live in a repository of its own."""
+"""The neighbours of a compute cloud, small enough to be lifted out one by one."""
