@@ -11,10 +11,14 @@ import msgspec
 from oslo_config import cfg
 
 from kilonova.config import section
+from kilonova.config.api import Api
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
+from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
+from kilonova.config.neutron import Neutron
+from kilonova.config.placement import Placement
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -24,6 +28,12 @@ class Settings(msgspec.Struct, frozen=True):
     api_database: ApiDatabase = ApiDatabase()
     database: Database = Database()
     placement_database: PlacementDatabase = PlacementDatabase()
+    api: Api = Api()
+    keystone_authtoken: KeystoneAuthtoken = KeystoneAuthtoken()
+    keystone: Keystone = Keystone()
+    glance: Glance = Glance()
+    neutron: Neutron = Neutron()
+    placement: Placement = Placement()
     compute: Compute = Compute()
     image_cache: ImageCache = ImageCache()
     libvirt: Libvirt = Libvirt()

@@ -23,7 +23,10 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class Port(msgspec.Struct, frozen=True):
-    """A port with its binding. ``ips`` are (address, subnet id)."""
+    """A port with its binding. ``ips`` are (address, subnet id).
+
+    ``mark`` is set on ports we made (see NewPort); ports of users have none.
+    """
 
     id: str
     network_id: str
@@ -38,12 +41,17 @@ class Port(msgspec.Struct, frozen=True):
     ips: tuple[tuple[str, str], ...] = ()
     security_groups: tuple[str, ...] = ()
     name: str = ""
+    mark: str = ""
 
 
 class NewPort(msgspec.Struct, frozen=True):
-    """A port to make for a server. ``id`` is chosen before, so that making it twice is harmless."""
+    """A port to make for a server.
 
-    id: str
+    ``mark`` names it among the server's ports (its place in the list of wanted networks), so that
+    making it twice finds the first one, and undoing finds it when the answer was lost.
+    """
+
+    mark: str
     network_id: str
     project_id: str
     server_id: str
@@ -78,6 +86,9 @@ class NetworkService(Protocol):
 
     async def create_port(self, port: NewPort) -> Port:
         """Make a port; Conflict when the address is taken, Forbidden over quota."""
+
+    async def delete_made_ports(self, server_id: str, *, mark: str | None = None) -> None:
+        """Delete the server's ports that carry our mark (that one, or any)."""
 
     async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
         """Give an existing, free port to a server; Conflict when another has it."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from starlette.responses import Response
 
 from kilonova.base.clock import Clock
 from kilonova.base.errors import BadRequest, Conflict
+from kilonova.base.ids import SeededIds
 from kilonova.web.call import Call, Caller
 from kilonova.web.render import Rendered
 
@@ -23,16 +26,20 @@ _POLL = 0.05
 Scope = tuple[str, str, str, str]
 
 
-class StoredReply(msgspec.Struct, frozen=True):
-    """An answer as it was given the first time."""
+class Stored(msgspec.Struct, frozen=True):
+    """The request was answered before; ``reply`` is what `finish` was given."""
 
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+    reply: bytes
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """The key was unknown (or its first use died): do the work, then `finish` or `release`."""
+    """The key is yours: do the work, then `finish` or `release`.
+
+    ``seed`` is the same again when an earlier claim of the key died or was released, so that the
+    work draws the same ids; it is another one when an answer was kept and its time is over.
+    """
+
+    seed: str = ""
 
 
 class InProgress(msgspec.Struct, frozen=True):
@@ -43,26 +50,31 @@ class Mismatch(msgspec.Struct, frozen=True):
     """The key was used before for another request."""
 
 
-Begun = Fresh | InProgress | Mismatch | StoredReply
+Begun = Fresh | InProgress | Mismatch | Stored
 
 
 class IdempotencyStore(Protocol):
-    """What remembers keys and answers; keys are opaque words of at most 64 characters."""
+    """What remembers keys and answers.
+
+    Keys are opaque words of at most 64 characters; answers are opaque bytes, sealed so that only
+    who knows the caller's ``Idempotency-Key`` can read them (they may hold passwords).
+    """
 
     async def begin(self, key: str, fingerprint: str) -> Begun:
         """Claim ``key`` for the request with that fingerprint, or say what became of it."""
 
-    async def finish(self, key: str, reply: StoredReply) -> None:
+    async def finish(self, key: str, reply: bytes) -> None:
         """Remember the answer of the claimed key."""
 
     async def release(self, key: str) -> None:
-        """Forget the claim: the request failed and may be tried again."""
+        """Give the claim back: the request failed and may be tried again."""
 
 
 class _Row(msgspec.Struct):
     fingerprint: str
     until: float
-    reply: StoredReply | None = None
+    seed: str = ""
+    reply: bytes | None = None
 
 
 class MemoryIdempotencyStore:
@@ -84,14 +96,17 @@ class MemoryIdempotencyStore:
         if row is not None and row.until > now:
             if row.fingerprint != fingerprint:
                 return Mismatch()
-            return row.reply or InProgress()
-        self._rows.pop(key, None)
+            return InProgress() if row.reply is None else Stored(row.reply)
+        seed = ""
+        if row is not None:
+            seed = row.seed if row.reply is None else str(now)
+            del self._rows[key]
         if len(self._rows) >= self._size:
             self._prune(now)
-        self._rows[key] = _Row(fingerprint, now + self._lease)
-        return Fresh()
+        self._rows[key] = _Row(fingerprint, now + self._lease, seed)
+        return Fresh(seed)
 
-    async def finish(self, key: str, reply: StoredReply) -> None:
+    async def finish(self, key: str, reply: bytes) -> None:
         """See `IdempotencyStore.finish`."""
         row = self._rows.get(key)
         if row is not None:
@@ -100,7 +115,9 @@ class MemoryIdempotencyStore:
 
     async def release(self, key: str) -> None:
         """See `IdempotencyStore.release`."""
-        self._rows.pop(key, None)
+        row = self._rows.get(key)
+        if row is not None and row.reply is None:
+            row.until = 0.0
 
     def _prune(self, now: float) -> None:
         self._rows = {key: row for key, row in self._rows.items() if row.until > now}
@@ -127,6 +144,20 @@ def _digest(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
+def seal(reply: Rendered, scope: Scope) -> bytes:
+    """The answer as bytes that are readable only with the scope's key (AES-256-GCM)."""
+    nonce = os.urandom(12)
+    plain = msgspec.msgpack.encode(reply)
+    return nonce + AESGCM(bytes.fromhex(_digest("seal", *scope))).encrypt(nonce, plain, None)
+
+
+def unseal(sealed: bytes, scope: Scope) -> Rendered:
+    """The answer `seal` was given."""
+    cipher = AESGCM(bytes.fromhex(_digest("seal", *scope)))
+    plain = cipher.decrypt(sealed[:12], sealed[12:], None)
+    return msgspec.msgpack.decode(plain, type=Rendered)
+
+
 async def once(
     store: IdempotencyStore,
     scope: Scope,
@@ -137,17 +168,19 @@ async def once(
     """The answer of ``run``, or the stored one if this request was answered before.
 
     An equal request under way is waited for (10 s, then Conflict). Only answers below 400 are
-    kept: an error had no effect and may be tried again under the same key.
+    kept: an error had no effect and may be tried again under the same key. ``call.ids`` become
+    seeded, so that a repetition after a crash draws the ids of the first try.
     """
-    key = _digest(*scope)
+    key = _digest("row", *scope)
     path = call.request.scope["path"]
-    fingerprint = _digest(call.request.method, path, call.query.raw, call.raw_body)
+    version = str(call.version)
+    fingerprint = _digest(call.request.method, path, call.query.raw, version, call.raw_body)
     state = await _claim(store, key, fingerprint, clock)
-    if isinstance(state, StoredReply):
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in state.headers
-        ]
-        return Rendered(state.status, [*headers, (b"idempotency-replayed", b"true")], state.body)
+    if isinstance(state, Stored):
+        reply = unseal(state.reply, scope)
+        reply.headers = [*reply.headers, (b"idempotency-replayed", b"true")]
+        return reply
+    call.ids = SeededIds(*scope, state.seed)
     try:
         result = await run()
     except BaseException:
@@ -156,18 +189,17 @@ async def once(
     if isinstance(result, Response) or result.status >= 400:
         await store.release(key)
         return result
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in result.headers]
-    await asyncio.shield(store.finish(key, StoredReply(result.status, pairs, result.body)))
+    await asyncio.shield(store.finish(key, seal(result, scope)))
     return result
 
 
 async def _claim(
     store: IdempotencyStore, key: str, fingerprint: str, clock: Clock
-) -> Fresh | StoredReply:
+) -> Fresh | Stored:
     end = clock.monotonic() + _WAIT
     while True:
         state = await store.begin(key, fingerprint)
-        if isinstance(state, (Fresh, StoredReply)):
+        if isinstance(state, (Fresh, Stored)):
             return state
         if isinstance(state, Mismatch):
             raise Conflict(

@@ -1,0 +1,1 @@
+"""Clients of the neighbours: each implements one Protocol of ``interfaces``."""

@@ -1,0 +1,1 @@
+"""Policy: tables of rules with Nova's names, and the enforcer on oslo.policy."""
