@@ -36,6 +36,7 @@ VIDEO = {
     "vmvga": "vmware-svga",
     "bochs": "bochs-display",
 }
+_ALONE = "elevateprivileges=deny,spawn=deny"
 NETWORK = {"virtio": "virtio-net-pci"}
 
 
@@ -245,11 +246,9 @@ def _sandbox(parts: Parts, settings: Settings) -> list[str]:
     if not settings.qemu.sandbox:
         return []
     helper = parts.metadata and any(nic.nic.vif_type == "user" for nic in parts.devices.nics)
-    spawn = "allow" if helper else "deny"
-    return [
-        "-sandbox",
-        f"on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny,spawn={spawn}",
-    ]
+    # QEMU forks the relay and calls setsid in it, which "deny" and "children" both forbid.
+    rights = "elevateprivileges=allow,spawn=allow" if helper else _ALONE
+    return ["-sandbox", f"on,obsolete=deny,resourcecontrol=deny,{rights}"]
 
 
 def _escaped(value: str | Path) -> str:
