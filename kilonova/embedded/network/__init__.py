@@ -1,0 +1,1 @@
+"""Network service v2.0 with a Linux data plane."""
