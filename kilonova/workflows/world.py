@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
-from kilonova.domain.request import RequestSpec, Selection
+from kilonova.domain.request import RequestSpec, Selection, ServerGroup
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.workflows.engine.steps import StepEnv
@@ -22,6 +22,13 @@ class Select(Protocol):
         """Hosts for the servers of a request, or why there are none."""
 
 
+class Group(Protocol):
+    """Server groups as the scheduler wants them."""
+
+    async def __call__(self, group_id: str, but: Collection[str]) -> ServerGroup | None:
+        """The group with its members counted by host, the servers ``but`` left out."""
+
+
 class World(msgspec.Struct, frozen=True):
     """Stores and clients. ``token`` gives our own token; ``alive`` tells whether an agent lives."""
 
@@ -30,6 +37,7 @@ class World(msgspec.Struct, frozen=True):
     networks: NetworkService
     placement: PlacementService
     select: Select
+    group: Group
     token: Callable[[], Awaitable[str]]
     alive: Callable[[str], Awaitable[bool]]
 

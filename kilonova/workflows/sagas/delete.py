@@ -22,7 +22,8 @@ async def delete(s: Saga, server_id: str) -> None:
     place = await s.do(locate, server_id)
     if place.cell_id is not None:
         s.cell = place.cell_id
-        if place.host and place.guest and await s.do(is_alive, place.host):
+        alive = bool(place.host) and await s.do(is_alive, place.host or "")
+        if alive and place.host and place.guest:
             await s.on(place.host, DESTROY, Destroy(place.guest), task=Task.DELETING)
         if place.cell_id != CELL0:
             await s.do(drop_ports, server_id)

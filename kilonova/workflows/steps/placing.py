@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from kilonova.base.errors import Conflict, NotFound
-from kilonova.domain.request import HostRef, RequestSpec, ServerGroup
+from kilonova.domain.request import HostRef, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec
 from kilonova.interfaces.placement import Claim
-from kilonova.store import groups, mappings, servers
+from kilonova.store import mappings, servers
 from kilonova.workflows.engine.steps import remote
 from kilonova.workflows.world import Env, World
 
@@ -21,8 +19,10 @@ class NoValidHost(NotFound):
 async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
     """The host for a new server and its alternates; NoValidHost."""
     request, spec = await wanted(env.world, server_id)
-    group = await _group(env.world, spec, server_id)
-    chosen = await env.world.select(request_spec(request, spec, group))
+    group = None
+    if spec.group_id is not None:
+        group = await env.world.group(spec.group_id, (server_id,))
+    chosen = await env.world.select(request_of(request.server, spec, group=group))
     if not chosen.servers:
         # Hosts are an administrator's knowledge: the reasons stay in the scheduler's log.
         raise NoValidHost("No valid host was found. There are not enough hosts available.")
@@ -59,42 +59,3 @@ async def wanted(world: World, server_id: str) -> tuple[BuildRequest, BuildSpec]
     if request is None or spec is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     return request, spec
-
-
-def request_spec(request: BuildRequest, spec: BuildSpec, group: ServerGroup | None) -> RequestSpec:
-    """The scheduler's question for one server."""
-    server = request.server
-    return RequestSpec(
-        servers=(server.id,),
-        project_id=server.project_id,
-        user_id=server.user_id,
-        flavor=server.flavor,
-        image=server.image,
-        availability_zone=spec.zone,
-        force_host=spec.host,
-        force_node=spec.node,
-        requested_host=spec.wanted_host,
-        requested_node=spec.wanted_node,
-        ignore_hosts=spec.ignore_hosts,
-        group=group,
-        hints=spec.hints,
-    )
-
-
-async def _group(world: World, spec: BuildSpec, server_id: str) -> ServerGroup | None:
-    if spec.group_id is None:
-        return None
-    group = await world.db.read(groups.get, spec.group_id)
-    if group is None:
-        return None
-    members = [m for m in group.members if m != server_id]
-    counts: dict[str, int] = {}
-    if members:
-        for host in (await world.cells.gather(servers.hosts_of, members)).rows():
-            counts[host] = counts.get(host, 0) + 1
-    return ServerGroup(
-        id=group.id,
-        policy=group.policy,
-        rules=msgspec.to_builtins(group.rules),
-        counts=counts,
-    )
