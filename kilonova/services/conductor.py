@@ -109,9 +109,8 @@ class Conductor:
 
     async def start(self) -> None:
         """Serve the conductors' topic and work."""
-        self._serving = await self._bus.serve(
-            CONDUCTOR, {**self.runner.methods(), **self.agents.methods()}
-        )
+        methods: dict[str, Any] = {**self.runner.methods(), **self.agents.methods()}
+        self._serving = await self._bus.serve(CONDUCTOR, methods)
         self._run("sagas", self.runner.run())
         self._every("aggregates", self.mirror.reconcile, MIRROR_EVERY)
         interval = self._settings.default.sync_power_state_interval
