@@ -18,6 +18,7 @@ from kilonova.config.default import Default
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
+from kilonova.config.quota import Quota
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
     placement_database: PlacementDatabase = PlacementDatabase()
     api: Api = Api()
     neutron: Neutron = Neutron()
+    quota: Quota = Quota()
     placement: Placement = Placement()
     compute: Compute = Compute()
     image_cache: ImageCache = ImageCache()
