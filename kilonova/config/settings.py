@@ -16,6 +16,7 @@ from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
+from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
 from kilonova.config.quota import Quota
@@ -29,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True):
     database: Database = Database()
     placement_database: PlacementDatabase = PlacementDatabase()
     api: Api = Api()
+    keystone_authtoken: KeystoneAuthtoken = KeystoneAuthtoken()
+    keystone: Keystone = Keystone()
+    glance: Glance = Glance()
     neutron: Neutron = Neutron()
     quota: Quota = Quota()
     placement: Placement = Placement()

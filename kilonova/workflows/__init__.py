@@ -1,0 +1,1 @@
+"""Durable work: the saga engine, sagas, their steps, reconcilers."""
