@@ -20,6 +20,19 @@ class Default(msgspec.Struct, frozen=True):
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
+    service_down_time: Annotated[
+        int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
+    ] = 60
+    default_availability_zone: Annotated[str, Opt("Zone of hosts that are in no other.")] = "nova"
+    internal_service_availability_zone: Annotated[str, Opt("Zone of everything but computes.")] = (
+        "internal"
+    )
+    default_schedule_zone: Annotated[
+        str | None, Opt("Zone of servers that ask for none; any zone when unset.")
+    ] = None
+    osapi_compute_unique_server_name_scope: Annotated[
+        str, Opt("Where a server's name must be unique.", choices=("", "project", "global"))
+    ] = ""
     instances_path: Annotated[
         str | None, Opt("Directory of the guests' disks; $state_path/instances when unset.")
     ] = None
