@@ -1,0 +1,1 @@
+"""The embedded services: identity, image, network."""

@@ -1,0 +1,91 @@
+"""What the handlers of the network service work with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from kilonova.base.aio import Signal
+from kilonova.base.clock import Clock, isoformat
+from kilonova.base.ids import Ids
+from kilonova.db.database import Database, Tx
+from kilonova.embedded.network.store.quotas import DEFAULTS
+from kilonova.web.call import Call, Caller
+
+# What is told to the compute service: os-server-external-events entries.
+Notify = Callable[[list[dict[str, Any]]], Awaitable[None]]
+
+ADMINS = frozenset({"admin", "service"})
+
+
+class NetworkSettings(msgspec.Struct, frozen=True):
+    """How this network service works.
+
+    ``mode``: bridge (taps on Linux bridges), user (user-mode networking of the hypervisor) or
+    none (nothing is plugged: simulated hosts). ``mtu`` is of the physical network, in bytes.
+    """
+
+    mode: str = "bridge"
+    mtu: int = 1500
+    tunnel_overhead: int = 50
+    tunnels: bool = False
+    dns: tuple[str, ...] = ()
+    first_vni: int = 1
+    last_vni: int = (1 << 24) - 1
+    auto_cidr: str = "10.64.0.0/10"
+    auto_prefix: int = 24
+    quotas: dict[str, int] = DEFAULTS
+
+
+class NetworkApp:
+    """The service: its database, settings and what wakes the data plane."""
+
+    def __init__(
+        self,
+        db: Database,
+        settings: NetworkSettings,
+        *,
+        clock: Clock,
+        ids: Ids,
+        random: Callable[[int], bytes],
+        notify: Notify | None = None,
+    ) -> None:
+        self.db = db
+        self.settings = settings
+        self.clock = clock
+        self.ids = ids
+        self.random = random
+        self.notify = notify
+        self.changed = Signal()
+
+
+NetworkCall = Call[NetworkApp]
+
+
+class Work:
+    """One writing transaction of a handler."""
+
+    def __init__(self, tx: Tx, app: NetworkApp, caller: Caller, ids: Ids) -> None:
+        self.tx = tx
+        self.app = app
+        self.caller = caller
+        self.ids = ids
+        self.now = isoformat(app.clock.now())
+        self.events: list[dict[str, Any]] = []
+
+    @property
+    def admin(self) -> bool:
+        """Whether the caller may do everything."""
+        return is_admin(self.caller)
+
+    @property
+    def project_id(self) -> str:
+        """The caller's own project."""
+        return self.caller.project_id or ""
+
+
+def is_admin(caller: Caller) -> bool:
+    """Administrators and other services of the cloud."""
+    return bool(ADMINS & set(caller.roles))
