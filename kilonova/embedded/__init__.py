@@ -1,5 +1,1 @@
-<<<<<<< HEAD
-"""The embedded services: identity, image, network."""
-=======
 """The neighbours of a compute cloud, small enough to be lifted out one by one."""
->>>>>>> plane

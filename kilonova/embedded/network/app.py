@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from kilonova.base.aio import Signal
 from kilonova.base.clock import Clock, isoformat
 from kilonova.base.ids import Ids
 from kilonova.db.database import Database, Tx
@@ -36,7 +36,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     last_vni: int = (1 << 24) - 1
     auto_cidr: str = "10.64.0.0/10"
     auto_prefix: int = 24
-    quotas: dict[str, int] = DEFAULTS
+    quotas: dict[str, int] = msgspec.field(default_factory=lambda: dict(DEFAULTS))
 
 
 class NetworkApp:
@@ -58,7 +58,31 @@ class NetworkApp:
         self.ids = ids
         self.random = random
         self.notify = notify
-        self.changed = Signal()
+        self._boot = ids.hex()[:8]
+        self._count = 0
+        self._changed = asyncio.Condition()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def version(self) -> str:
+        """Another word after each change of this process, and after each start."""
+        return f"{self._boot}-{self._count}"
+
+    def touch(self) -> None:
+        """Something has changed: wake the hosts that wait."""
+        self._count += 1
+        task = asyncio.get_running_loop().create_task(self._tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def beyond(self, version: str | None) -> None:
+        """Return when the version is another one than ``version``."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.version != version)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 NetworkCall = Call[NetworkApp]

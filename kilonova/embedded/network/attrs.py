@@ -51,7 +51,7 @@ class Attr(msgspec.Struct, frozen=True):
     """
 
     name: str
-    schema: dict[str, Any] = TEXT
+    schema: dict[str, Any] = msgspec.field(default_factory=lambda: TEXT)
     default: Any = COMPUTED
     post: bool | str = True
     put: bool | str = True

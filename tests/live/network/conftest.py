@@ -54,7 +54,9 @@ class Lab:
     def env_of(self, host: str) -> PlaneEnv:
         return msgspec.structs.replace(self.env, netns=host, run_dir=self.dir / f"run-{host}")
 
-    def guest(self, port: Port, bridge: str, *, host: str = "", prefix: int = 24, mtu: int = 1450) -> str:
+    def guest(
+        self, port: Port, bridge: str, *, host: str = "", prefix: int = 24, mtu: int = 1450
+    ) -> str:
         """A namespace that stands for a guest; the tap side is in the deployment's link group."""
         ns = self.namespace(port.tap)
         group = names.link_group(self.mark)
@@ -95,7 +97,9 @@ class Lab:
 
         return self.keep(netns.run_in(ns, make))
 
-    def connect(self, ns: str, address: str, port: int, wait: float = QUIET) -> socket.socket | None:
+    def connect(
+        self, ns: str, address: str, port: int, wait: float = QUIET
+    ) -> socket.socket | None:
         def make() -> socket.socket | None:
             made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             made.settimeout(wait)

@@ -104,7 +104,9 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> 
 async def test_guests_cannot_pretend(lab: Lab, make_port) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a = make_port(
-        1, *everything, allowed_address_pairs=(AddressPair("10.0.0.128/25"), AddressPair("fd00:0:0:0:9::/80"))
+        1,
+        *everything,
+        allowed_address_pairs=(AddressPair("10.0.0.128/25"), AddressPair("fd00:0:0:0:9::/80")),
     )
     b = make_port(2, *everything)
     free = make_port(3, port_security=False)

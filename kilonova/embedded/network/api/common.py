@@ -98,7 +98,7 @@ async def write(call: NetworkCall, work: Callable[[Work], T]) -> T:
         return result
 
     result = await app.db.run(run)
-    app.changed.set()
+    app.touch()
     if told and app.notify is not None:
         await app.notify(told)
     return result

@@ -7,6 +7,7 @@ has opened. Only services and administrators may.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -53,23 +54,34 @@ async def announce(call: NetworkCall, host: str) -> None:
     await call.app.db.run(
         planner.announce, host, mode=mode, vtep_ip=vtep, clock=call.clock, ids=call.ids
     )
-    call.app.changed.set()
+    call.app.touch()
 
 
 @ROUTES.get("/{host}/plan")
 async def plan(call: NetworkCall, host: str) -> dict[str, Any]:
     """What the host's data plane should look like, with a ``version`` to wait on.
 
-    ``?after=VERSION`` waits up to 30 seconds until the plan is another one.
+    ``?after=VERSION`` waits up to 30 seconds until anything has changed.
     """
     _services_only(call)
-    after = call.query.get("after")
-    deadline = call.clock.monotonic() + LONGEST_WAIT
-    while True:
-        made, version = await call.app.db.run(planner.plan, host, call.app)
-        if version != after or call.clock.monotonic() >= deadline:
-            return {"plan": msgspec.to_builtins(made), "version": version}
-        await asyncio.sleep(0.25)
+    app = call.app
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST_WAIT):
+            await app.beyond(call.query.get("after"))
+    version = app.version
+    cloud = await app.db.read(planner.read)
+    missing = planner.missing_dhcp(cloud)
+    if missing:
+
+        def work(job: Work) -> None:
+            for network_id in missing:
+                planner.make_dhcp(job, network_id)
+
+        await write(call, work)
+        version = app.version
+        cloud = await app.db.read(planner.read)
+    made = planner.plan(cloud, host, app.settings)
+    return {"plan": msgspec.to_builtins(made), "version": version}
 
 
 @ROUTES.put("/{host}/ports", body=OPENED, status=204)
