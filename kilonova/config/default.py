@@ -30,3 +30,41 @@ class Default(msgspec.Struct, frozen=True):
     use_json: Annotated[bool, Opt("Log one JSON object a line.")] = False
     log_file: Annotated[str | None, Opt("Log to this file instead of standard error.")] = None
     log_dir: Annotated[str | None, Opt("Log to a file named after the daemon in here.")] = None
+
+    compute_driver: Annotated[
+        str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
+    ] = None
+    report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
+    update_resources_interval: Annotated[
+        int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)
+    ] = 0
+    max_concurrent_builds: Annotated[
+        int, Opt("Guests a host makes at once; 0 for any number.", min=0)
+    ] = 10
+    graceful_shutdown_timeout: Annotated[
+        int, Opt("Seconds a stopping service lets work under way finish.", min=0)
+    ] = 180
+    resume_guests_state_on_host_boot: Annotated[
+        bool, Opt("Start guests again that ran when the host went down.")
+    ] = False
+    force_raw_images: Annotated[bool, Opt("Convert cached images to raw.")] = True
+    default_ephemeral_format: Annotated[
+        str | None, Opt("File system of ephemeral disks; ext4 when unset.")
+    ] = None
+    cpu_allocation_ratio: Annotated[
+        float | None, Opt("Virtual CPUs given out per physical one.", min=0)
+    ] = None
+    ram_allocation_ratio: Annotated[float | None, Opt("Memory over-commitment.", min=0)] = None
+    disk_allocation_ratio: Annotated[float | None, Opt("Disk over-commitment.", min=0)] = None
+    initial_cpu_allocation_ratio: Annotated[
+        float, Opt("Ratio for a new host when cpu_allocation_ratio is unset.", min=0)
+    ] = 4.0
+    initial_ram_allocation_ratio: Annotated[
+        float, Opt("Ratio for a new host when ram_allocation_ratio is unset.", min=0)
+    ] = 1.0
+    initial_disk_allocation_ratio: Annotated[
+        float, Opt("Ratio for a new host when disk_allocation_ratio is unset.", min=0)
+    ] = 1.0
+    reserved_host_cpus: Annotated[int, Opt("CPUs kept for the host.", min=0)] = 0
+    reserved_host_memory_mb: Annotated[int, Opt("MiB kept for the host.", min=0)] = 512
+    reserved_host_disk_mb: Annotated[int, Opt("MiB of disk kept for the host.", min=0)] = 0

@@ -12,9 +12,12 @@ from oslo_config import cfg
 
 from kilonova.config import section
 from kilonova.config.api import Api
+from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.neutron import Neutron
+from kilonova.config.placement import Placement
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -26,6 +29,13 @@ class Settings(msgspec.Struct, frozen=True):
     placement_database: PlacementDatabase = PlacementDatabase()
     api: Api = Api()
     neutron: Neutron = Neutron()
+    placement: Placement = Placement()
+    compute: Compute = Compute()
+    image_cache: ImageCache = ImageCache()
+    libvirt: Libvirt = Libvirt()
+    qemu: Qemu = Qemu()
+    vnc: Vnc = Vnc()
+    serial_console: SerialConsole = SerialConsole()
 
 
 def load(

@@ -51,3 +51,9 @@ class GuestList(msgspec.Struct, frozen=True):
 
     host: str
     guests: tuple[GuestStatus, ...]
+
+
+class GuestAsk(msgspec.Struct, frozen=True):
+    """The argument of the agent's method ``status``; the answer is a GuestStatus."""
+
+    server_id: str

@@ -190,7 +190,12 @@ class GuestStatus(msgspec.Struct, frozen=True):
 
 
 class HostReport(msgspec.Struct, frozen=True):
-    """A hypervisor's capacities. memory MiB, disk GiB; ``used_*`` by everything on the host."""
+    """A hypervisor's capacities. memory MiB, disk GiB; ``used_*`` by everything on the host.
+
+    ``reserved`` (resource class → units kept for the host) and ``ratios`` (resource class →
+    allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
+    configuration.
+    """
 
     node: str
     hypervisor_type: str
@@ -207,3 +212,6 @@ class HostReport(msgspec.Struct, frozen=True):
     traits: tuple[str, ...] = ()
     uptime: str = ""
     host_ip: str = "127.0.0.1"
+    reserved: dict[str, int] = {}
+    ratios: dict[str, float] = {}
+    initial_ratios: dict[str, float] = {}

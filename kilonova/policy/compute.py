@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oslo_policy import policy
+
 from kilonova.policy import base
 from kilonova.policy.rule import Rule
 
@@ -322,3 +324,8 @@ RULES: tuple[Rule, ...] = (
     *_rules(base.ANYONE, _ANYONE),
     *_rules(base.NOBODY, _NOBODY),
 )
+
+
+def list_rules() -> list[policy.RuleDefault]:
+    """Every rule as oslo.policy's tools want them (entry point ``oslo.policy.policies``)."""
+    return [rule.default() for rule in RULES]

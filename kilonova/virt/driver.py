@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kilonova.base.clock import Clock
+from kilonova.config.settings import Settings
 from kilonova.domain.guest import (
     ConsoleTarget,
     GuestSpec,
@@ -36,8 +38,24 @@ class VifPlugger(Protocol):
         """Remove it; nothing there is success."""
 
 
+Content = Callable[[GuestSpec], dict[str, bytes]]
+"""What goes onto a guest's config drive: path → bytes."""
+
+MetadataServer = Callable[[GuestSpec, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Answers the HTTP requests of one connection a guest made to 169.254.169.254."""
+
+
+def no_content(guest: GuestSpec) -> dict[str, bytes]:
+    """An empty config drive."""
+    return {}
+
+
 class Host:
-    """What a driver is given to work with."""
+    """What a driver is given to work with.
+
+    ``state_dir`` is the driver's own (``instances_path``). ``config_drive`` fills config drives;
+    ``metadata`` serves guests that have user-mode networking (None: they get no answer).
+    """
 
     def __init__(
         self,
@@ -48,6 +66,9 @@ class Host:
         vifs: VifPlugger,
         clock: Clock,
         on_event: GuestEvent,
+        settings: Settings | None = None,
+        config_drive: Content = no_content,
+        metadata: MetadataServer | None = None,
     ) -> None:
         self.name = name
         self.state_dir = state_dir
@@ -55,6 +76,9 @@ class Host:
         self.vifs = vifs
         self.clock = clock
         self.on_event = on_event
+        self.settings = settings or Settings()
+        self.config_drive = config_drive
+        self.metadata = metadata
 
 
 class VirtDriver(Protocol):
@@ -111,3 +135,19 @@ class HasConsoles(Protocol):
 
     async def console(self, server_id: str, kind: str) -> ConsoleTarget:
         """Where that console listens; NotFound when the guest has none, Conflict when it is off."""
+
+
+@runtime_checkable
+class RemembersGuests(Protocol):
+    """Drivers that know, without being told, which guests ran when the host went down."""
+
+    async def interrupted(self) -> list[GuestSpec]:
+        """Guests that are off only because the host was restarted."""
+
+
+@runtime_checkable
+class CachesImages(Protocol):
+    """Drivers that keep base images on the host."""
+
+    async def prune_images(self, *, unused_seconds: float) -> list[str]:
+        """Remove images no guest uses, unused for that long; the ids of those removed."""

@@ -58,7 +58,6 @@ class Service(Generic[A]):
         fallback: ASGIApp | None = None,
         auth_uri: str | None = None,
         public_url: str | None = None,
-        trust_forwarded: bool = False,
     ) -> None:
         self.api = api
         self.app = app
@@ -72,7 +71,6 @@ class Service(Generic[A]):
         self.fallback = fallback
         self.challenge = {"WWW-Authenticate": f'Keystone uri="{auth_uri}"'} if auth_uri else {}
         self.public_url = public_url.rstrip("/") if public_url else None
-        self.trust_forwarded = trust_forwarded
         names = ["x-openstack-request-id"]
         if api.request_id_header:
             names.append(api.request_id_header.lower())
@@ -142,23 +140,19 @@ async def _respond(
             return None
         await _miss(service, trail, path, found)
         return None
-    trail.template = slot.every()[0].route.path if not slot.actions else _action_path(slot)
-    caller = NOBODY if slot.public else await authenticate(service, trail.headers)
+    trail.template = slot.first.path
+    caller = NOBODY if slot.first.public else await authenticate(service, trail.headers)
     request = Request(scope, receive)
     call = _start_call(service, trail, request, slot, found, caller=caller)
     target = await _choose(service, trail, call, slot, receive)
     return await _run(service, call, target, found)
 
 
-def _action_path(slot: Slot) -> str:
-    return next(iter(slot.actions.values()))[0].route.path
-
-
 async def _miss(service: Service[A], trail: Trail, path: str, found: Found | None) -> None:
     """A path or method that is not there: 401 without a token where the service is closed."""
     for prefix in service.closed_prefixes:
         inside = not prefix or path == prefix or path.startswith(prefix + "/")
-        if inside and not (found and any(slot.public for slot in found.methods.values())):
+        if inside and not (found and any(slot.first.public for slot in found.methods.values())):
             await authenticate(service, trail.headers)
             break
     if found is None or service.api.wrong_method == 404:
@@ -205,9 +199,8 @@ def _start_call(
     caller: Caller,
 ) -> Call[A]:
     versions = service.api.versions
-    first = slot.every()[0]
     version = versions.minimum if versions else 0
-    if versions is not None and first.route.versioned and not slot.root.relaxed:
+    if versions is not None and slot.first.versioned and not slot.root.relaxed:
         version = negotiate(versions, trail.headers)
         trail.version = version
         trail.version_rows = echo(versions, version)
@@ -230,7 +223,7 @@ def _start_call(
         caller=caller,
         version=version,
         query=Query(request.scope["query_string"]),
-        base=service.public_url or _base(service, request.scope, trail.headers),
+        base=service.public_url or _base(request.scope, trail.headers),
         root=root,
         project_in_path=project,
         relaxed=slot.root.relaxed,
@@ -242,19 +235,15 @@ async def _choose(
 ) -> Target:
     """Read the body and pick the row for its action key and the version (404 if none)."""
     rows = slot.plain
-    first = slot.every()[0].route
-    streamed = first.stream
-    if streamed:
-        if first.consumes != JSON_TYPES:
-            bodies.check_type(trail.headers, first.consumes)
-    elif first.method in ("POST", "PUT", "PATCH") or first.body is not None:
-        limit = max(row.route.max_body or service.api.max_body for row in slot.every())
-        raw = call.raw_body = await bodies.read(receive, trail.headers, limit)
+    if slot.reads:
+        raw = call.raw_body = await bodies.read(receive, trail.headers, slot.limit)
         # A request whose body has been taken must still answer `request.body()` and `.json()`.
         call.request._body = raw
         if raw:
-            bodies.check_type(trail.headers, first.consumes)
+            bodies.check_type(trail.headers, slot.consumes)
             call.body = bodies.decode(raw)
+    elif slot.first.stream and slot.consumes != JSON_TYPES:
+        bodies.check_type(trail.headers, slot.consumes)
     if slot.actions:
         rows = _action_rows(slot, call.body) or rows
         if not rows:
@@ -384,19 +373,11 @@ def _log_line(scope: Scope, trail: Trail, spent: float) -> None:
     )
 
 
-def _base(service: Service[A], scope: Scope, headers: dict[bytes, bytes]) -> str:
+def _base(scope: Scope, headers: dict[bytes, bytes]) -> str:
     host = headers.get(b"host", b"").decode("latin-1")
     scheme = scope.get("scheme", "http")
     prefix = scope.get("root_path", "")
-    if service.trust_forwarded:
-        host = _first(headers, b"x-forwarded-host") or host
-        scheme = _first(headers, b"x-forwarded-proto") or scheme
-        prefix = _first(headers, b"x-forwarded-prefix") or prefix
     return _base_url(scheme, host, prefix, tuple(scope.get("server") or ("localhost", 80)))
-
-
-def _first(headers: dict[bytes, bytes], name: bytes) -> str:
-    return headers.get(name, b"").decode("latin-1").partition(",")[0].strip()
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from kilonova.web.auth import Authenticator
 from kilonova.web.call import A, Enforcer
 from kilonova.web.health import Check, Health, Metrics, lifespan
 from kilonova.web.idempotency import IdempotencyStore
+from kilonova.web.middleware import Cors, ProxyHeaders, with_cors
 from kilonova.web.routes import Api
 
 
@@ -34,12 +35,14 @@ def build(
     auth_uri: str | None = None,
     public_url: str | None = None,
     trust_forwarded: bool = False,
+    cors: Cors | None = None,
 ) -> ASGIApp:
     """The whole service as one ASGI application, with ``/healthcheck`` and ``/metrics``.
 
     ``extra``: Starlette routes (WebSockets, static files) tried when none of ours has the path.
     ``auth_uri``: the public identity URL shown in ``WWW-Authenticate``. ``public_url``: what links
-    start with; by default the Host header. ``trust_forwarded``: believe ``X-Forwarded-*``.
+    start with; by default the Host header. ``trust_forwarded``: believe what a
+    proxy in front says (`ProxyHeaders`). ``cors``: origins whose scripts may use the service.
     ValueError if the routes contradict each other.
     """
     figures = metrics or Metrics()
@@ -56,7 +59,6 @@ def build(
         fallback=router,
         auth_uri=auth_uri,
         public_url=public_url,
-        trust_forwarded=trust_forwarded,
     )
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +71,10 @@ def build(
         else:
             await send({"type": "websocket.close", "code": 1000})
 
-    return Health(checks=checks, metrics=figures, inner=application)
+    whole: ASGIApp = Health(checks=checks, metrics=figures, inner=application)
+    if cors is not None:
+        whole = with_cors(whole, cors)
+    return ProxyHeaders(whole) if trust_forwarded else whole
 
 
 async def _nothing(scope: Scope, _receive: Receive, send: Send) -> None:

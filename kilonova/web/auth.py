@@ -12,6 +12,18 @@ import msgspec
 from kilonova.base.aio import Joined
 from kilonova.base.clock import Clock
 from kilonova.web.call import Caller
+from kilonova.web.keystone import KeystoneAuthenticator, PluginTokens, TokenSupplier
+
+__all__ = [
+    "Authenticator",
+    "CachingAuthenticator",
+    "KeystoneAuthenticator",
+    "NoAuth2",
+    "PluginTokens",
+    "StaticAuthenticator",
+    "TokenSupplier",
+    "expired",
+]
 
 LONGEST_TOKEN = 16384
 

@@ -12,6 +12,7 @@ from starlette.types import Receive
 from kilonova.base.errors import BadRequest, TooLarge, UnsupportedMediaType
 
 DEEPEST = 64
+MALFORMED = "The request body is malformed: it must be valid JSON."
 _VENDOR_JSON = re.compile(r"application/[a-z0-9._-]+\+json")
 
 _decode = msgspec.json.Decoder().decode
@@ -74,7 +75,7 @@ def decode(raw: bytes) -> Any:
     try:
         value = _decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError):
-        raise BadRequest("The request body is malformed: it must be valid JSON.") from None
+        raise BadRequest(MALFORMED) from None
     nested = raw.count(b"{") + raw.count(b"[") > DEEPEST
     if nested or b"\\u0000" in raw:
         _inspect(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote
 
@@ -19,6 +20,8 @@ A = TypeVar("A")
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _MOST_PARAMETERS = 1000
+_SAFE = ":@~!$&'()*+,;="
+_PLAIN = re.compile(r"[A-Za-z0-9_.:@~!$&'()*+,;=-]+").fullmatch
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -148,7 +151,7 @@ class Query:
     def __contains__(self, name: object) -> bool:
         return name in self._pairs
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._pairs)
 
     def __len__(self) -> int:
@@ -246,5 +249,6 @@ class Call(Generic[A]):
 
 
 def join(base: str, *path: str) -> str:
-    """``base`` and the path parts, each percent-encoded, joined by single slashes."""
-    return "/".join((base.rstrip("/"), *(quote(part, safe=":@~!$&'()*+,;=") for part in path)))
+    """``base`` and the path parts, each percent-encoded where needed, joined by single slashes."""
+    parts = [part if _PLAIN(part) else quote(part, safe=_SAFE) for part in path]
+    return "/".join((base.rstrip("/"), *parts))

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict, CIMultiDictProxy
-from starlette.types import ASGIApp, Message
+from multidict import CIMultiDictProxy
+from starlette.types import ASGIApp
 
 from kilonova.base import log as context
 from kilonova.base.errors import BadGateway, Timeout, Unavailable
+from kilonova.web.loopback import Data, converse, exchange
 
-Data = bytes | AsyncIterator[bytes]
 Params = Mapping[str, Any] | list[tuple[str, str]]
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
@@ -115,15 +115,16 @@ class HttpClient:
         Raises Unavailable if the server cannot be reached, Timeout after ``timeout`` seconds,
         BadGateway for broken or too large answers. Any HTTP status is an answer, not an error.
         """
+        full, sent, data, app = self._prepare(url, json, data, headers, params)
         try:
-            async with (
-                asyncio.timeout(timeout),
-                self.stream(
-                    method, url, json=json, data=data, headers=headers, params=params, timeout=None
-                ) as answer,
-            ):
-                body = await _collect(answer.chunks, max_answer)
-                return Answer(answer.status, answer.headers, body)
+            async with asyncio.timeout(timeout):
+                if app is not None and not isinstance(data, AsyncIterator):
+                    return Answer(*await exchange(app, method, full, sent, data or b""))
+                async with self.stream(
+                    method, full, data=data, headers=sent, timeout=None
+                ) as answer:
+                    body = await _collect(answer.chunks, max_answer)
+                    return Answer(answer.status, answer.headers, body)
         except TimeoutError:
             raise Timeout(f"No answer from {_origin(url)} within {timeout:g} seconds.") from None
 
@@ -143,6 +144,23 @@ class HttpClient:
 
         ``timeout``: seconds without any byte.
         """
+        full, sent, data, app = self._prepare(url, json, data, headers, params)
+        if app is not None:
+            async with converse(app, method, full, sent, data) as pipe:
+                yield Stream(pipe.status, pipe.headers, pipe.read())
+            return
+        async with self._network(method, full, sent, data, timeout) as answer:
+            yield answer
+
+    def _prepare(
+        self,
+        url: str,
+        json: Any,
+        data: Data | None,
+        headers: Mapping[str, str] | None,
+        params: Params | None,
+    ) -> tuple[str, dict[str, str], Data | None, ASGIApp | None]:
+        """The full URL, all headers, the body, and the application if it is in this process."""
         sent: dict[str, str] = {"user-agent": self._agent}
         if json is not None:
             data = msgspec.json.encode(json)
@@ -154,12 +172,7 @@ class HttpClient:
             sent[name.lower()] = value
         full = _with_params(url, params)
         app = self._loopback.get(_origin(full)) if self._loopback else None
-        if app is not None:
-            async with _loopback(app, method, full, sent, data) as answer:
-                yield answer
-            return
-        async with self._network(method, full, sent, data, timeout) as answer:
-            yield answer
+        return full, sent, data, app
 
     @contextlib.asynccontextmanager
     async def _network(
@@ -233,117 +246,3 @@ def _with_params(url: str, params: Params | None) -> str:
     rows = params if isinstance(params, list) else list(params.items())
     query = urlencode([(key, value) for key, value in rows if value is not None], doseq=True)
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
-
-
-@contextlib.asynccontextmanager
-async def _loopback(
-    app: ASGIApp, method: str, url: str, headers: dict[str, str], data: Data | None
-) -> AsyncIterator[Stream]:
-    """Call ``app`` in a task of its own and hand its answer over piece by piece."""
-    scope = _scope(method, url, headers, data)
-    feed = data if data is not None and not isinstance(data, bytes) else None
-    pipe = _Pipe(data if isinstance(data, bytes) else b"", feed)
-    task = asyncio.create_task(pipe.run(app, scope))
-    try:
-        await pipe.started(task)
-        yield Stream(pipe.status, pipe.headers, pipe.read(task))
-    finally:
-        pipe.gone.set()
-        pipe.space.set()
-        if not task.done():
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
-
-
-class _Pipe:
-    """One request to an application of this process: what it receives and what it sends."""
-
-    def __init__(self, body: bytes, feed: AsyncIterator[bytes] | None) -> None:
-        self.status = 0
-        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
-        self.gone = asyncio.Event()
-        self.space = asyncio.Event()
-        self._body: bytes | None = body
-        self._feed = feed
-        self._out: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=8)
-        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
-        await app(scope, self._receive, self._send)
-
-    async def started(self, task: asyncio.Task[None]) -> None:
-        await asyncio.wait([self._begun, task], return_when=asyncio.FIRST_COMPLETED)
-        if not self._begun.done():
-            self._begun.cancel()
-            task.result()
-            raise BadGateway("An application of this process gave no answer.")
-
-    async def read(self, task: asyncio.Task[None]) -> AsyncIterator[bytes]:
-        while True:
-            getter = asyncio.ensure_future(self._out.get())
-            await asyncio.wait([getter, task], return_when=asyncio.FIRST_COMPLETED)
-            if not getter.done():
-                getter.cancel()
-                if self._out.empty():
-                    raise BadGateway("An application of this process broke off its answer.")
-                chunk = self._out.get_nowait()
-            else:
-                chunk = getter.result()
-            if chunk is None:
-                return
-            if chunk:
-                yield chunk
-
-    async def _receive(self) -> Message:
-        if self._feed is not None:
-            try:
-                chunk = await anext(self._feed)
-                return {"type": "http.request", "body": chunk, "more_body": True}
-            except StopAsyncIteration:
-                self._feed = None
-                return {"type": "http.request", "body": b"", "more_body": False}
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        if self.gone.is_set():
-            raise OSError("the client has gone")
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            rows: CIMultiDict[str] = CIMultiDict()
-            for name, value in message.get("headers", ()):
-                rows.add(name.decode("latin-1"), value.decode("latin-1"))
-            self.headers = CIMultiDictProxy(rows)
-            self._begun.set_result(None)
-        elif message["type"] == "http.response.body":
-            await self._out.put(message.get("body", b""))
-            if not message.get("more_body"):
-                await self._out.put(None)
-
-
-def _scope(method: str, url: str, headers: dict[str, str], data: Data | None) -> dict[str, Any]:
-    parts = urlsplit(url)
-    rows = [(b"host", parts.netloc.encode("latin-1"))]
-    rows += [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items() if k != "host"]
-    if isinstance(data, bytes) and "content-length" not in headers:
-        rows.append((b"content-length", b"%d" % len(data)))
-    path = parts.path or "/"
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": method.upper(),
-        "scheme": parts.scheme,
-        "path": unquote(path),
-        "raw_path": path.encode("latin-1"),
-        "root_path": "",
-        "query_string": parts.query.encode("latin-1"),
-        "headers": rows,
-        "client": ("127.0.0.1", 0),
-        "server": (parts.hostname or "localhost", parts.port or 80),
-        "state": {},
-    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from starlette.responses import Response
 
 from kilonova.base.clock import Clock
@@ -23,12 +25,10 @@ _POLL = 0.05
 Scope = tuple[str, str, str, str]
 
 
-class StoredReply(msgspec.Struct, frozen=True):
-    """An answer as it was given the first time."""
+class Stored(msgspec.Struct, frozen=True):
+    """The request was answered before; ``reply`` is what `finish` was given."""
 
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+    reply: bytes
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -43,16 +43,20 @@ class Mismatch(msgspec.Struct, frozen=True):
     """The key was used before for another request."""
 
 
-Begun = Fresh | InProgress | Mismatch | StoredReply
+Begun = Fresh | InProgress | Mismatch | Stored
 
 
 class IdempotencyStore(Protocol):
-    """What remembers keys and answers; keys are opaque words of at most 64 characters."""
+    """What remembers keys and answers.
+
+    Keys are opaque words of at most 64 characters; answers are opaque bytes, sealed so that only
+    who knows the caller's ``Idempotency-Key`` can read them (they may hold passwords).
+    """
 
     async def begin(self, key: str, fingerprint: str) -> Begun:
         """Claim ``key`` for the request with that fingerprint, or say what became of it."""
 
-    async def finish(self, key: str, reply: StoredReply) -> None:
+    async def finish(self, key: str, reply: bytes) -> None:
         """Remember the answer of the claimed key."""
 
     async def release(self, key: str) -> None:
@@ -62,7 +66,7 @@ class IdempotencyStore(Protocol):
 class _Row(msgspec.Struct):
     fingerprint: str
     until: float
-    reply: StoredReply | None = None
+    reply: bytes | None = None
 
 
 class MemoryIdempotencyStore:
@@ -84,14 +88,14 @@ class MemoryIdempotencyStore:
         if row is not None and row.until > now:
             if row.fingerprint != fingerprint:
                 return Mismatch()
-            return row.reply or InProgress()
+            return InProgress() if row.reply is None else Stored(row.reply)
         self._rows.pop(key, None)
         if len(self._rows) >= self._size:
             self._prune(now)
         self._rows[key] = _Row(fingerprint, now + self._lease)
         return Fresh()
 
-    async def finish(self, key: str, reply: StoredReply) -> None:
+    async def finish(self, key: str, reply: bytes) -> None:
         """See `IdempotencyStore.finish`."""
         row = self._rows.get(key)
         if row is not None:
@@ -127,6 +131,20 @@ def _digest(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
+def seal(reply: Rendered, scope: Scope) -> bytes:
+    """The answer as bytes that are readable only with the scope's key (AES-256-GCM)."""
+    nonce = os.urandom(12)
+    plain = msgspec.msgpack.encode(reply)
+    return nonce + AESGCM(bytes.fromhex(_digest("seal", *scope))).encrypt(nonce, plain, None)
+
+
+def unseal(sealed: bytes, scope: Scope) -> Rendered:
+    """The answer `seal` was given."""
+    cipher = AESGCM(bytes.fromhex(_digest("seal", *scope)))
+    plain = cipher.decrypt(sealed[:12], sealed[12:], None)
+    return msgspec.msgpack.decode(plain, type=Rendered)
+
+
 async def once(
     store: IdempotencyStore,
     scope: Scope,
@@ -139,15 +157,15 @@ async def once(
     An equal request under way is waited for (10 s, then Conflict). Only answers below 400 are
     kept: an error had no effect and may be tried again under the same key.
     """
-    key = _digest(*scope)
+    key = _digest("row", *scope)
     path = call.request.scope["path"]
-    fingerprint = _digest(call.request.method, path, call.query.raw, call.raw_body)
+    version = str(call.version)
+    fingerprint = _digest(call.request.method, path, call.query.raw, version, call.raw_body)
     state = await _claim(store, key, fingerprint, clock)
-    if isinstance(state, StoredReply):
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in state.headers
-        ]
-        return Rendered(state.status, [*headers, (b"idempotency-replayed", b"true")], state.body)
+    if isinstance(state, Stored):
+        reply = unseal(state.reply, scope)
+        reply.headers = [*reply.headers, (b"idempotency-replayed", b"true")]
+        return reply
     try:
         result = await run()
     except BaseException:
@@ -156,18 +174,17 @@ async def once(
     if isinstance(result, Response) or result.status >= 400:
         await store.release(key)
         return result
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in result.headers]
-    await asyncio.shield(store.finish(key, StoredReply(result.status, pairs, result.body)))
+    await asyncio.shield(store.finish(key, seal(result, scope)))
     return result
 
 
 async def _claim(
     store: IdempotencyStore, key: str, fingerprint: str, clock: Clock
-) -> Fresh | StoredReply:
+) -> Fresh | Stored:
     end = clock.monotonic() + _WAIT
     while True:
         state = await store.begin(key, fingerprint)
-        if isinstance(state, (Fresh, StoredReply)):
+        if isinstance(state, (Fresh, Stored)):
             return state
         if isinstance(state, Mismatch):
             raise Conflict(

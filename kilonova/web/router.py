@@ -15,25 +15,49 @@ class Target(msgspec.Struct, frozen=True):
     route: Route
     names: tuple[str, ...]
     arguments: tuple[int, ...]
-    template: str
 
 
-class Slot(msgspec.Struct):
+class Slot:
     """What one method may mean on one path: versions of one handler, or actions by body key."""
 
-    plain: list[Target] = []
-    actions: dict[str, list[Target]] = {}
-    root: Root = Root("")
-    root_names: tuple[str, ...] = ()
+    __slots__ = (
+        "actions",
+        "consumes",
+        "first",
+        "limit",
+        "plain",
+        "reads",
+        "root",
+        "root_names",
+        "stray",
+    )
 
-    @property
-    def public(self) -> bool:
-        """No token is needed (all rows of one slot agree)."""
-        return self.every()[0].route.public
+    def __init__(self, root: Root, root_names: tuple[str, ...], first: Route, limit: int) -> None:
+        self.root = root
+        self.root_names = root_names
+        self.plain: list[Target] = []
+        self.actions: dict[str, list[Target]] = {}
+        self.first = first
+        self.limit = limit
+        self.consumes = first.consumes
+        self.reads = False
+        # A catch-all outside the roots: not for paths below a root.
+        self.stray = not first.rooted and ":path}" in first.path
 
-    def every(self) -> list[Target]:
-        """All targets, plain ones first."""
-        return [*self.plain, *(item for rows in self.actions.values() for item in rows)]
+    def add(self, target: Target, template: str, limit: int) -> None:
+        """One more row; ValueError if it contradicts the others."""
+        route, first = target.route, self.first
+        rows = self.actions.setdefault(route.action, []) if route.action else self.plain
+        if any(other.route.overlaps(route) for other in rows):
+            raise ValueError(f"{route.method} {template} is declared twice for one version")
+        for what in ("public", "stream", "versioned"):
+            if getattr(route, what) != getattr(first, what):
+                raise ValueError(f"the rows of {route.method} {template} differ in {what!r}")
+        rows.append(target)
+        self.limit = max(self.limit, limit)
+        self.consumes = tuple(dict.fromkeys((*self.consumes, *route.consumes)))
+        wants = route.method in ("POST", "PUT", "PATCH") or route.body is not None
+        self.reads = self.reads or (wants and not route.stream)
 
 
 class _Node:
@@ -59,7 +83,10 @@ class Router:
     def __init__(self, api: Api[Any]) -> None:
         """ValueError if two rows mean the same method, path, action and version."""
         self._top = _Node()
-        self._head = api.head
+        self._limit = api.max_body
+        self._prefixes = tuple(
+            prefix for root in api.roots if (prefix := root.prefix.partition("{")[0].rstrip("/"))
+        )
         for route in api.routes:
             for root in api.roots if route.rooted else (Root(""),):
                 self._add(root, route)
@@ -72,7 +99,15 @@ class Router:
             parts.pop()
         values: list[str] = []
         methods = _walk(self._top, parts, 1, values)
-        return None if methods is None else Found(methods, values)
+        if methods is None:
+            return None
+        if any(slot.stray for slot in methods.values()) and self.inside(path):
+            return None
+        return Found(methods, values)
+
+    def inside(self, path: str) -> bool:
+        """Whether ``path`` is at or below a root that has a prefix."""
+        return any(path == root or path.startswith(root + "/") for root in self._prefixes)
 
     def _add(self, root: Root, route: Route) -> None:
         template = root.prefix + route.path
@@ -96,20 +131,14 @@ class Router:
         root_names = tuple(name for name, _ in PARAMETER.findall(root.prefix))
         # Counted from the right: the route's own parameter wins over one of the root.
         last = {name: index for index, name in enumerate(names)}
-        target = Target(route, tuple(names), tuple(last[n] for n in route.arguments), template)
+        target = Target(route, tuple(names), tuple(last[n] for n in route.arguments))
         if node.methods is None:
             node.methods = {}
+        limit = route.max_body or self._limit
         slot = node.methods.get(route.method)
         if slot is None:
-            slot = node.methods[route.method] = Slot(root=root, root_names=root_names)
-        rows = slot.actions.setdefault(route.action, []) if route.action else slot.plain
-        for other in rows:
-            if other.route.overlaps(route):
-                raise ValueError(f"{route.method} {template} is declared twice for one version")
-        for other in slot.every():
-            if other.route.public != route.public:
-                raise ValueError(f"{route.method} {template} is both public and not")
-        rows.append(target)
+            slot = node.methods[route.method] = Slot(root, root_names, route, limit)
+        slot.add(target, template, limit)
 
     def _add_heads(self, node: _Node, api: Api[Any]) -> None:
         if node.methods is not None and "GET" in node.methods and "HEAD" not in node.methods:

@@ -15,6 +15,7 @@ import msgspec
 
 from kilonova.base.errors import BadRequest
 from kilonova.web.call import Query
+from kilonova.web.view import View
 
 _FOREVER = 1 << 30
 _UUID = re.compile(r"[0-9a-fA-F]{32}")
@@ -73,6 +74,8 @@ def _resolve(tree: Any, version: int) -> Any:  # noqa: PLR0911
         return _ABSENT
     if isinstance(tree, Schema):
         return _resolve(tree.tree, version)
+    if isinstance(tree, View):
+        return _resolve(tree.schema_at(version), version)
     if isinstance(tree, Mapping):
         pairs = ((key, _resolve(value, version)) for key, value in tree.items())
         return {key: value for key, value in pairs if value is not _ABSENT}
@@ -92,6 +95,11 @@ def _edges(tree: Any) -> Iterator[int]:
             yield from _edges(span)
     elif isinstance(tree, Schema):
         yield from _edges(tree.tree)
+    elif isinstance(tree, View):
+        for field in tree.fields:
+            yield field.since
+            yield _FOREVER if field.until is None else field.until + 1
+            yield from _edges(field.schema)
     elif isinstance(tree, Mapping):
         for value in tree.values():
             yield from _edges(value)
@@ -146,6 +154,10 @@ class Compiled:
             return
         raise BadRequest(self.reason(instance, what))
 
+    def failures(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
+        """Everything that does not fit, for services with their own words for it."""
+        return iter(self._validator.iter_errors(instance))
+
     def reason(self, instance: Any, what: str = "body") -> str:
         """The first failure in words: where, and what is wrong."""
         for error in self._validator.iter_errors(instance):
@@ -158,7 +170,10 @@ class Compiled:
 
 
 class Schema:
-    """A JSON Schema (draft 2020-12) whose parts may carry version spans."""
+    """A JSON Schema (draft 2020-12) whose parts may carry version spans.
+
+    Other schemas and views may stand inside; a view stands for the schema of what it renders.
+    """
 
     def __init__(
         self, tree: Any, *, formats: Mapping[str, Callable[[str], bool]] | None = None

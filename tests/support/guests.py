@@ -1,78 +1,115 @@
-"""Ready-made guests for tests."""
+"""Guest specs, image sources and plugs for tests of drivers and agents."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from kilonova.base.errors import NotFound
 from kilonova.domain.guest import (
     Disk,
-    FixedIp,
     FlavorSpec,
     GuestMetadata,
     GuestSpec,
+    GuestStatus,
     ImageRef,
-    InjectedFile,
-    Keypair,
     Nic,
 )
 
-SERVER = "3a7b8a0e-9f43-4b8e-8f1d-0a4a3d1c5b11"
-PROJECT = "0" * 31 + "1"
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEqU someone"
+SERVER = "5f2a9b1c-0000-4000-8000-000000000001"
 
 
-def guest(**changes: object) -> GuestSpec:
-    """A small guest with one card, one key, user data and a file."""
-    spec = GuestSpec(
-        server_id=SERVER,
-        name="instance-0000002a",
-        flavor=FlavorSpec(1, "1", "m1.tiny", 1, 512, 1),
-        image=ImageRef("f0d0c3f4-7c0e-4f52-9b5a-1d1f8a6d2b11", "tiny", size=1000),
-        disks=(Disk("d1", "root", "image", "vda", boot_index=0),),
-        nics=(
-            Nic(
-                port_id="11111111-2222-4333-8444-555555555555",
-                mac="fa:16:3e:00:00:01",
-                network_id="net1",
-                network_label="private",
-                device="tap11111111-22",
-                bridge="brq1",
-                mtu=1450,
-                tag="front",
-                ips=(
-                    FixedIp(
-                        "10.0.0.5",
-                        "sub1",
-                        "10.0.0.0/24",
-                        gateway="10.0.0.1",
-                        dns=("10.0.0.2",),
-                        floating=("203.0.113.5",),
-                    ),
-                    FixedIp(
-                        "2001:db8::5",
-                        "sub2",
-                        "2001:db8::/64",
-                        version=6,
-                        gateway="2001:db8::1",
-                        ipv6_mode="slaac",
-                    ),
-                ),
-            ),
+def flavor(**changes: Any) -> FlavorSpec:
+    """A tiny flavor."""
+    made = FlavorSpec(id=1, flavorid="1", name="m1.tiny", vcpus=1, memory_mb=64, root_gb=0)
+    return msgspec.structs.replace(made, **changes)
+
+
+def spec(server_id: str = SERVER, **changes: Any) -> GuestSpec:
+    """A guest with one blank root disk and no network card."""
+    made = GuestSpec(
+        server_id=server_id,
+        name=f"instance-{server_id[-8:]}",
+        flavor=flavor(),
+        image=None,
+        disks=(
+            Disk(id="root", role="root", source="blank", device="vda", size_mb=16, boot_index=0),
         ),
+        nics=(),
         metadata=GuestMetadata(
-            server_id=SERVER,
-            project_id=PROJECT,
-            user_id="u1",
-            name="web 1",
-            hostname="web-1",
-            reservation_id="r-abc",
-            meta={"role": "front"},
-            keys=(Keypair("mine", KEY),),
-            user_data=base64.b64encode(b"#!/bin/sh\ntrue\n").decode(),
-            admin_pass="s3cret",
-            files=(InjectedFile("/etc/motd", base64.b64encode(b"hello").decode()),),
+            server_id=server_id, project_id="p", user_id="u", name="one", hostname="one"
         ),
     )
-    import msgspec
+    return msgspec.structs.replace(made, **changes)
 
-    return msgspec.structs.replace(spec, **changes)
+
+def booting(image: ImageRef, server_id: str = SERVER, **changes: Any) -> GuestSpec:
+    """A guest that boots an image."""
+    root = Disk(
+        id="root",
+        role="root",
+        source="image",
+        device="vda",
+        image=image,
+        boot_index=0,
+        bus="virtio",
+    )
+    return spec(server_id, image=image, disks=(root,), **changes)
+
+
+def image_of(file: Path, image_id: str, disk_format: str = "qcow2", **changes: Any) -> ImageRef:
+    """The image service's words on a file."""
+    data = file.read_bytes()
+    made = ImageRef(
+        id=image_id,
+        disk_format=disk_format,
+        size=len(data),
+        os_hash_algo="sha512",
+        os_hash_value=hashlib.sha512(data).hexdigest(),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+class Files:
+    """An ImageSource over files; counts downloads."""
+
+    def __init__(self, **files: Path) -> None:
+        self.files = dict(files)
+        self.downloads = 0
+
+    async def download(self, image: ImageRef) -> AsyncIterator[bytes]:
+        if image.id not in self.files:
+            raise NotFound(f"Image {image.id} could not be found.")
+        self.downloads += 1
+        with self.files[image.id].open("rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+
+
+class Plugs:
+    """A VifPlugger that only remembers."""
+
+    def __init__(self) -> None:
+        self.plugged: list[str] = []
+
+    async def plug(self, nic: Nic) -> None:
+        if nic.port_id not in self.plugged:
+            self.plugged.append(nic.port_id)
+
+    async def unplug(self, nic: Nic) -> None:
+        if nic.port_id in self.plugged:
+            self.plugged.remove(nic.port_id)
+
+
+class Events:
+    """A listener that remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[GuestStatus] = []
+
+    async def __call__(self, status: GuestStatus) -> None:
+        self.heard.append(status)

@@ -9,7 +9,7 @@ from kilonova.base.errors import Conflict
 from kilonova.domain.guest import GuestSpec
 from kilonova.metadata.service import Metadata, Rules, build, sign
 from kilonova.web.testing import Client
-from tests.support.guests import PROJECT, SERVER, guest
+from tests.support.described import PROJECT, SERVER, guest
 
 
 class OneGuest:

@@ -215,7 +215,8 @@ async def test_actions(client: Client) -> None:
     assert (await client.post(url, json={"start": None})).status == 409
     assert (await client.post(url, json={"stop": None})).status == 404
     assert (await client.post(url, json={"stop": None}, version="2.3")).status == 202
-    for body in ({"jump": 1}, {"start": None, "stop": None}, {}, [], None):
+    bodies: list[Any] = [{"jump": 1}, {"start": None, "stop": None}, {}, [], None]
+    for body in bodies:
         answer = await client.post(url, json=body)
         assert answer.status == 400
         assert "no such action" in answer.json()["badRequest"]["message"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from kilonova.metadata import drive, openstack
-from tests.support.guests import guest
+from tests.support.described import guest
 
 
 def test_every_version_is_on_the_drive() -> None:

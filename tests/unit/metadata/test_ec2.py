@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from kilonova.metadata import ec2
-from tests.support.guests import KEY, guest
+from tests.support.described import KEY, guest
 
 
 def test_ids_and_listing() -> None:

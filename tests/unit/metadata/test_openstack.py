@@ -4,7 +4,7 @@ import json
 
 from kilonova.metadata import openstack
 from kilonova.metadata.network import network_data
-from tests.support.guests import KEY, PROJECT, SERVER, guest
+from tests.support.described import KEY, PROJECT, SERVER, guest
 
 EXTRAS = openstack.Extras(random=lambda n: b"r" * n)
 

@@ -171,3 +171,11 @@ def test_an_override_of_the_old_name_still_works(
     policy = enforcer([rule], policy_file=file)
     assert policy.allows("new:name", Someone(roles=("chief",)), {})
     assert not policy.allows("new:name", MEMBER, {})
+
+
+def test_rules_for_the_tools_of_oslo_policy() -> None:
+    rules = {rule.name: rule for rule in compute.list_rules()}
+    assert len(rules) == 214
+    reboot = rules["os_compute_api:servers:reboot"]
+    assert reboot.scope_types == ["project"]
+    assert reboot.operations == [{"method": "POST", "path": "/servers/{server_id}/action (reboot)"}]

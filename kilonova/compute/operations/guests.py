@@ -1,0 +1,27 @@
+"""Making and removing guests."""
+
+from __future__ import annotations
+
+from kilonova.compute.operations.handlers import At, handles
+from kilonova.domain.guest import GuestStatus, PowerState
+from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArgs, Spawn
+
+
+@handles(SPAWN)
+async def spawn(at: At, args: Spawn) -> GuestStatus:
+    """Make the guest; one that is there already is taken as it is."""
+    async with at.builds:
+        return await at.driver.spawn(args.guest, paused=args.paused)
+
+
+@handles(RESUME)
+async def resume(at: At, args: GuestArgs) -> GuestStatus:
+    """Let a guest run that was made paused."""
+    return await at.driver.resume(args.guest)
+
+
+@handles(DESTROY, clears=True)
+async def destroy(at: At, args: Destroy) -> GuestStatus:
+    """Remove the guest; whatever else is done to it at the moment is given up."""
+    await at.driver.destroy(args.guest, keep_disks=args.keep_disks)
+    return GuestStatus(args.guest.server_id, args.guest.name, PowerState.NOSTATE)

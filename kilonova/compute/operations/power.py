@@ -1,0 +1,54 @@
+"""Switching guests on and off."""
+
+from __future__ import annotations
+
+import logging
+
+from kilonova.base.errors import Conflict
+from kilonova.compute.operations.handlers import At, handles
+from kilonova.domain.guest import GuestSpec, GuestStatus
+from kilonova.domain.operations import (
+    POWER_OFF,
+    POWER_ON,
+    REBOOT,
+    GuestArgs,
+    PowerOff,
+    Reboot,
+)
+
+MOST_SHUTDOWN_SECONDS = 3_600
+
+log = logging.getLogger(__name__)
+
+
+@handles(POWER_ON)
+async def power_on(at: At, args: GuestArgs) -> GuestStatus:
+    """Start a guest that is off."""
+    return await at.driver.power_on(args.guest)
+
+
+@handles(POWER_OFF)
+async def power_off(at: At, args: PowerOff) -> GuestStatus:
+    """Shut down politely, then cut the power; 0 seconds cut it at once."""
+    return await at.driver.power_off(args.guest, seconds=patience(args.guest, args.seconds))
+
+
+@handles(REBOOT)
+async def reboot(at: At, args: Reboot) -> GuestStatus:
+    """Restart; a soft reboot that the guest does not react to becomes a hard one."""
+    if not args.hard:
+        try:
+            return await at.driver.reboot(args.guest, hard=False)
+        except Conflict as reason:
+            log.info("Soft reboot of %s becomes hard: %s", args.guest.name, reason.message)
+    return await at.driver.reboot(args.guest, hard=True)
+
+
+def patience(guest: GuestSpec, seconds: int) -> int:
+    """Seconds the guest gets: the image's ``os_shutdown_timeout`` goes before what was asked."""
+    if seconds <= 0:
+        return 0
+    wish = guest.properties.get("os_shutdown_timeout") or (
+        guest.image.properties.get("os_shutdown_timeout", "") if guest.image else ""
+    )
+    return min(int(wish) if wish.isdecimal() else seconds, MOST_SHUTDOWN_SECONDS)

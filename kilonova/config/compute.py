@@ -1,0 +1,33 @@
+"""``[compute]`` and ``[image_cache]``: how a compute agent works."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from kilonova.config.section import Opt
+
+
+class Compute(msgspec.Struct, frozen=True):
+    """``[compute]``."""
+
+    vmdk_allowed_types: Annotated[
+        tuple[str, ...], Opt("VMDK sub-formats taken as images; none when empty.")
+    ] = ("streamOptimized", "monolithicSparse")
+    image_type_exclude_list: Annotated[tuple[str, ...], Opt("Disk formats this host refuses.")] = ()
+
+
+class ImageCache(msgspec.Struct, frozen=True):
+    """``[image_cache]``."""
+
+    manager_interval: Annotated[
+        int, Opt("Seconds between looks for unused images; -1 never looks.", min=-1)
+    ] = 2400
+    subdirectory_name: Annotated[str, Opt("Directory of cached images in instances_path.")] = (
+        "_base"
+    )
+    remove_unused_base_images: Annotated[bool, Opt("Remove images no guest uses.")] = True
+    remove_unused_original_minimum_age_seconds: Annotated[
+        int, Opt("How long an image stays after its last use.", min=0)
+    ] = 86400

@@ -1,0 +1,68 @@
+"""``[libvirt]``, ``[qemu]``, ``[vnc]``, ``[serial_console]``: how guests are run and looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from kilonova.config.section import Opt
+
+
+class Libvirt(msgspec.Struct, frozen=True):
+    """``[libvirt]``: also read by the plain QEMU driver where the meaning is the same."""
+
+    virt_type: Annotated[
+        str,
+        Opt(
+            "kvm, qemu (emulation), or auto: kvm where it truly works.",
+            choices=("auto", "kvm", "qemu"),
+        ),
+    ] = "auto"
+    wait_soft_reboot_seconds: Annotated[
+        int, Opt("How long a guest may take to react to a soft reboot.", min=0)
+    ] = 120
+    tb_cache_size: Annotated[
+        int | None, Opt("Translation cache of an emulated guest in MiB; by size when unset.", min=1)
+    ] = None
+    rng_dev_path: Annotated[str, Opt("Where guests' random bytes come from.")] = "/dev/urandom"
+
+
+class Qemu(msgspec.Struct, frozen=True):
+    """``[qemu]``: the plain QEMU driver."""
+
+    binary: Annotated[str, Opt("The emulator.")] = "qemu-system-x86_64"
+    user: Annotated[
+        str | None, Opt("User the guests' processes run as when the agent runs as root.")
+    ] = None
+    cpu_model: Annotated[
+        str | None, Opt("CPU model; host under KVM and qemu64 under emulation when unset.")
+    ] = None
+    machine_type: Annotated[str, Opt("Machine type of images that ask for none.")] = "pc"
+    sandbox: Annotated[bool, Opt("Confine guests' processes with seccomp.")] = True
+    ssh_port_range: Annotated[
+        str, Opt("Ports of 127.0.0.1 forwarded to port 22 of guests with user-mode networking.")
+    ] = "22000:31999"
+    start_seconds: Annotated[
+        int, Opt("How long the emulator may take to answer after its start.", min=1)
+    ] = 60
+
+
+class Vnc(msgspec.Struct, frozen=True):
+    """``[vnc]``."""
+
+    enabled: Annotated[bool, Opt("Give guests a VNC console.")] = True
+    server_listen: Annotated[str, Opt("Address the guests' VNC servers listen on.")] = "127.0.0.1"
+    server_proxyclient_address: Annotated[
+        str, Opt("Address under which the proxies reach this host.")
+    ] = "127.0.0.1"
+
+
+class SerialConsole(msgspec.Struct, frozen=True):
+    """``[serial_console]``."""
+
+    enabled: Annotated[bool, Opt("Serve the guests' serial consoles over TCP.")] = False
+    port_range: Annotated[str, Opt("Ports of the guests' serial consoles.")] = "10000:20000"
+    proxyclient_address: Annotated[
+        str, Opt("Address of this host the consoles listen on, and the proxies connect to.")
+    ] = "127.0.0.1"

@@ -1,0 +1,1 @@
+"""The embedded identity service: Keystone's Identity API v3."""

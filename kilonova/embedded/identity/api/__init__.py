@@ -1,0 +1,1 @@
+"""The routes of the Identity API, a module per resource."""

@@ -1,0 +1,168 @@
+"""The first content of a cloud's identity service, written again and again without harm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from kilonova.db.database import Tx
+from kilonova.embedded.identity.app import Identity
+from kilonova.embedded.identity.records import (
+    DEFAULT_DOMAIN,
+    EVERYWHERE,
+    Assignment,
+    Endpoint,
+    Project,
+    Region,
+    Role,
+    Service,
+    User,
+)
+from kilonova.embedded.identity.store import catalog, projects, roles, rows, users
+
+_ROLES = ("admin", "manager", "member", "reader", "service")
+_IMPLIED = (("admin", "manager"), ("manager", "member"), ("member", "reader"))
+_INTERFACES = ("public", "internal", "admin")
+SERVICE_USERS = ("nova", "placement", "glance", "neutron")
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    """What is to be there: users with hash and project, the catalog."""
+
+    hashes: Mapping[str, str]
+    region: str
+    endpoints: Sequence[tuple[str, str, str]]
+
+
+async def bootstrap(
+    app: Identity,
+    admin_password: str,
+    region: str,
+    endpoints: Sequence[tuple[str, str, str]],
+    *,
+    service_password: str | None = None,
+    demo_password: str | None = None,
+    service_users: Sequence[str] = SERVICE_USERS,
+) -> None:
+    """Make sure the domain, projects, users, roles and the catalog of a cloud are there.
+
+    ``endpoints``: ``(type, name, url)``; every URL is registered for all three interfaces. Project
+    ``admin`` with user ``admin`` (role admin, also on the system), ``service`` with the service
+    users (roles admin and service), ``demo`` with user ``demo`` (role member). The service users'
+    and demo's passwords default to the administrator's. Doing it again changes only what differs:
+    passwords and URLs are brought to the given ones, everything else is left as it is.
+    """
+    wanted = {"admin": admin_password, "demo": demo_password or admin_password}
+    wanted |= dict.fromkeys(service_users, service_password or admin_password)
+    present = await app.db.read(_hashes, list(wanted))
+
+    async def digest(name: str) -> tuple[str, str]:
+        stored = present.get(name)
+        if stored and await app.passwords.check(wanted[name], stored):
+            return name, stored
+        return name, await app.passwords.hash(wanted[name])
+
+    hashes = dict(await asyncio.gather(*(digest(name) for name in wanted)))
+    await app.change(_write, app, _Facts(hashes, region, tuple(endpoints)), app.now())
+
+
+def _hashes(tx: Tx, names: list[str]) -> dict[str, str]:
+    found = {name: users.by_name(tx, name, DEFAULT_DOMAIN) for name in names}
+    return {name: user.password_hash or "" for name, user in found.items() if user is not None}
+
+
+def _write(tx: Tx, app: Identity, facts: _Facts, now: int) -> None:
+    if projects.find(tx, DEFAULT_DOMAIN) is None:
+        projects.create(tx, _project(DEFAULT_DOMAIN, "Default", domain=True))
+    role_ids = {name: _role(tx, app, name) for name in _ROLES}
+    for prior, implied in _IMPLIED:
+        roles.imply(tx, role_ids[prior], role_ids[implied])
+    place = {name: _home(tx, app, name) for name in ("admin", "service", "demo")}
+    for name, digest in facts.hashes.items():
+        home = name if name in ("admin", "demo") else "service"
+        user_id = _user(tx, app, name, digest, now)
+        given = {"admin": ["admin"], "demo": ["member"]}.get(name, ["admin", "service"])
+        for role in given:
+            item = Assignment("user", user_id, "project", place[home], role_ids[role])
+            roles.grant(tx, item)
+        if name == "admin":
+            roles.grant(tx, Assignment("user", user_id, "system", EVERYWHERE, role_ids["admin"]))
+            domain = Assignment("user", user_id, "domain", DEFAULT_DOMAIN, role_ids["admin"])
+            roles.grant(tx, domain)
+    if not catalog.has_region(tx, facts.region):
+        catalog.create_region(tx, Region(facts.region, None, "", {}))
+    for kind, name, url in facts.endpoints:
+        _endpoints(tx, app, facts.region, kind, name, url)
+
+
+def _project(project_id: str, name: str, *, domain: bool = False) -> Project:
+    return Project(
+        id=project_id,
+        name=name,
+        domain_id="" if domain else DEFAULT_DOMAIN,
+        parent_id=None if domain else DEFAULT_DOMAIN,
+        description="",
+        enabled=True,
+        is_domain=domain,
+        options={},
+        extra={},
+        valid_from=0,
+    )
+
+
+def _home(tx: Tx, app: Identity, name: str) -> str:
+    found = projects.by_name(tx, name, DEFAULT_DOMAIN)
+    if found is None:
+        found = _project(app.ids.hex(), name)
+        projects.create(tx, found)
+    return found.id
+
+
+def _role(tx: Tx, app: Identity, name: str) -> str:
+    found = roles.by_name(tx, name)
+    if found is None:
+        found = Role(app.ids.hex(), name, "", "", {"immutable": True}, {})
+        roles.create(tx, found)
+    return found.id
+
+
+def _user(tx: Tx, app: Identity, name: str, digest: str, now: int) -> str:
+    found = users.by_name(tx, name, DEFAULT_DOMAIN)
+    if found is None:
+        found = User(
+            id=app.ids.hex(),
+            name=name,
+            domain_id=DEFAULT_DOMAIN,
+            default_project_id=None,
+            enabled=True,
+            options={},
+            extra={},
+            password_hash=digest,
+            created_at=now,
+            valid_from=0,
+        )
+        users.create(tx, found)
+    elif found.password_hash != digest:
+        changed = msgspec.structs.replace(found, password_hash=digest, valid_from=now)
+        users.update(tx, changed)
+    return found.id
+
+
+def _endpoints(tx: Tx, app: Identity, region: str, kind: str, name: str, url: str) -> None:
+    found = catalog.services(tx, [rows.Where("type", kind), rows.Where("name", name)])
+    if found:
+        service = found[0]
+    else:
+        service = Service(app.ids.hex(), kind, name, True, "", {})
+        catalog.create_service(tx, service)
+    where = [rows.Where("service_id", service.id), rows.Where("region_id", region)]
+    present = {item.interface: item for item in catalog.endpoints(tx, where)}
+    for interface in _INTERFACES:
+        item = present.get(interface)
+        if item is None:
+            item = Endpoint(app.ids.hex(), service.id, region, interface, url, True, {})
+            catalog.create_endpoint(tx, item)
+        elif item.url != url:
+            catalog.update_endpoint(tx, msgspec.structs.replace(item, url=url))

@@ -1,0 +1,84 @@
+"""Passwords: memory-hard hashes, compared in constant time, remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+
+from kilonova.embedded.identity.settings import Cost
+
+LONGEST = 4096
+_REMEMBERED = 4096
+_AT_ONCE = 2
+
+
+def hash_password(password: str, cost: Cost) -> str:
+    """``scrypt$n$r$p$salt$hash`` (salt and hash in base64)."""
+    salt = secrets.token_bytes(16)
+    digest = _scrypt(password, salt, cost)
+    return f"scrypt${cost.n}${cost.r}${cost.p}${_text(salt)}${_text(digest)}"
+
+
+def check_password(password: str, stored: str) -> bool:
+    """Whether ``password`` made ``stored``; takes as long for a wrong one as for a right one."""
+    kind, n, r, p, salt, digest = stored.split("$")
+    if kind != "scrypt":
+        return False
+    made = _scrypt(password, base64.b64decode(salt), Cost(int(n), int(r), int(p)))
+    return hmac.compare_digest(made, base64.b64decode(digest))
+
+
+class Passwords:
+    """Hashes and checks in threads, a few at once so that logins cannot eat all memory.
+
+    A password that was right is remembered under an HMAC with a key of this process, so that
+    services that log in often pay for the hash once.
+    """
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost = cost
+        self._key = secrets.token_bytes(32)
+        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._nobody = hash_password(secrets.token_urlsafe(), cost)
+
+    async def hash(self, password: str) -> str:
+        """A new hash of ``password``."""
+        async with self._gate:
+            return await asyncio.to_thread(hash_password, password, self._cost)
+
+    async def check(self, password: str, stored: str | None) -> bool:
+        """Whether it is right; with ``stored`` None (nobody of that name) the time is the same."""
+        wanted = stored or self._nobody
+        mark = hmac.digest(self._key, f"{wanted}\0{password}".encode(), "sha256")
+        if mark in self._right:
+            self._right.move_to_end(mark)
+            return True
+        async with self._gate:
+            right = await asyncio.to_thread(check_password, password, wanted)
+        if not right or stored is None:
+            return False
+        self._right[mark] = None
+        while len(self._right) > _REMEMBERED:
+            self._right.popitem(last=False)
+        return True
+
+
+def _scrypt(password: str, salt: bytes, cost: Cost) -> bytes:
+    return hashlib.scrypt(
+        password.encode(),
+        salt=salt,
+        n=cost.n,
+        r=cost.r,
+        p=cost.p,
+        maxmem=132 * cost.n * cost.r + 2 * 1024 * 1024,
+        dklen=32,
+    )
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()

@@ -1,0 +1,132 @@
+"""What we need of a placement service: providers kept up to date, candidates, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """What a provider has of one class; memory MiB, disk GiB."""
+
+    total: int
+    reserved: int = 0
+    min_unit: int = 1
+    max_unit: int = 2147483647
+    step_size: int = 1
+    allocation_ratio: float = 1.0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How much of a class there is to give, and how much is given."""
+
+    capacity: int
+    used: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A provider as an answer about candidates describes it."""
+
+    resources: dict[str, Usage]
+    traits: frozenset[str]
+    parent: str | None
+    root: str
+
+
+class AllocationRequest(msgspec.Struct, frozen=True):
+    """One way to serve a request: provider → class → amount, and request group → providers."""
+
+    allocations: dict[str, dict[str, int]]
+    mappings: dict[str, tuple[str, ...]] = {}
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """Every way found, best first where the service knows, and the providers they are of."""
+
+    requests: tuple[AllocationRequest, ...]
+    summaries: dict[str, Summary]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a consumer shall hold from now on; no allocations frees it.
+
+    ``generation`` is what is known of the consumer: None when it holds nothing yet.
+    """
+
+    consumer: str
+    allocations: dict[str, dict[str, int]]
+    project_id: str
+    user_id: str
+    consumer_type: str = "INSTANCE"
+    generation: int | None = None
+    mappings: dict[str, tuple[str, ...]] = {}
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What a consumer holds; ``generation`` None means nothing."""
+
+    allocations: dict[str, dict[str, int]] = {}
+    project_id: str = ""
+    user_id: str = ""
+    generation: int | None = None
+    consumer_type: str = ""
+
+
+class PlacementService(Protocol):
+    """All writes are idempotent and try again when another writer came first."""
+
+    async def ensure_provider(self, uuid: str, name: str, parent: str | None = None) -> None:
+        """Make a provider, or give the present one that name and parent; Conflict on the name."""
+
+    async def delete_provider(self, uuid: str) -> None:
+        """Remove it (gone is success); Conflict while it has allocations or children."""
+
+    async def inventory(self, uuid: str) -> dict[str, Inventory]:
+        """Class → inventory; nothing for an unknown provider."""
+
+    async def set_inventory(self, uuid: str, inventories: Mapping[str, Inventory]) -> None:
+        """Replace all; Conflict when a class that goes is in use."""
+
+    async def traits(self, uuid: str) -> frozenset[str]:
+        """The traits of a provider; nothing for an unknown one."""
+
+    async def set_traits(
+        self, uuid: str, traits: Collection[str], *, owned: Collection[str] | None = None
+    ) -> None:
+        """Have these traits; of the others only those of ``owned`` go (None: all go)."""
+
+    async def aggregates(self, uuid: str) -> frozenset[str]:
+        """The aggregates of a provider; nothing for an unknown one."""
+
+    async def set_aggregates(
+        self, uuid: str, aggregates: Collection[str], *, owned: Collection[str] | None = None
+    ) -> None:
+        """Be in these aggregates; of the others only those of ``owned`` are left."""
+
+    async def candidates(self, query: Sequence[tuple[str, str]]) -> Candidates:
+        """The answer to ``GET /allocation_candidates`` with these parameters; BadRequest."""
+
+    async def claim(self, claim: Claim) -> bool:
+        """Take it: True when the consumer holds exactly that now, False when there is no room.
+
+        Conflict when the consumer holds something else than ``generation`` stands for.
+        """
+
+    async def claim_all(self, claims: Sequence[Claim]) -> bool:
+        """The same for several consumers at once: all or none."""
+
+    async def release(self, consumer: str) -> None:
+        """Free everything a consumer holds; holding nothing is success."""
+
+    async def allocations_of(self, consumer: str) -> Holding:
+        """What a consumer holds."""
+
+    async def allocations_for_provider(self, uuid: str) -> dict[str, dict[str, int]]:
+        """Consumer → class → amount; nothing for an unknown provider."""
+
+    async def usages(
+        self, project_id: str, user_id: str | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Consumer type → class → amount, with ``consumer_count``."""

@@ -1,0 +1,1 @@
+"""The Placement service: providers, inventories, allocations and the search for candidates."""

@@ -1,0 +1,1 @@
+"""The Placement API 1.0 to 1.39: one module a resource."""

@@ -1,0 +1,1 @@
+"""Every SQL statement of Placement: functions ``(tx, …)`` that give and take Structs."""

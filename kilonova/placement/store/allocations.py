@@ -1,0 +1,291 @@
+"""Allocations: claiming, moving and freeing amounts, never more than there is.
+
+A claim takes the rows of its consumers and then of its providers, each in the order of their ids,
+and holds them until it commits; so what it reads of inventories and use cannot change under it,
+and two claims cannot wait for each other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from kilonova.base.errors import BadRequest, Conflict, NotFound
+from kilonova.placement.rows import Allocation, Consumer, Inventory, Provider
+from kilonova.placement.store import inventories, names, providers
+from kilonova.placement.store import tables as t
+from kilonova.placement.store.common import CONCURRENT, Tx, aware, chunks, naive
+
+ANY = -1
+"""As ``Claim.generation``: whatever the consumer's present generation is (before 1.28)."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a consumer shall hold: provider uuid → class → amount; nothing frees everything.
+
+    ``generation`` is what the caller knows of the consumer: None for a new one, or ``ANY``.
+    ``type`` None leaves the type as it is.
+    """
+
+    consumer: str
+    resources: Mapping[str, Mapping[str, int]]
+    project_id: str
+    user_id: str
+    generation: int | None = ANY
+    type: str | None = None
+
+
+def replace(tx: Tx, claims: Sequence[Claim], now: dt.datetime) -> None:
+    """Make every consumer hold exactly what its claim says: all of them or none.
+
+    Raises BadRequest for an unknown provider or class; Conflict when a consumer's generation has
+    moved, when an inventory is missing or too small, or an amount breaks its units.
+    """
+    known = _lock_consumers(tx, [claim.consumer for claim in claims])
+    for claim in claims:
+        _check_generation(claim, known.get(claim.consumer))
+    released = _released(tx, [consumer.id for consumer in known.values()])
+    wanted = {uuid for claim in claims for uuid in claim.resources}
+    held = providers.lock_many(tx, wanted, released)
+    _check_names(tx, claims, held)
+    if known:
+        ids = [consumer.id for consumer in known.values()]
+        tx.execute(sa.delete(t.allocations).where(t.allocations.c.consumer_id.in_(ids)))
+    _check_room(tx, claims, [held[uuid] for uuid in wanted], held)
+    ids_of = _write_consumers(tx, claims, known)
+    rows = [
+        {
+            "consumer_id": ids_of[claim.consumer],
+            "provider_id": held[uuid].id,
+            "resource_class": name,
+            "used": amount,
+            "updated_at": naive(now),
+        }
+        for claim in claims
+        for uuid, resources in claim.resources.items()
+        for name, amount in resources.items()
+    ]
+    if rows:
+        tx.execute(sa.insert(t.allocations), rows)
+    for uuid in sorted(wanted):
+        providers.bump(tx, held[uuid], now)
+    providers.touch(tx, released - {held[uuid].id for uuid in wanted})
+
+
+def _lock_consumers(tx: Tx, uuids: Collection[str]) -> dict[str, Consumer]:
+    c = t.consumers.c
+    found: dict[str, Consumer] = {}
+    for part in chunks(sorted(set(uuids))):
+        rows = tx.execute(
+            sa.select(c.id, c.uuid, c.project_id, c.user_id, c.generation, c.type)
+            .where(c.uuid.in_(part))
+            .order_by(c.id)
+            .with_for_update()
+        )
+        found.update({row.uuid: Consumer(*row) for row in rows})
+    return found
+
+
+def _check_generation(claim: Claim, consumer: Consumer | None) -> None:
+    present = None if consumer is None else consumer.generation
+    if claim.generation in (ANY, present):
+        return
+    expected = "null" if present is None else present
+    given = "null" if claim.generation is None else claim.generation
+    raise Conflict(
+        f"consumer generation conflict - expected {expected} but got {given}", code=CONCURRENT
+    )
+
+
+def _released(tx: Tx, consumer_ids: Collection[int]) -> set[int]:
+    if not consumer_ids:
+        return set()
+    held = t.allocations.c
+    return set(
+        tx.execute(
+            sa.select(held.provider_id).where(held.consumer_id.in_(consumer_ids)).distinct()
+        ).scalars()
+    )
+
+
+def _check_names(tx: Tx, claims: Sequence[Claim], held: Mapping[str, Provider]) -> None:
+    for claim in claims:
+        for uuid in claim.resources:
+            if uuid not in held:
+                raise BadRequest(
+                    f"Allocation for resource provider '{uuid}' that does not exist.",
+                    code="placement.resource_provider.not_found",
+                )
+    wanted = {name for claim in claims for part in claim.resources.values() for name in part}
+    unknown = names.unknown_classes(tx, wanted)
+    for claim in claims:
+        for part in claim.resources.values():
+            for name in unknown:
+                if name in part:
+                    raise BadRequest(
+                        f"Unable to allocate inventory for consumer {claim.consumer}: "
+                        f"No such resource class {name}"
+                    )
+
+
+def _check_room(
+    tx: Tx, claims: Iterable[Claim], wanted: Sequence[Provider], held: Mapping[str, Provider]
+) -> None:
+    if not wanted:
+        return
+    ids = [provider.id for provider in wanted]
+    used = inventories.in_use(tx, ids)
+    stock = _stock(tx, ids)
+    for claim in claims:
+        for uuid, resources in claim.resources.items():
+            for name, amount in resources.items():
+                key = (held[uuid].id, name)
+                used[key] = used.get(key, 0) + amount
+                _check_one(uuid, name, amount, stock.get(key), used[key])
+
+
+def _stock(tx: Tx, provider_ids: Sequence[int]) -> dict[tuple[int, str], Inventory]:
+    c = t.inventories.c
+    fields = [c[field.name] for field in msgspec.structs.fields(Inventory)]
+    rows = tx.execute(
+        sa.select(c.provider_id, c.resource_class, *fields).where(c.provider_id.in_(provider_ids))
+    )
+    return {(row[0], row[1]): Inventory(*row[2:]) for row in rows}
+
+
+def _check_one(uuid: str, name: str, amount: int, inventory: Inventory | None, used: int) -> None:
+    """``used`` is what would be in use with this amount."""
+    if inventory is None:
+        raise Conflict(
+            f"Unable to allocate inventory: Inventory for '{name}' on resource provider "
+            f"'{uuid}' invalid: there is none."
+        )
+    title = f"Unable to allocate inventory: '{name}' on resource provider '{uuid}'."
+    if not inventory.admits(amount):
+        raise Conflict(
+            f"{title} The requested amount would violate inventory constraints: {amount} is not "
+            f"between {inventory.min_unit} and {inventory.max_unit} in steps of "
+            f"{inventory.step_size}."
+        )
+    if used > inventory.capacity:
+        raise Conflict(
+            f"{title} The requested amount would exceed the capacity: {used} of "
+            f"{inventory.capacity} would be in use."
+        )
+
+
+def _write_consumers(
+    tx: Tx, claims: Iterable[Claim], known: Mapping[str, Consumer]
+) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for claim in claims:
+        consumer = known.get(claim.consumer)
+        if not claim.resources:
+            if consumer is not None:
+                tx.execute(sa.delete(t.consumers).where(t.consumers.c.id == consumer.id))
+            continue
+        values = {"project_id": claim.project_id, "user_id": claim.user_id}
+        if claim.type is not None:
+            values["type"] = claim.type
+        if consumer is None:
+            try:
+                made = tx.execute(
+                    sa.insert(t.consumers).values(uuid=claim.consumer, generation=1, **values)
+                )
+            except sa.exc.IntegrityError as error:
+                raise Conflict(
+                    f"consumer generation conflict - {claim.consumer} was made at the same time",
+                    code=CONCURRENT,
+                ) from error
+            key = made.inserted_primary_key
+            assert key is not None
+            ids[claim.consumer] = key[0]
+        else:
+            tx.execute(
+                sa.update(t.consumers)
+                .where(t.consumers.c.id == consumer.id)
+                .values(generation=t.consumers.c.generation + 1, **values)
+            )
+            ids[claim.consumer] = consumer.id
+    return ids
+
+
+def release(tx: Tx, consumer: str) -> None:
+    """Free everything a consumer holds; NotFound when that is nothing."""
+    known = _lock_consumers(tx, [consumer])
+    if consumer not in known:
+        raise NotFound(f"No allocations for consumer '{consumer}'")
+    key = known[consumer].id
+    touched = _released(tx, [key])
+    providers.lock_many(tx, (), touched)
+    tx.execute(sa.delete(t.allocations).where(t.allocations.c.consumer_id == key))
+    tx.execute(sa.delete(t.consumers).where(t.consumers.c.id == key))
+    providers.touch(tx, touched)
+
+
+_query = (
+    sa.select(
+        t.providers.c.uuid,
+        t.providers.c.generation,
+        t.allocations.c.resource_class,
+        t.allocations.c.used,
+        t.allocations.c.updated_at,
+        t.consumers.c.id,
+        t.consumers.c.uuid,
+        t.consumers.c.project_id,
+        t.consumers.c.user_id,
+        t.consumers.c.generation,
+        t.consumers.c.type,
+    )
+    .join(t.providers, t.providers.c.id == t.allocations.c.provider_id)
+    .join(t.consumers, t.consumers.c.id == t.allocations.c.consumer_id)
+    .order_by(t.consumers.c.uuid, t.providers.c.uuid, t.allocations.c.resource_class)
+)
+
+
+def _rows(tx: Tx, query: sa.Select[Any]) -> list[Allocation]:
+    return [
+        Allocation(row[0], row[1], row[2], row[3], Consumer(*row[5:]), aware(row[4]))
+        for row in tx.execute(query).all()
+    ]
+
+
+def of_consumer(tx: Tx, uuid: str) -> list[Allocation]:
+    """All that a consumer holds."""
+    return _rows(tx, _query.where(t.consumers.c.uuid == uuid))
+
+
+def of_provider(tx: Tx, provider_id: int) -> list[Allocation]:
+    """All that is held of a provider."""
+    return _rows(tx, _query.where(t.allocations.c.provider_id == provider_id))
+
+
+class Total(msgspec.Struct, frozen=True):
+    """What the consumers of one type use together."""
+
+    type: str | None
+    consumers: int
+    used: dict[str, int]
+
+
+def totals(tx: Tx, project_id: str, user_id: str | None = None) -> list[Total]:
+    """The use of a project (of one user in it), by consumer type."""
+    c = t.consumers.c
+    where = [c.project_id == project_id]
+    if user_id is not None:
+        where.append(c.user_id == user_id)
+    counts = tx.execute(sa.select(c.type, sa.func.count()).where(*where).group_by(c.type)).all()
+    sums = tx.execute(
+        sa.select(c.type, t.allocations.c.resource_class, sa.func.sum(t.allocations.c.used))
+        .join(t.allocations, t.allocations.c.consumer_id == c.id)
+        .where(*where)
+        .group_by(c.type, t.allocations.c.resource_class)
+    ).all()
+    used: dict[str | None, dict[str, int]] = {}
+    for type_, name, amount in sums:
+        used.setdefault(type_, {})[name] = int(amount)
+    return [Total(type_, int(count), used.get(type_, {})) for type_, count in counts]

@@ -1,0 +1,1 @@
+"""Every SQL statement of compute: a module per noun, transactions to Structs."""

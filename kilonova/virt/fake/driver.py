@@ -1,0 +1,163 @@
+"""The fake hypervisor of one host: does what a driver must, to guests that are only rows."""
+
+from __future__ import annotations
+
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.guest import ConsoleTarget, GuestSpec, GuestStatus, HostReport, PowerState
+from kilonova.virt.driver import Host
+from kilonova.virt.fake.world import FakeGuest, FakeWorld
+
+CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
+
+
+class FakeDriver:
+    """A virt driver; ``world`` holds the guests and the script."""
+
+    name = "fake"
+
+    def __init__(self, host: Host, world: FakeWorld) -> None:
+        self._host = host
+        self._world = world
+
+    async def start(self) -> list[GuestStatus]:
+        self._world.listen(self._host.name, self._host.on_event)
+        return await self.guests()
+
+    async def stop(self) -> None:
+        self._world.listen(self._host.name, None)
+
+    async def report(self) -> HostReport:
+        await self._world.before("report", self._host.name, None)
+        capacity = self._world.capacity_of(self._host.name)
+        guests = self._world.guests(self._host.name).values()
+        used_disk = sum(g.disk_gb for g in guests)
+        return HostReport(
+            node=self._host.name,
+            hypervisor_type=capacity.hypervisor_type,
+            hypervisor_version=capacity.hypervisor_version,
+            vcpus=capacity.vcpus,
+            memory_mb=capacity.memory_mb,
+            disk_gb=capacity.disk_gb,
+            used_vcpus=sum(g.vcpus for g in guests),
+            used_memory_mb=sum(g.memory_mb for g in guests),
+            used_disk_gb=used_disk,
+            free_disk_gb=max(0, capacity.disk_gb - used_disk),
+            cpu_info={
+                "arch": "x86_64",
+                "model": "Nehalem",
+                "vendor": "Intel",
+                "features": ["pge", "clflush"],
+                "topology": {"sockets": 4, "cores": 1, "threads": 1},
+            },
+            supported=(("x86_64", "fake", "hvm"),),
+            traits=capacity.traits,
+        )
+
+    async def guests(self) -> list[GuestStatus]:
+        return [guest.status() for guest in self._world.guests(self._host.name).values()]
+
+    async def status(self, server_id: str) -> GuestStatus:
+        guest = self._world.guests(self._host.name).get(server_id)
+        return guest.status() if guest else GuestStatus(server_id, "", PowerState.NOSTATE)
+
+    async def spawn(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        late = await self._before("spawn", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        if there is None:
+            power = PowerState.PAUSED if paused else PowerState.RUNNING
+            there = self._world.make(self._host.name, guest, power)
+        elif not paused:
+            self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def resume(self, guest: GuestSpec) -> GuestStatus:
+        late = await self._before("resume", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def destroy(self, guest: GuestSpec, *, keep_disks: bool) -> None:
+        late = await self._before("destroy", guest.server_id)
+        if keep_disks:
+            there = self._world.guests(self._host.name).get(guest.server_id)
+            if there is not None:
+                self._turn(there, PowerState.SHUTDOWN)
+        else:
+            self._world.drop(self._host.name, guest.server_id)
+        if late is not None:
+            raise late
+
+    async def power_on(self, guest: GuestSpec) -> GuestStatus:
+        late = await self._before("power_on", guest.server_id)
+        there = self._need(guest.server_id)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
+        late = await self._before("power_off", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.deaf and there.power == PowerState.RUNNING and seconds:
+            await self._host.clock.sleep(seconds)
+        self._turn(there, PowerState.SHUTDOWN)
+        return _end(there, late)
+
+    async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
+        late = await self._before("reboot", guest.server_id)
+        there = self._need(guest.server_id)
+        if not hard:
+            if there.power != PowerState.RUNNING:
+                raise Conflict(f"The guest {there.name} does not run; reboot it hard.")
+            if there.deaf:
+                await self._host.clock.sleep(self._host.settings.libvirt.wait_soft_reboot_seconds)
+                raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
+        there.console += f"{there.name}: reboot\n"
+        self._turn(there, PowerState.RUNNING, always=True)
+        return _end(there, late)
+
+    async def console_log(self, server_id: str) -> bytes:
+        await self._before("console_log", server_id)
+        return self._need(server_id).console.encode()
+
+    async def console(self, server_id: str, kind: str) -> ConsoleTarget:
+        """A made-up address, the same for every guest."""
+        guest = self._need(server_id)
+        if kind not in CONSOLE_PORTS:
+            raise NotFound(f"The guest {guest.name} has no {kind} console.")
+        if guest.power != PowerState.RUNNING:
+            raise Conflict(f"The guest {guest.name} does not run.")
+        return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path="FAKE")
+
+    async def leftovers(self, known: frozenset[str]) -> list[str]:
+        return [
+            f"guest {guest.name} of server {server_id}"
+            for server_id, guest in self._world.guests(self._host.name).items()
+            if server_id not in known
+        ]
+
+    async def _before(self, operation: str, server_id: str) -> Exception | None:
+        return await self._world.before(operation, self._host.name, server_id)
+
+    def _need(self, server_id: str) -> FakeGuest:
+        guest = self._world.guests(self._host.name).get(server_id)
+        if guest is None:
+            raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
+        return guest
+
+    def _turn(self, guest: FakeGuest, power: PowerState, *, always: bool = False) -> None:
+        if guest.power == power and not always:
+            return
+        if power == PowerState.RUNNING and guest.power in (
+            PowerState.SHUTDOWN,
+            PowerState.CRASHED,
+        ):
+            guest.console += f"{guest.name}: power on\n"
+        guest.power = power
+        self._world.keep(self._host.name, guest)
+
+
+def _end(guest: FakeGuest, late: Exception | None) -> GuestStatus:
+    if late is not None:
+        raise late
+    return guest.status()

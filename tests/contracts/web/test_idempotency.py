@@ -1,0 +1,83 @@
+"""Every store of idempotency keys keeps the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from kilonova.base.clock import VirtualClock
+from kilonova.db.database import Database
+from kilonova.store import idempotency
+from kilonova.web.idempotency import (
+    Fresh,
+    IdempotencyStore,
+    InProgress,
+    MemoryIdempotencyStore,
+    Mismatch,
+    Stored,
+)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(
+    request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path
+) -> AsyncIterator[IdempotencyStore]:
+    if request.param == "memory":
+        yield MemoryIdempotencyStore(clock, keep=100, lease=10)
+        return
+    database = Database(f"sqlite:///{tmp_path}/keys.db")
+    metadata = sa.MetaData()
+    keys = idempotency.table(metadata)
+    metadata.create_all(database.engine)
+    yield idempotency.SqlIdempotencyStore(database, keys, clock, keep=100, lease=10)
+    database.close()
+
+
+async def test_life_of_a_key(store: IdempotencyStore, clock: VirtualClock) -> None:
+    assert await store.begin("k", "f") == Fresh()
+    assert await store.begin("k", "f") == InProgress()
+    assert await store.begin("k", "g") == Mismatch()
+    await store.finish("k", b"answer")
+    assert await store.begin("k", "f") == Stored(b"answer")
+    assert await store.begin("k", "g") == Mismatch()
+    await clock.advance(99)
+    assert await store.begin("k", "f") == Stored(b"answer")
+    await clock.advance(2)
+    assert await store.begin("k", "g") == Fresh()
+
+
+async def test_release(store: IdempotencyStore) -> None:
+    await store.begin("k", "f")
+    await store.release("k")
+    assert await store.begin("k", "g") == Fresh()
+
+
+async def test_a_dead_claim_is_taken_over(store: IdempotencyStore, clock: VirtualClock) -> None:
+    await store.begin("k", "f")
+    await clock.advance(11)
+    assert await store.begin("k", "f") == Fresh()
+    assert await store.begin("k", "f") == InProgress()
+
+
+async def test_only_one_of_many_wins(store: IdempotencyStore) -> None:
+    results = await asyncio.gather(*(store.begin("k", "f") for _ in range(20)))
+    assert results.count(Fresh()) == 1
+    assert results.count(InProgress()) == 19
+
+
+async def test_old_rows_are_pruned(store: IdempotencyStore, clock: VirtualClock) -> None:
+    for number in range(5):
+        await store.begin(f"k{number}", "f")
+    await clock.advance(601)
+    await store.begin("new", "f")
+    if isinstance(store, idempotency.SqlIdempotencyStore):
+        assert await store.prune() == 0

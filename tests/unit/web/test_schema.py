@@ -1,0 +1,131 @@
+"""Schemas by version, their messages, the relaxed form, and query strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilonova.base.errors import BadRequest
+from kilonova.web.call import Query
+from kilonova.web.schema import Schema, between, pick, since, single, until
+
+SERVER = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "id": {"type": "string", "format": "uuid"},
+            "networks": pick(
+                until(36, {"type": "array"}),
+                since(37, {"oneOf": [{"type": "array"}, {"enum": ["auto", "none"]}]}),
+            ),
+            "old": between(10, 52, {"type": "integer"}),
+            "deep": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"a": {"type": "integer"}, "new": since(60, {})},
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "required": ["name", since(37, "networks")],
+        "additionalProperties": False,
+    }
+)
+
+
+def refused(body: Any, version: int) -> str:
+    with pytest.raises(BadRequest) as caught:
+        SERVER.check(body, version)
+    return caught.value.message
+
+
+def test_spans() -> None:
+    SERVER.check({"name": "a"}, 36)
+    assert "networks" in refused({"name": "a"}, 37)
+    assert refused({"name": "a", "networks": "auto"}, 36)
+    SERVER.check({"name": "a", "networks": "auto"}, 37)
+    for version, fits in ((9, False), (10, True), (52, True), (53, False)):
+        body = {"name": "a", "old": 1, "networks": []}
+        assert (SERVER.at(version) is not None) and SERVER.at(version).is_valid(body) == fits  # type: ignore[union-attr]
+    assert SERVER.at(10) is SERVER.at(36)
+    assert Schema(since(5, {"type": "object"})).at(4) is None
+
+
+def test_messages_name_path_and_reason() -> None:
+    assert "name" in refused({"name": ""}, 1) and "shorter than 1" in refused({"name": ""}, 1)
+    assert "deep.0" in refused({"name": "a", "deep": [{"b": 1}]}, 1)
+    assert "body" in refused([], 1)
+    assert len(refused({"name": "a", "id": "x" * 10_000}, 1)) < 600
+
+
+def test_uuids_as_openstack_reads_them() -> None:
+    for text in ("7a1e6a5e-9d5a-4b3f-b9a6-f1b2c3d4e5f6", "7A1E6A5E9D5A4B3FB9A6F1B2C3D4E5F6"):
+        SERVER.check({"name": "a", "id": text}, 1)
+    for text in ("7a1e6a5e", "7a1e6a5e-9d5a-4b3f-b9a6-f1b2c3d4e5fg", ""):
+        refused({"name": "a", "id": text}, 1)
+
+
+def test_relaxed_drops_unknown_keys() -> None:
+    body = {"name": "a", "what": 1, "deep": [{"a": 1, "new": 2}]}
+    assert SERVER.check(body, 1, relaxed=True) == {"name": "a", "deep": [{"a": 1}]}
+    with pytest.raises(BadRequest):
+        SERVER.check({"what": 1}, 1, relaxed=True)
+    patterned = Schema(
+        {"type": "object", "patternProperties": {"^x-": {}}, "additionalProperties": False}
+    )
+    assert patterned.check({"x-a": 1, "b": 2}, 1, relaxed=True) == {"x-a": 1}
+
+
+QUERY = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "limit": single({"type": "integer", "minimum": 0}),
+            "deleted": {"type": "boolean"},
+            "name": {"type": "string", "maxLength": 3},
+            "locked": since(73, {"type": "boolean"}),
+        },
+        "additionalProperties": since(75, False),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "fits"),
+    [
+        ("", 1, True),
+        ("limit=1&deleted=true&name=a&name=b", 1, True),
+        ("limit=1&limit=2", 1, False),
+        ("limit=-1", 1, False),
+        ("limit=1.5", 1, False),
+        ("limit=", 1, False),
+        ("deleted=maybe", 1, False),
+        ("name=a&name=long", 1, False),
+        ("other=1", 74, True),
+        ("other=1", 75, False),
+        ("locked=1", 73, True),
+        ("locked=1", 75, True),
+        ("locked=x", 73, False),
+    ],
+)
+def test_queries(text: str, version: int, fits: bool) -> None:
+    if fits:
+        QUERY.check_query(Query(text), version)
+    else:
+        with pytest.raises(BadRequest):
+            QUERY.check_query(Query(text), version)
+    if text.startswith("other"):
+        QUERY.check_query(Query(text), version, relaxed=True)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=9))
+def test_anything_is_either_fine_or_bad_request(body: Any) -> None:
+    try:
+        SERVER.check({"name": body, "networks": body}, 40)
+    except BadRequest as error:
+        assert error.message
