@@ -18,6 +18,8 @@ import pytest
 from kilonova.embedded.network.plane import PlaneEnv, capable, names, netns
 from kilonova.embedded.network.plane.desired import Fixed, Port, Rule
 
+MakePort = Callable[..., Port]
+
 _count = itertools.count()
 QUIET = 0.25
 
@@ -78,9 +80,9 @@ class Lab:
     def sysctl(self, ns: str, path: str, value: str) -> None:
         netns.run_in(ns, lambda: Path(f"/proc/sys/net/{path}").write_text(value))
 
-    def pings(self, ns: str, address: str, *, source: str | None = None) -> bool:
+    def pings(self, ns: str, address: str, *, source: str | None = None, size: int = 56) -> bool:
         extra = f"-I {source} " if source else ""
-        command = f"ping -n -q -c 1 -W {QUIET} {extra}{address}"
+        command = f"ping -n -q -c 1 -s {size} -W {QUIET} {extra}{address}"
         return " 0% packet loss" in self.run(ns, command, check=False)
 
     def keep(self, made: socket.socket) -> socket.socket:
@@ -164,7 +166,7 @@ def _end_deployment(lab: Lab) -> None:
 
 
 @pytest.fixture
-def make_port() -> Callable[..., Port]:
+def make_port() -> MakePort:
     """Port ``number`` of network ``net`` with 10.0.0.N and fd00::N."""
 
     def make(number: int, *rules: Rule, **more: object) -> Port:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,7 +53,7 @@ from kilonova.embedded.network.plane.desired import (
 from kilonova.embedded.network.plane.metadata_proxy import MetadataProxy, ProxySettings
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.live.network.conftest import Lab, MakePort
 
 pytestmark = pytest.mark.live
 
@@ -68,7 +73,7 @@ def endpoint(port: Port, hostname: str | None = None) -> Endpoint:
 
 
 def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict[int, bytes]:
-    """One DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address."""
+    """A DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address."""
 
     def open_socket() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -111,7 +116,7 @@ def classless(data: bytes) -> dict[str, str]:
     return routes
 
 
-async def test_dhcp_gives_what_the_plan_says(lab: Lab, make_port) -> None:
+async def test_dhcp_gives_what_the_plan_says(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL, fixed_ips=(Fixed("v4", "10.0.0.1"),))
     net = Network("net", "kvbdhcp", 1450, (SUBNET,), dhcp=DHCP, endpoints=(endpoint(a, "alpha"),))
     plan = HostPlan("h", (net,), (a,))
@@ -177,7 +182,7 @@ def cloud(a: Port, b: Port, *, snat: bool = True) -> HostPlan:
     return HostPlan("h", (one, two, ext), (a, b), (router,))
 
 
-async def test_router_floating_ips_and_the_world(lab: Lab, make_port) -> None:
+async def test_router_floating_ips_and_the_world(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -237,7 +242,7 @@ async def test_router_floating_ips_and_the_world(lab: Lab, make_port) -> None:
     assert lab.pings(ga, "198.51.100.1")
 
 
-async def test_router_advertises_ipv6(lab: Lab, make_port) -> None:
+async def test_router_advertises_ipv6(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL, fixed_ips=())
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     assert (await apply(cloud(a, b), env=lab.env)).problems == ()
@@ -256,7 +261,56 @@ async def test_router_advertises_ipv6(lab: Lab, make_port) -> None:
     assert "= 1450" in lab.run(ga, "sysctl net.ipv6.conf.eth0.mtu")
 
 
-async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tcp_port) -> None:
+def ask_dhcp6(lab: Lab, ns: str, mac: str, kind: int = 1) -> bytes:
+    """The answer to a DHCPv6 solicit (1) or information request (11), RFC 8415."""
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(3)
+            sock.bind(("::", 546, 0, 0))
+            duid = struct.pack("!HHHH", 1, 10, 3, 1) + bytes.fromhex(mac.replace(":", ""))
+            wanted = struct.pack("!HHH", 6, 2, 23)
+            address = struct.pack("!HHIII", 3, 12, 1, 0, 0) if kind == 1 else b""
+            packet = bytes([kind, 1, 2, 3]) + duid + struct.pack("!HHH", 8, 2, 0) + wanted + address
+            sock.sendto(packet, ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
+            return sock.recv(2048)
+
+    return netns.run_in(ns, ask)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_dhcpv6(lab: Lab, make_port: MakePort, routed: bool) -> None:
+    a = make_port(1, *ALL)
+    v6 = Subnet(
+        "v6",
+        "fd00::/64",
+        "fd00::fe",
+        dns=("fd00::53",),
+        ra_mode="dhcpv6-stateful" if routed else None,
+        address_mode="dhcpv6-stateful",
+    )
+    net = Network("net", "kvbsix", 1450, (SUBNET, v6), dhcp=DHCP, endpoints=(endpoint(a),))
+    leg = RouterInterface("i1", "net", "fa:16:3e:aa:00:01", ("fd00::fe/64",))
+    routers = (Router("r1", (leg,)),) if routed else ()
+    assert (await apply(HostPlan("h", (net,), (a,), routers), env=lab.env)).problems == ()
+    ga = lab.guest(msgspec.structs.replace(a, fixed_ips=()), net.bridge)
+    for _ in range(2):
+        offer = ask_dhcp6(lab, ga, a.mac)
+        assert offer[0] == 2
+        assert socket.inet_pton(socket.AF_INET6, "fd00::1") in offer
+        assert socket.inet_pton(socket.AF_INET6, "fd00::53") in offer
+    if not routed:
+        stateless = msgspec.structs.replace(v6, address_mode="dhcpv6-stateless")
+        plan = HostPlan("h", (msgspec.structs.replace(net, subnets=(SUBNET, stateless)),), (a,))
+        assert (await apply(plan, env=lab.env)).problems == ()
+        answer = ask_dhcp6(lab, ga, a.mac, 11)
+        assert answer[0] == 7
+        assert socket.inet_pton(socket.AF_INET6, "fd00::53") in answer
+
+
+async def test_metadata_with_and_without_a_router(
+    lab: Lab, make_port: MakePort, unused_tcp_port: int
+) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -285,9 +339,9 @@ async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tc
             def dial() -> socket.socket:
                 return socket.create_connection(("169.254.169.254", 80), 2)
 
-            sock = await _thread(netns.run_in, ns, dial)
+            sock = await asyncio.to_thread(netns.run_in, ns, dial)
             text = f"{method} /latest/meta-data/?x=1 HTTP/1.0\r\n{extra}\r\n{body}"
-            return (await _thread(_talk, sock, text.encode())).split("\r\n\r\n", 1)
+            return (await asyncio.to_thread(_talk, sock, text.encode())).split("\r\n\r\n", 1)
 
         for ns, who in ((ga, a), (gb, b)):
             head, body = await get(ns, "X-Instance-ID: forged\r\nX-Tenant-ID: forged\r\n")
@@ -322,12 +376,6 @@ async def test_metadata_with_and_without_a_router(lab: Lab, make_port, unused_tc
         await runner.cleanup()
 
 
-async def _thread(work, *arguments):  # type: ignore[no-untyped-def]
-    import asyncio
-
-    return await asyncio.to_thread(work, *arguments)
-
-
 def _talk(sock: socket.socket, request: bytes) -> str:
     with sock:
         sock.sendall(request)
@@ -340,7 +388,7 @@ def _talk(sock: socket.socket, request: bytes) -> str:
         return data.decode()
 
 
-async def test_networks_span_hosts(lab: Lab, make_port) -> None:
+async def test_networks_span_hosts(lab: Lab, make_port: MakePort) -> None:
     fabric, other = lab.namespace("fabric"), lab.namespace("second")
     lab.run(fabric, "ip link add br-ul type bridge")
     lab.run(fabric, "ip link set br-ul up")
@@ -373,7 +421,7 @@ async def test_networks_span_hosts(lab: Lab, make_port) -> None:
     assert report.changes == (f"{names.vxlan('net')} still reaches 10.99.0.2",)
 
 
-async def test_everything_is_found_and_removed(lab: Lab, make_port) -> None:
+async def test_everything_is_found_and_removed(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *ALL)
     b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
     plan = cloud(a, b)
@@ -402,10 +450,13 @@ async def test_everything_is_found_and_removed(lab: Lab, make_port) -> None:
     assert (await apply(plan, env=env)).problems == ()
     assert await audit(plan, env) == []
     assert sender in dnsmasq.running(env), "what was right was left alone"
+    shutil.rmtree(env.run_dir)
+    assert await audit(plan, env) != []
+    assert (await apply(plan, env=env)).problems == ()
+    assert await audit(plan, env) == []
     lab.run(lab.host, f"ip link del {names.router_leg('i1')}")
     assert (await apply(plan, env=env)).problems == ()
     assert await audit(plan, env) == []
-    assert sender not in dnsmasq.running(env), "its interface is another one now"
 
     # Another deployment's things on the same host stay.
     theirs = msgspec.structs.replace(env, deployment_id="other", run_dir=lab.dir / "other")
@@ -425,7 +476,66 @@ async def test_everything_is_found_and_removed(lab: Lab, make_port) -> None:
     assert lab.run(lab.host, "nft list ruleset") == ""
 
 
-async def test_young_taps_are_not_eaten(lab: Lab, make_port) -> None:
+_CHILD = """
+import asyncio, sys, pathlib, msgspec
+from kilonova.embedded.network.plane import *
+from kilonova.embedded.network.plane.netlink import _library
+env = PlaneEnv(sys.argv[1], pathlib.Path(sys.argv[2]), netns=sys.argv[3], tap_grace=0.0)
+plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=HostPlan)
+_library()
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(apply(plan, env=env))
+"""
+
+
+@pytest.mark.parametrize("after", [0.02, 0.08, 0.16])
+async def test_a_crash_in_the_middle_is_made_good(
+    lab: Lab, make_port: MakePort, after: float
+) -> None:
+    a = make_port(1, *ALL)
+    b = make_port(2, *ALL, network_id="two", fixed_ips=(Fixed("s2", "10.2.0.2"),))
+    plan = cloud(a, b)
+    command = [sys.executable, "-c", _CHILD, lab.mark, str(lab.env.run_dir), lab.host]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(msgspec.json.encode(plan) + b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"ready\n"
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        time.sleep(after)
+        child.kill()
+    assert (await apply(plan, env=lab.env)).problems == ()
+    taps = [f"tap {port.tap} is missing" for port in (a, b)]
+    assert await audit(plan, lab.env) == taps
+    assert (await destroy(lab.env)).problems == ()
+    assert await leftovers(lab.env) == []
+    assert lab.run(lab.host, "ip -br link").split()[0] == "lo"
+    assert len(lab.run(lab.host, "ip -br link").splitlines()) == 1
+
+
+async def test_beside_a_container_engine(lab: Lab, make_port: MakePort) -> None:
+    if shutil.which("iptables") is None:
+        pytest.skip("iptables is not installed")
+    lab.run(lab.host, "iptables -P FORWARD DROP")
+    lab.run(lab.host, "ip6tables -P FORWARD DROP")
+    before = lab.run(lab.host, "iptables -S FORWARD")
+    a, b = make_port(1, *ALL), make_port(2, *ALL)
+    plan = HostPlan("h", (Network("net", "kvbpolicy", 1450),), (a, b))
+    report = await apply(plan, env=lab.env)
+    assert "iptables drops what bridges forward" in report.changes
+    ga, _ = lab.guest(a, "kvbpolicy"), lab.guest(b, "kvbpolicy")
+    assert lab.pings(ga, "10.0.0.2")
+    assert lab.pings(ga, "fd00::2")
+    assert (await apply(plan, env=lab.env)).changes == ()
+    await destroy(lab.env)
+    assert lab.run(lab.host, "iptables -S FORWARD") == before
+    assert await leftovers(lab.env) == []
+
+
+async def test_young_taps_are_not_eaten(lab: Lab, make_port: MakePort) -> None:
     env = msgspec.structs.replace(lab.env, tap_grace=60.0)
     await plug_tap("tapyoung", "kvbyoung", 1450, env)
     assert (await apply(HostPlan("h"), env=env)).problems == ()

@@ -12,7 +12,7 @@ from kilonova.embedded.network.plane import HostPlan, apply, audit, netns
 from kilonova.embedded.network.plane.desired import AddressPair, Group, Network, Port, Rule
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.live.network.conftest import Lab, MakePort
 
 pytestmark = pytest.mark.live
 
@@ -29,7 +29,7 @@ async def settle(lab: Lab, wanted: HostPlan) -> None:
     assert report.problems == ()
 
 
-async def test_stateful_rules_of_both_ends(lab: Lab, make_port) -> None:
+async def test_stateful_rules_of_both_ends(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *OUT)
     b = make_port(
         2,
@@ -70,11 +70,18 @@ async def test_stateful_rules_of_both_ends(lab: Lab, make_port) -> None:
     assert client.recv(10) == b"a", "the answer passes by its state"
     with pytest.raises(TimeoutError):
         server.recvfrom(10)
+    server.close()
+    client.connect(("::ffff:10.0.0.2", 53))
+    client.send(b"nobody there")
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(10)
+    assert lab.pings(ga, "10.0.0.2", size=4000), "fragments are put together and cut again"
+    assert lab.pings(ga, "fd00::2", size=4000)
     assert (await apply(plan(a, b, c), env=lab.env)).changes == ()
     assert await audit(plan(a, b, c), lab.env) == []
 
 
-async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> None:
+async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port: MakePort) -> None:
     a, c = make_port(1, *OUT), make_port(3, *OUT)
     b = make_port(2, *OUT, Rule("ingress", protocol="tcp", remote_group="web"))
     await settle(lab, plan(a, b, c, groups=(Group("web", ("10.0.0.1",)),)))
@@ -101,7 +108,7 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port) -> 
     assert not lab.connect(gc, "10.0.0.2", 80)
 
 
-async def test_guests_cannot_pretend(lab: Lab, make_port) -> None:
+async def test_guests_cannot_pretend(lab: Lab, make_port: MakePort) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a = make_port(
         1,
@@ -157,14 +164,14 @@ def _heard(lab: Lab, ns: str, source: str, frames: list[bytes]) -> list[bytes]:
         return heard
 
 
-async def test_guests_cannot_serve_dhcp_or_advertise_routes(lab: Lab, make_port) -> None:
-    scapyless = _frames()
+async def test_guests_cannot_serve_dhcp_or_advertise_routes(lab: Lab, make_port: MakePort) -> None:
+    frames = _frames()
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a, b = make_port(1, *everything), make_port(2, *everything)
     await settle(lab, plan(a, b))
     ga, gb = (lab.guest(port, NET.bridge) for port in (a, b))
-    heard = _heard(lab, gb, ga, list(scapyless.values()))
-    assert [name for name, frame in scapyless.items() if frame in heard] == ["rarp", "udp", "ns"]
+    heard = _heard(lab, gb, ga, list(frames.values()))
+    assert [name for name, frame in frames.items() if frame in heard] == ["rarp", "udp", "ns"]
 
 
 def _frames() -> dict[str, bytes]:
@@ -209,7 +216,7 @@ def _frames() -> dict[str, bytes]:
     }
 
 
-async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port) -> None:
+async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port: MakePort) -> None:
     everything = (*OUT, Rule("ingress"), Rule("ingress", "IPv6"))
     a, b = make_port(1, *everything), make_port(2, *everything)
     down, unknown = make_port(3, *everything, admin_up=False), make_port(4, *everything)
@@ -224,14 +231,18 @@ async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port) -> None:
     assert await audit(plan(a, b, down), lab.env) == ["veth tapguest4 is not in the plan"]
 
 
-async def test_guests_are_no_neighbours_of_the_host(lab: Lab, make_port) -> None:
+async def test_guests_are_no_neighbours_of_the_host(lab: Lab, make_port: MakePort) -> None:
     a = make_port(1, *OUT)
     await settle(lab, plan(a))
     ga = lab.guest(a, NET.bridge)
     lab.run(lab.host, "ip addr add 192.0.2.1/32 dev lo")
-    mac = lab.run(lab.host, f"cat /sys/class/net/{NET.bridge}/address", check=False).strip()
-    mac = mac or lab.run(lab.host, f"ip -br link show {NET.bridge}").split()[2]
+    lab.run(lab.host, f"ip route add 10.0.0.0/24 dev {NET.bridge}")
+    mac = lab.run(lab.host, f"ip -br link show {NET.bridge}").split()[2]
     lab.run(ga, "ip route add 192.0.2.1/32 dev eth0")
-    assert not lab.pings(ga, "192.0.2.1"), "the host does not answer ARP"
+    assert not lab.pings(ga, "192.0.2.1")
+    assert "lladdr" not in lab.run(ga, "ip neigh show 192.0.2.1"), "the host does not answer ARP"
     lab.run(ga, f"ip neigh replace 192.0.2.1 lladdr {mac} dev eth0")
-    assert not lab.pings(ga, "192.0.2.1"), "nor packets sent to the bridge's own MAC"
+    ear, mouth = lab.udp(lab.host, 5000), lab.udp(ga)
+    mouth.sendto(b"x", ("::ffff:192.0.2.1", 5000))
+    with pytest.raises(TimeoutError):
+        ear.recv(10)

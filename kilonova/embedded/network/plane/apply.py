@@ -1,9 +1,10 @@
 """The data plane's verbs: apply a plan, audit against it, plug and unplug taps, destroy.
 
-All work on the kernel is done in short-lived threads, for it blocks and enters namespaces. The only
-switches of the host namespace that are touched: forwarding between the host's gateway interfaces
-and the links of its default route, and, when br_netfilter had to be loaded, its host-wide switches,
-which are turned off again because our bridges ask for it one by one.
+All work on the kernel is done in short-lived threads, for it blocks and enters namespaces. What is
+touched of the host beside our own links, tables and namespaces: forwarding between the host's
+gateway interfaces and the links of its default route; three accepting rules in an ``iptables``
+FORWARD chain whose policy is to drop (a container engine's); and, when br_netfilter had to be
+loaded, its host-wide switches, which are turned off because our bridges ask for it one by one.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     Raises ``BadPlan`` before anything is touched. What cannot be done is in the report's
     ``problems``, and tried again by the next call.
     """
-    check(plan)
-    layout = layouts.layout(plan, env.deployment_id, env.lease_time)
+    layout = await asyncio.to_thread(_checked, plan, env)
     notes = [
         f"router {router.id}: {route.nexthop} is on none of its networks, "
         f"the route to {route.destination} is left out"
@@ -59,7 +59,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     return Report(
         changes=tuple(done.findings),
         problems=tuple(done.problems),
-        notes=(*notes, *done.notes),
+        notes=tuple(notes),
         seconds=env.clock.monotonic() - began,
     )
 
@@ -67,8 +67,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
 async def audit(plan: HostPlan, env: PlaneEnv) -> list[str]:
     """What is ours and not in the plan, what the plan names and is missing or different; nothing
     is changed. An empty list means that plan and host agree."""
-    check(plan)
-    layout = layouts.layout(plan, env.deployment_id, env.lease_time)
+    layout = await asyncio.to_thread(_checked, plan, env)
 
     def work() -> list[str]:
         with netlink() as ip:
@@ -190,6 +189,11 @@ def capable(env: PlaneEnv | None = None) -> str | None:
     except (PlaneError, OSError) as error:
         return f"This kernel cannot carry the data plane: {error}."
     return None
+
+
+def _checked(plan: HostPlan, env: PlaneEnv) -> layouts.Layout:
+    check(plan)
+    return layouts.layout(plan, env.deployment_id, env.lease_time)
 
 
 def _nothing(env: PlaneEnv) -> layouts.Layout:

@@ -38,11 +38,11 @@ class Convergence:
         self._links: dict[str, Link] = {}
         self.findings: list[str] = []
         self.problems: list[str] = []
-        self.notes: list[str] = []
 
     def run(self) -> None:
         """The whole of it, in the order in which things depend on each other."""
         self._rules()
+        self._policies()
         self._end_processes()
         self._links = self._ip.links()
         self._remove_namespaces()
@@ -83,19 +83,30 @@ class Convergence:
             "the host's rule set is not the wanted one",
             partial(system.load_rules, env, layout.rules),
         )
-        if self._fix and layout.taps and system.forward_policy_drops(env):
-            self.notes.append(
-                "another tool on this host drops forwarded packets (policy of the FORWARD chain); "
-                "guests cannot talk until it accepts those of bridges named kvb*"
-            )
+
+    def _policies(self) -> None:
+        """Bridged packets pass the host's FORWARD chain; a container engine drops them there."""
+        for tool in ("iptables", "ip6tables"):
+            rules = system.forward_rules(tool)
+            ours = any(self._table in rule for rule in rules)
+            if self._layout.links and not ours and "-P FORWARD DROP" in rules:
+                self._settle(
+                    f"{tool} drops what bridges forward",
+                    partial(system.accept_forwarded, tool, self._table),
+                )
+            elif ours and not self._layout.links:
+                self._settle(
+                    f"{tool} rules for bridges are not in the plan",
+                    partial(system.withdraw_accepted, tool, self._table),
+                )
 
     def _end_processes(self) -> None:
-        wanted = self._layout.dnsmasqs
-        for process in dnsmasq.running(self._env):
+        wanted, env = self._layout.dnsmasqs, self._env
+        for process in dnsmasq.running(env):
             spec = wanted.get(process.key)
             if spec is None:
                 finding = f"dnsmasq {process.key} is not in the plan"
-            elif not dnsmasq.in_place(process, spec):
+            elif not dnsmasq.in_place(env, process, spec):
                 finding = f"dnsmasq {process.key} runs with an old configuration"
             else:
                 continue
@@ -342,7 +353,7 @@ class Convergence:
         present = {process.key: process for process in dnsmasq.running(self._env)}
         for spec in self._layout.dnsmasqs.values():
             process = present.get(spec.key)
-            if process is None or not dnsmasq.in_place(process, spec):
+            if process is None or not dnsmasq.in_place(self._env, process, spec):
                 self._settle(
                     f"dnsmasq {spec.key} does not run",
                     partial(dnsmasq.start, self._env, spec),

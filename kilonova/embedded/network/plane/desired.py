@@ -359,6 +359,8 @@ def _prefix(value: str) -> None:
         ipaddress.ip_network(value, strict=False)
     except ValueError as error:
         raise BadPlan(f"{value!r} is no address or prefix") from error
+    if "%" in value:
+        raise BadPlan(f"{value!r} carries a zone")
 
 
 def _interface(value: str) -> None:

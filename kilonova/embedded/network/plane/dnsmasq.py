@@ -68,8 +68,10 @@ def stop(pid: int) -> None:
         os.close(handle)
 
 
-def in_place(process: Running, spec: DnsmasqSpec) -> bool:
+def in_place(env: PlaneEnv, process: Running, spec: DnsmasqSpec) -> bool:
     """Whether a process has the right configuration and sits in the right namespace."""
+    if not (env.run_dir / spec.key / spec.conf_name).exists():
+        return False
     try:
         namespace = (netns.RUN / spec.netns).stat().st_ino
     except FileNotFoundError:

@@ -7,6 +7,8 @@ import errno
 import fcntl
 import ipaddress
 import os
+import shlex
+import shutil
 import socket
 import struct
 import subprocess
@@ -120,9 +122,31 @@ def table_exists(env: PlaneEnv, family: str, table: str) -> bool:
     return f"table {family} {table}" in _tool([env.nft, "list tables"]).stdout.splitlines()
 
 
-def forward_policy_drops(env: PlaneEnv) -> bool:
-    """Whether another tool (a container engine, as a rule) drops what it does not know."""
-    return "policy drop" in _tool([env.nft, "list chain ip filter FORWARD"]).stdout
+def forward_rules(tool: str) -> list[str]:
+    """``iptables`` rules of the FORWARD chain, the policy first; empty if there is no such tool."""
+    if shutil.which(tool) is None:
+        return []
+    return _tool([tool, "-w", "5", "-S", "FORWARD"]).stdout.splitlines()
+
+
+def accept_forwarded(tool: str, mark: str) -> None:
+    """Let packets of our bridges and gateways pass the FORWARD chain of another tool.
+
+    They have met our own rules; a container engine's policy would drop them all.
+    """
+    for match in (["-i", "kvb+"], ["-i", "kvh+"], ["-o", "kvh+"]):
+        rule = [*match, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
+        done = _tool([tool, "-w", "5", "-I", "FORWARD", *rule])
+        if done.returncode != 0:
+            raise PlaneError(f"{tool}: {done.stderr.strip()[:300]}")
+
+
+def withdraw_accepted(tool: str, mark: str) -> None:
+    """Remove the rules ``accept_forwarded`` made."""
+    for rule in forward_rules(tool):
+        words = shlex.split(rule)
+        if mark in words and words[:1] == ["-A"]:
+            _tool([tool, "-w", "5", "-D", *words[1:]])
 
 
 def load_module(name: str) -> None:
