@@ -81,6 +81,16 @@ def create(tx: Tx) -> None:
         tx.exec_driver_sql(statement)
 
 
+def clear(tx: Tx) -> None:
+    """Empty all tables."""
+    for table in META.sorted_tables:
+        tx.execute(table.delete())
+
+
+SPARE: list[dict[str, Database]] = []
+"""Emptied databases in memory: the harness opens many worlds, and each engine compiles anew."""
+
+
 @functools.cache
 def _sqlite_ddl() -> list[str]:
     made: list[str] = []
@@ -222,13 +232,9 @@ async def delete(s: Saga, server_id: str, ports: list[str], host: str) -> None:
 class World:
     """Two databases, a neighbour and two hosts on a bus; survives its conductors."""
 
-    def __init__(self, urls: tuple[str, str] = ("sqlite://", "sqlite:///:memory:")) -> None:
-        self.databases = {"api": Database(urls[0], name="api")}
-        self.databases["cell1"] = (
-            Database(urls[1], name="cell1") if urls[1] != urls[0] else self.databases["api"]
-        )
-        for db in set(self.databases.values()):
-            db.run_sync(create)
+    def __init__(self, urls: tuple[str, str] | None = None) -> None:
+        self.in_memory = urls is None
+        self.databases = SPARE.pop() if SPARE and urls is None else self._databases(urls)
         self.clock = JumpClock()
         self.bus = MemoryBus()
         self.neighbour = Neighbour()
@@ -251,6 +257,14 @@ class World:
             for host in ("h1", "h2")
         }
 
+    @staticmethod
+    def _databases(urls: tuple[str, str] | None) -> dict[str, Database]:
+        api, cell = urls or ("sqlite://", "sqlite://")
+        made = {"api": Database(api, name="api"), "cell1": Database(cell, name="cell1")}
+        for db in made.values():
+            db.run_sync(create)
+        return made
+
     async def open(self) -> None:
         for agent in self.agents.values():
             await agent.start()
@@ -259,7 +273,12 @@ class World:
         for agent in self.agents.values():
             await agent.stop()
         await self.bus.close()
-        for db in set(self.databases.values()):
+        if self.in_memory:
+            for db in self.databases.values():
+                await db.run(clear)
+            SPARE.append(self.databases)
+            return
+        for db in self.databases.values():
             db.close()
 
     def kit(self, hook: Hook | None = None, **more: Any) -> Kit:
