@@ -7,9 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -77,7 +77,8 @@ def open_tap(name: str) -> int:
 
     Source: Linux Documentation/networking/tuntap.rst.
     """
-    if not Path("/sys/class/net", name).exists():
+    # Asked by name, not looked up in /sys: that shows the namespace it was mounted in.
+    if name not in {present for _, present in socket.if_nameindex()}:
         raise Unavailable(f"The network device {name} is not there.")
     fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
