@@ -19,7 +19,9 @@ Work = Callable[[Any], Awaitable[Any]]
 class FakeAgent:
     """One host. ``journal`` survives ``restart``; ``runs`` counts how often work was really done."""
 
-    def __init__(self, bus: Bus, host: str, work: dict[str, Work], *, patience: float = 5.0) -> None:
+    def __init__(
+        self, bus: Bus, host: str, work: dict[str, Work], *, patience: float = 5.0
+    ) -> None:
         self.host = host
         self.bus = bus
         self.work = work
