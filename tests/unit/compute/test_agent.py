@@ -186,7 +186,7 @@ async def test_a_slow_operation_reads_running_until_it_is_done(
     assert (await cloud.ask(SPAWN, Spawn(spec()))).state == "running"
     assert (await cloud.ask(SPAWN, Spawn(spec()), epoch=2)).state == "running"
     stale = await cloud.ask(SPAWN, Spawn(spec()), epoch=1)
-    assert (stale.state, stale.error) == ("failed", "Conflict")
+    assert (stale.state, stale.error) == ("failed", "Stale")
     await cloud.clock.advance(31)
     assert (await cloud.ask(SPAWN, Spawn(spec()), epoch=2)).state == "done"
 
@@ -232,6 +232,22 @@ async def test_operations_on_one_guest_wait_for_each_other(cloud: Cloud) -> None
     await cloud.clock.advance(6)
     assert (await off).power == PowerState.SHUTDOWN
     assert (await on).power == PowerState.RUNNING
+
+
+async def test_work_that_waited_while_a_newer_epoch_spoke_is_not_done(cloud: Cloud) -> None:
+    await cloud.start()
+    await cloud.do(SPAWN, Spawn(spec()))
+    cloud.world.takes("power_off", 5, times=1)
+    off = asyncio.create_task(cloud.ask(POWER_OFF, PowerOff(spec())))
+    await asyncio.sleep(0.01)
+    on = asyncio.create_task(cloud.ask(POWER_ON, GuestArgs(spec())))
+    await asyncio.sleep(0.01)
+    other = asyncio.create_task(cloud.ask(REBOOT, Reboot(spec()), epoch=2))
+    await asyncio.sleep(0.01)
+    await cloud.clock.advance(6)
+    assert (await off).state == "done"
+    assert (await on).error == "Stale"
+    assert (await other).state == "done"
 
 
 async def test_a_deaf_guest_is_rebooted_hard_and_its_image_decides_on_patience(
