@@ -47,10 +47,6 @@ class Default(msgspec.Struct, frozen=True):
     compute_driver: Annotated[
         str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
     ] = None
-    default_availability_zone: Annotated[str, Opt("Zone of hosts that are in no other.")] = "nova"
-    service_down_time: Annotated[
-        int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
-    ] = 60
     vif_plugging_timeout: Annotated[
         int, Opt("Seconds the network service may take to open a new server's ports.", min=0)
     ] = 300
