@@ -55,6 +55,7 @@ def test_properties_of_the_server_go_before_those_of_its_image() -> None:
         ({"hw_qemu_guest_agent": "perhaps"}, "hw_qemu_guest_agent=perhaps"),
         ({"architecture": "aarch64"}, "hw_architecture=aarch64"),
         ({"kernel_id": "k"}, "kernel_id"),
+        ({"hw_firmware_type": "uefi"}, "hw_firmware_type=uefi"),
     ],
 )
 def test_what_cannot_be_is_named(properties: dict[str, str], word: str) -> None:
