@@ -41,7 +41,7 @@ pytestmark = [
 ]
 DEADLINE = 120.0
 EXTRAS = openstack.Extras(random=os.urandom)
-USER_DATA = b"#!/bin/sh\necho made-by-user-data > /root/mark\n"
+USER_DATA = b"#!/bin/sh\necho made-by-user-data > mark\n"
 SSH = (
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"),
@@ -175,7 +175,7 @@ async def test_a_guest_boots_and_lives(machine: Machine) -> None:
     told = await machine.says("guest: ready")
     assert "configdrive /dev/vdb iso9660" in told
     assert f"uuid={SERVER}" in told
-    assert (await machine.ssh("cat /root/mark; hostname")).split() == ["made-by-user-data", "web-1"]
+    assert (await machine.ssh("cat mark; hostname")).split() == ["made-by-user-data", "web-1"]
     assert "OpenStack Nova" in await machine.ssh("cat /sys/class/dmi/id/product_name")
     assert SERVER in await machine.ssh("cat /sys/class/dmi/id/product_serial")
 
