@@ -77,9 +77,10 @@ def open_tap(name: str) -> int:
 
     Source: Linux Documentation/networking/tuntap.rst.
     """
-    # Asked by name, not looked up in /sys: that shows the namespace it was mounted in.
-    if name not in {present for _, present in socket.if_nameindex()}:
-        raise Unavailable(f"The network device {name} is not there.")
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        raise Unavailable(f"The network device {name} is not there.") from None
     fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
