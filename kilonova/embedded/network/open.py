@@ -18,6 +18,7 @@ from kilonova.embedded.network.api.security_groups import add_rule, ensure_defau
 from kilonova.embedded.network.app import NetworkApp, NetworkSettings, Work
 from kilonova.embedded.network.rules import Net, network
 from kilonova.embedded.network.store import networks as network_store
+from kilonova.embedded.network.store import quotas
 from kilonova.embedded.network.telling import Notify
 from kilonova.web.call import Caller
 
@@ -64,6 +65,7 @@ async def ensure_public(
     taken = list(avoid) if avoid is not None else host_prefixes()
 
     def work(job: Work) -> str:
+        quotas.lock(job.tx, networks.DEFAULTS)
         present = network_store.default_external(job.tx)
         if present is not None:
             return present
@@ -104,6 +106,7 @@ async def ensure_private(
     """
 
     def work(job: Work) -> str:
+        quotas.lock(job.tx, project_id)
         present = network_store.by_name(job.tx, name, project_id)
         if present is not None:
             return present

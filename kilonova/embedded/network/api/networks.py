@@ -14,7 +14,8 @@ from kilonova.embedded.network.store import networks, quotas, rows
 from kilonova.embedded.network.store import ports as port_store
 from kilonova.embedded.network.store.rows import Row
 
-SEGMENTS = "#segments"
+# Names of locks (projects have no such names).
+SEGMENTS, DEFAULTS = "#segments", "#defaults"
 TYPES = ("flat", "vxlan", "local")
 
 
@@ -128,6 +129,7 @@ def _only_default(job: Work, network_id: str, *, external: bool) -> None:
         raise BadRequest(
             "Only external networks can be the default one.", code="IsDefaultRequiresExternal"
         )
+    quotas.lock(job.tx, DEFAULTS)
     other = networks.other_default(job.tx, network_id)
     if other:
         raise Conflict(

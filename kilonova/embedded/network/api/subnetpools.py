@@ -8,10 +8,11 @@ from typing import Any
 
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.embedded.network import rules
+from kilonova.embedded.network.api.networks import DEFAULTS
 from kilonova.embedded.network.api.resource import Resource, plain, usable
 from kilonova.embedded.network.app import Work
 from kilonova.embedded.network.kinds import SUBNETPOOL
-from kilonova.embedded.network.store import networks, rows
+from kilonova.embedded.network.store import networks, quotas, rows
 from kilonova.embedded.network.store.rows import Row
 
 SMALLEST = {4: 8, 6: 64}
@@ -146,6 +147,7 @@ def _meets(net: rules.Net, others: Iterable[rules.Net]) -> bool:
 
 
 def _only_default(job: Work, version: int, pool_id: str) -> None:
+    quotas.lock(job.tx, DEFAULTS)
     other = networks.default_pool(job.tx, version)
     if other is not None and other != pool_id:
         raise BadRequest(

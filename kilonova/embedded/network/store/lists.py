@@ -159,8 +159,9 @@ def _fixed_ips(values: tuple[str, ...]) -> Clause:
 
 
 def _tags(tx: Tx, kind: Kind, key: str, values: tuple[str, ...]) -> Clause:
-    text = sa.cast(kind.table.c.tags, sa.Text)
-    # LIKE would not tell capitals from small letters on every engine.
+    # LIKE and MariaDB's collations would not tell capitals from small letters.
+    binary = tx.dialect.name in ("mysql", "mariadb")
+    text = sa.cast(kind.table.c.tags, sa.LargeBinary if binary else sa.Text)
     place = sa.func.strpos if tx.dialect.name == "postgresql" else sa.func.instr
     words = [word for value in values for word in value.split(",") if word]
     has = [place(text, json.dumps(word)) > 0 for word in words]
