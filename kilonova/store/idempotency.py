@@ -20,6 +20,7 @@ def table(metadata: sa.MetaData, name: str = "idempotency_keys") -> sa.Table:
         metadata,
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("begun_at", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
         sa.Column("reply", sa.LargeBinary(_LARGEST)),
     )
@@ -68,11 +69,14 @@ class SqlIdempotencyStore:
         await self._database.run(self._finish, key, reply, self._now() + self._keep)
 
     async def release(self, key: str) -> None:
-        """Forget a claim that has no answer."""
-        await self._database.run(self._release, key)
+        """Give back a claim that has no answer."""
+        await self._database.run(self._release, key, self._now())
 
     async def prune(self) -> int:
-        """Delete up to 1 000 rows whose time is over; how many."""
+        """Delete up to 1 000 rows whose time is over; how many.
+
+        A claim without an answer stays as long as an answer would: its seed may be needed again.
+        """
         return await self._database.run(self._prune, self._now())
 
     def _now(self) -> int:
@@ -83,11 +87,12 @@ class SqlIdempotencyStore:
         row = tx.execute(sa.select(keys).where(keys.c.id == key).with_for_update()).first()
         claim = {"fingerprint": fingerprint, "expires_at": now + self._lease, "reply": None}
         if row is None:
-            tx.execute(keys.insert().values(id=key, **claim))
-            return Fresh()
+            tx.execute(keys.insert().values(id=key, begun_at=now, **claim))
+            return Fresh(str(now))
         if row.expires_at <= now:
-            tx.execute(keys.update().where(keys.c.id == key).values(**claim))
-            return Fresh()
+            begun = row.begun_at if row.reply is None else now
+            tx.execute(keys.update().where(keys.c.id == key).values(begun_at=begun, **claim))
+            return Fresh(str(begun))
         if row.fingerprint != fingerprint:
             return Mismatch()
         return InProgress() if row.reply is None else Stored(bytes(row.reply))
@@ -96,16 +101,18 @@ class SqlIdempotencyStore:
         keys = self._keys
         tx.execute(keys.update().where(keys.c.id == key).values(reply=reply, expires_at=until))
 
-    def _release(self, tx: Tx, key: str) -> None:
+    def _release(self, tx: Tx, key: str, now: int) -> None:
         keys = self._keys
-        tx.execute(keys.delete().where(keys.c.id == key, keys.c.reply.is_(None)))
+        mine = keys.update().where(keys.c.id == key, keys.c.reply.is_(None))
+        tx.execute(mine.values(expires_at=now))
 
     def _prune(self, tx: Tx, now: int) -> int:
         keys = self._keys
-        old = tx.execute(
-            sa.select(keys.c.id).where(keys.c.expires_at <= now).limit(_PRUNE_ROWS)
-        ).scalars()
-        ids = list(old)
+        over = sa.or_(
+            keys.c.expires_at <= now - self._keep,
+            sa.and_(keys.c.expires_at <= now, keys.c.reply.is_not(None)),
+        )
+        ids = list(tx.execute(sa.select(keys.c.id).where(over).limit(_PRUNE_ROWS)).scalars())
         if ids:
-            tx.execute(keys.delete().where(keys.c.id.in_(ids), keys.c.expires_at <= now))
+            tx.execute(keys.delete().where(keys.c.id.in_(ids), over))
         return len(ids)

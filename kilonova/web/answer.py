@@ -23,7 +23,7 @@ from kilonova.base.errors import (
     NotFound,
     Unauthorized,
 )
-from kilonova.base.ids import Ids, SeededIds, request_id
+from kilonova.base.ids import Ids, request_id
 from kilonova.web import body as bodies
 from kilonova.web.auth import LONGEST_TOKEN, Authenticator, expired
 from kilonova.web.call import NOBODY, A, Call, Caller, Enforcer, Query
@@ -288,7 +288,6 @@ async def _run(
         key = call.request.headers.get("idempotency-key")
         if key is not None:
             scope = scope_of(service.api.name, call.caller, key)
-            call.ids = SeededIds(*scope)
 
             async def run() -> Rendered | Response:
                 return _rendered(await route.handler(call, *arguments), route.status)

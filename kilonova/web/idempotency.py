@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from kilonova.base.clock import Clock
 from kilonova.base.errors import BadRequest, Conflict
+from kilonova.base.ids import SeededIds
 from kilonova.web.call import Call, Caller
 from kilonova.web.render import Rendered
 
@@ -32,7 +33,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """The key was unknown (or its first use died): do the work, then `finish` or `release`."""
+    """The key is yours: do the work, then `finish` or `release`.
+
+    ``seed`` is the same again when an earlier claim of the key died or was released, so that the
+    work draws the same ids; it is another one when an answer was kept and its time is over.
+    """
+
+    seed: str = ""
 
 
 class InProgress(msgspec.Struct, frozen=True):
@@ -60,12 +67,13 @@ class IdempotencyStore(Protocol):
         """Remember the answer of the claimed key."""
 
     async def release(self, key: str) -> None:
-        """Forget the claim: the request failed and may be tried again."""
+        """Give the claim back: the request failed and may be tried again."""
 
 
 class _Row(msgspec.Struct):
     fingerprint: str
     until: float
+    seed: str = ""
     reply: bytes | None = None
 
 
@@ -89,11 +97,14 @@ class MemoryIdempotencyStore:
             if row.fingerprint != fingerprint:
                 return Mismatch()
             return InProgress() if row.reply is None else Stored(row.reply)
-        self._rows.pop(key, None)
+        seed = ""
+        if row is not None:
+            seed = row.seed if row.reply is None else str(now)
+            del self._rows[key]
         if len(self._rows) >= self._size:
             self._prune(now)
-        self._rows[key] = _Row(fingerprint, now + self._lease)
-        return Fresh()
+        self._rows[key] = _Row(fingerprint, now + self._lease, seed)
+        return Fresh(seed)
 
     async def finish(self, key: str, reply: bytes) -> None:
         """See `IdempotencyStore.finish`."""
@@ -104,7 +115,9 @@ class MemoryIdempotencyStore:
 
     async def release(self, key: str) -> None:
         """See `IdempotencyStore.release`."""
-        self._rows.pop(key, None)
+        row = self._rows.get(key)
+        if row is not None and row.reply is None:
+            row.until = 0.0
 
     def _prune(self, now: float) -> None:
         self._rows = {key: row for key, row in self._rows.items() if row.until > now}
@@ -155,7 +168,8 @@ async def once(
     """The answer of ``run``, or the stored one if this request was answered before.
 
     An equal request under way is waited for (10 s, then Conflict). Only answers below 400 are
-    kept: an error had no effect and may be tried again under the same key.
+    kept: an error had no effect and may be tried again under the same key. ``call.ids`` become
+    seeded, so that a repetition after a crash draws the ids of the first try.
     """
     key = _digest("row", *scope)
     path = call.request.scope["path"]
@@ -166,6 +180,7 @@ async def once(
         reply = unseal(state.reply, scope)
         reply.headers = [*reply.headers, (b"idempotency-replayed", b"true")]
         return reply
+    call.ids = SeededIds(*scope, state.seed)
     try:
         result = await run()
     except BaseException:

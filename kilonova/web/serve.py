@@ -272,3 +272,22 @@ class _Protocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def new_event_loop(kind: str = "asyncio") -> asyncio.AbstractEventLoop:
+    """A loop for ``asyncio.Runner(loop_factory=…)``: ``asyncio``, ``uvloop``, or ``auto``.
+
+    ``auto`` takes uvloop where it is installed. ValueError for other words.
+    """
+    if kind not in ("asyncio", "uvloop", "auto"):
+        raise ValueError(f"the event loop must be asyncio, uvloop or auto, not {kind!r}")
+    if kind != "asyncio":
+        try:
+            import uvloop  # noqa: PLC0415
+        except ImportError:
+            if kind == "uvloop":
+                raise ServeError("uvloop is not installed: install kilonova[fast].") from None
+        else:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()

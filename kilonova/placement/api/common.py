@@ -127,7 +127,7 @@ def serve(
             until=until,
             summary=summary,
             public=path == "/",
-            stream=body is not None,
+            stream=method in ("POST", "PUT"),
         )
         return handler
 

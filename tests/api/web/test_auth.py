@@ -181,4 +181,6 @@ async def test_tokens_of_a_keystoneauth_plugin() -> None:
     assert await tokens() == "t"
     assert await tokens(fresh=True) == "t"
     with pytest.raises(Unavailable, match="credentials"):
-        await PluginTokens(Password("http://127.0.0.1:1/v3", username="u"), timeout=1)()
+        await PluginTokens(
+            Password("http://127.0.0.1:1/v3", username="u", password="p"), timeout=1
+        )()

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from kilonova.web.client import HttpClient
 from kilonova.web.health import standalone
-from kilonova.web.serve import Listener, ServeError, Servers, Tls
+from kilonova.web.serve import Listener, ServeError, Servers, Tls, new_event_loop
 
 
 class Slow:
@@ -127,3 +127,15 @@ async def test_tls(tmp_path: Path) -> None:
     with pytest.raises(ServeError, match="certificate"):
         async with Servers([broken]):
             pass
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "auto"])
+def test_event_loops(kind: str) -> None:
+    async def main() -> str:
+        async with Servers([Listener("a", standalone({}))]) as servers, HttpClient() as client:
+            return (await client.request("GET", servers.urls["a"] + "/healthcheck")).text
+
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(kind)) as runner:
+        assert runner.run(main()) == "OK"
+    with pytest.raises(ValueError, match="must be"):
+        new_event_loop("other")

@@ -177,8 +177,8 @@ def capable(env: PlaneEnv | None = None) -> str | None:
         )
     nft, dnsmasq = (env.nft, env.dnsmasq) if env else ("nft", "dnsmasq")
     for tool, package in ((nft, "nftables"), (dnsmasq, "dnsmasq-base")):
-        if shutil.which(tool) is None:
-            return f"{tool} is missing: install the package {package}."
+        if system.tool_path(tool) is None:
+            return f"The program {tool} is missing: install the package {package}."
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return (
             "/dev/net/tun cannot be opened: load the module tun or give this container the device."

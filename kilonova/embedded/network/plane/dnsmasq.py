@@ -8,7 +8,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from msgspec import Struct
 from kilonova.embedded.network.plane import netns
 from kilonova.embedded.network.plane.dhcp import DnsmasqSpec
 from kilonova.embedded.network.plane.env import PlaneEnv, PlaneError
-from kilonova.embedded.network.plane.system import TOOL_TIMEOUT
+from kilonova.embedded.network.plane.system import run_tool
 
 _END_SECONDS = 2.0
 _LEASE_IP = re.compile(r"\S+ \S+ (\S+) ")
@@ -96,22 +95,7 @@ def start(env: PlaneEnv, spec: DnsmasqSpec) -> None:
     _write(home / "hosts", spec.hosts)
     _write(home / "options", spec.options)
     command = [env.dnsmasq, f"--conf-file={home / spec.conf_name}"]
-
-    def inside() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=TOOL_TIMEOUT,
-            check=False,
-        )
-
-    try:
-        done = netns.run_in(spec.netns, inside)
-    except FileNotFoundError as error:
-        raise PlaneError(f"{env.dnsmasq} is not installed") from error
+    done = netns.run_in(spec.netns, lambda: run_tool(command))
     if done.returncode != 0:
         raise PlaneError(f"dnsmasq for {spec.key} did not start: {done.stderr.strip()[:300]}")
     _write(home / "told", _digest(spec))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from kilonova.embedded.network.plane import netns, system
+from kilonova.embedded.network.plane import conntrack, netns, system
 from kilonova.embedded.network.plane.env import PlaneEnv
 from kilonova.embedded.network.plane.layout import Leg, NamespaceSpec
 from kilonova.embedded.network.plane.netlink import KernelRoute, Link, Netlink, netlink
@@ -45,7 +45,11 @@ def _settle(spec: NamespaceSpec, table: str, env: PlaneEnv, *, fix: bool) -> lis
     if spec.rules and not system.rules_loaded(env, table, ("inet",), spec.revision):
         found.append("its rule set is not loaded")
         if fix:
+            before = conntrack.pairs(system.chain(env, table, "prerouting"))
             system.load_rules(env, spec.rules)
+            after = conntrack.pairs(system.chain(env, table, "prerouting"))
+            if before - after:
+                conntrack.forget(before - after)
     with netlink() as ip:
         links, addresses = ip.links(), ip.addresses()
         for leg in spec.legs:

@@ -23,7 +23,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GTXCSUM, _ETHTOOL_STXCSUM = 0x16, 0x17
 _SYS = Path("/proc/sys/net")
-TOOL_TIMEOUT = 30.0
+_TOOL_TIMEOUT = 30.0
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def no_ipv6(device: str) -> None:
 
 def load_rules(env: PlaneEnv, rules: str) -> None:
     """Load a rule set in one transaction."""
-    done = _tool([env.nft, "-f", "-"], rules)
+    done = run_tool([env.nft, "-f", "-"], rules)
     if done.returncode != 0:
         raise PlaneError(f"nft refused the rule set: {done.stderr.strip()[:500]}")
 
@@ -112,21 +112,21 @@ def rules_loaded(env: PlaneEnv, table: str, families: tuple[str, ...], revision:
     """Whether exactly this revision is loaded in each of the families."""
     # One call each: nft 1.0.6 reads only one family when two lists are in one input.
     return all(
-        _tool([env.nft, f"list chain {family} {table} {revision}"]).returncode == 0
+        run_tool([env.nft, f"list chain {family} {table} {revision}"]).returncode == 0
         for family in families
     )
 
 
 def table_exists(env: PlaneEnv, family: str, table: str) -> bool:
     """Whether the table is there, whatever is in it."""
-    return f"table {family} {table}" in _tool([env.nft, "list tables"]).stdout.splitlines()
+    return f"table {family} {table}" in run_tool([env.nft, "list tables"]).stdout.splitlines()
 
 
 def forward_rules(tool: str) -> list[str]:
     """``iptables`` rules of the FORWARD chain, the policy first; empty if there is no such tool."""
-    if shutil.which(tool) is None:
+    if tool_path(tool) is None:
         return []
-    return _tool([tool, "-w", "5", "-S", "FORWARD"]).stdout.splitlines()
+    return run_tool([tool, "-w", "5", "-S", "FORWARD"]).stdout.splitlines()
 
 
 def accept_forwarded(tool: str, mark: str) -> None:
@@ -136,7 +136,7 @@ def accept_forwarded(tool: str, mark: str) -> None:
     """
     for match in (["-i", "kvb+"], ["-i", "kvh+"], ["-o", "kvh+"]):
         rule = [*match, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
-        done = _tool([tool, "-w", "5", "-I", "FORWARD", *rule])
+        done = run_tool([tool, "-w", "5", "-I", "FORWARD", *rule])
         if done.returncode != 0:
             raise PlaneError(f"{tool}: {done.stderr.strip()[:300]}")
 
@@ -146,13 +146,18 @@ def withdraw_accepted(tool: str, mark: str) -> None:
     for rule in forward_rules(tool):
         words = shlex.split(rule)
         if mark in words and words[:1] == ["-A"]:
-            _tool([tool, "-w", "5", "-D", *words[1:]])
+            run_tool([tool, "-w", "5", "-D", *words[1:]])
+
+
+def chain(env: PlaneEnv, table: str, name: str) -> str:
+    """A chain of the ``inet`` family as text; empty if it is not there."""
+    return run_tool([env.nft, f"list chain inet {table} {name}"]).stdout
 
 
 def load_module(name: str) -> None:
     """Ask for a kernel module; whether it helped is seen by what it provides."""
     with suppress(PlaneError):
-        _tool(["modprobe", "-q", name])
+        run_tool(["modprobe", "-q", name])
 
 
 def announce(device: str, mac: str, addresses: list[str]) -> None:
@@ -167,18 +172,25 @@ def announce(device: str, mac: str, addresses: list[str]) -> None:
             wire.send(frame + hardware + ip + bytes(6) + ip)
 
 
-def _tool(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+def tool_path(name: str) -> str | None:
+    """Where a program is; also looks where a root shell made by ``su`` does not."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def run_tool(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in this thread's namespace, with ``text`` as its input; bounded in time."""
+    program = tool_path(command[0])
+    if program is None:
+        raise PlaneError(f"{command[0]} is not installed")
     try:
         return subprocess.run(
-            command,
+            [program, *command[1:]],
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             text=True,
-            timeout=TOOL_TIMEOUT,
+            timeout=_TOOL_TIMEOUT,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise PlaneError(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        raise PlaneError(f"{command[0]} did not end within {TOOL_TIMEOUT:.0f} s") from error
+        raise PlaneError(f"{command[0]} did not end within {_TOOL_TIMEOUT:.0f} s") from error

@@ -1,0 +1,1 @@
+"""Histories of the databases of compute and placement."""

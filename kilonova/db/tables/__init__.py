@@ -1,0 +1,1 @@
+"""Tables of compute: the API database, and a cell's database."""

@@ -1,0 +1,59 @@
+"""The sagas the API starts: name and arguments, so that API and conductor agree."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from kilonova.base.registry import Registry
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+SAGAS: Registry[SagaKind[msgspec.Struct]] = Registry("saga")
+
+
+class SagaKind(Generic[A]):
+    """A saga's name, its arguments, and the instance action it is recorded as.
+
+    ``cancels``: a living saga of the same server is asked to end first.
+    """
+
+    def __init__(self, name: str, args: type[A], *, action: str, cancels: bool = False) -> None:
+        self.name = name
+        self.args = args
+        self.action = action
+        self.cancels = cancels
+        SAGAS.add(name, self)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"SagaKind({self.name})"
+
+
+class ServerArgs(msgspec.Struct, frozen=True):
+    """A saga about one server; everything else is read from the store."""
+
+    server_id: str
+
+
+class RebootArgs(msgspec.Struct, frozen=True):
+    """``hard``: re-make the guest from its description instead of asking it."""
+
+    server_id: str
+    hard: bool = False
+
+
+class SagaContext(msgspec.Struct, frozen=True):
+    """Who asked for the work; no token."""
+
+    request_id: str = ""
+    user_id: str = ""
+    project_id: str = ""
+    roles: tuple[str, ...] = ()
+
+
+BUILD = SagaKind("server.build", ServerArgs, action="create")
+DELETE = SagaKind("server.delete", ServerArgs, action="delete", cancels=True)
+START = SagaKind("server.start", ServerArgs, action="start")
+STOP = SagaKind("server.stop", ServerArgs, action="stop")
+REBOOT = SagaKind("server.reboot", RebootArgs, action="reboot")

@@ -1,0 +1,188 @@
+"""A server as the API shows it and the store keeps it, and what was asked for when it was made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from kilonova.domain.guest import Disk, FlavorSpec, ImageRef, InjectedFile, Nic
+
+EMPTY = msgspec.Raw(b"{}")
+
+
+class ServerFault(msgspec.Struct, frozen=True):
+    """Why a server is in ERROR; ``details`` is for administrators."""
+
+    code: int
+    message: str
+    created_at: dt.datetime
+    details: str = ""
+
+
+class VolumeRef(msgspec.Struct, frozen=True):
+    """An attached volume."""
+
+    id: str
+    delete_on_termination: bool = False
+
+
+class Server(msgspec.Struct, frozen=True):
+    """One server. ``number`` is 0 until it has a row in a cell; ``addresses`` is JSON as shown.
+
+    The fields from ``tags`` on are filled where they were asked for.
+    """
+
+    id: str
+    number: int
+    project_id: str
+    user_id: str
+    name: str
+    hostname: str
+    description: str | None
+    vm_state: str
+    task_state: str | None
+    power_state: int
+    progress: int
+    host: str | None
+    node: str | None
+    availability_zone: str | None
+    pinned_zone: str | None
+    flavor: FlavorSpec
+    image: ImageRef | None
+    metadata: dict[str, str]
+    addresses: msgspec.Raw
+    security_groups: tuple[str, ...]
+    key_name: str | None
+    config_drive: bool
+    access_ip_v4: str | None
+    access_ip_v6: str | None
+    locked_by: str | None
+    locked_reason: str | None
+    reservation_id: str
+    launch_index: int
+    root_device: str | None
+    auto_disk_config: bool
+    trusted_certs: tuple[str, ...] | None
+    scheduler_hints: dict[str, Any]
+    created_at: dt.datetime
+    updated_at: dt.datetime | None
+    launched_at: dt.datetime | None
+    terminated_at: dt.datetime | None
+    deleted: bool
+    tags: tuple[str, ...] = ()
+    fault: ServerFault | None = None
+    volumes: tuple[VolumeRef, ...] = ()
+    user_data: str | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def guest_name(self) -> str:
+        """The hypervisor's name for it; empty before it has a row in a cell."""
+        return guest_name(self.number) if self.number else ""
+
+
+class Private(msgspec.Struct, frozen=True):
+    """What is kept of a server beside its `Server`: for making its guest, seldom read."""
+
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    user_data: str | None = None
+    key_type: str = "ssh"
+    public_key: str | None = None
+    system: dict[str, str] = {}
+
+
+class WantedNic(msgspec.Struct, frozen=True):
+    """A network card asked for: ``port_id``, or a new port on ``network_id``.
+
+    ``auto``: the project's automatically made network. ``mark`` names the card among the server's.
+    """
+
+    mark: str
+    network_id: str | None = None
+    port_id: str | None = None
+    fixed_ip: str | None = None
+    tag: str | None = None
+    auto: bool = False
+
+
+class BuildSpec(msgspec.Struct, frozen=True):
+    """What placing and making one server needs beyond `Server` and `Private`.
+
+    ``zone`` restricts to an availability zone; ``host``/``node`` force (no filters run);
+    ``wanted_host``/``wanted_node`` restrict with filters. ``admin_pass`` and ``files`` are wiped
+    when the server is made. ``security_groups`` are ids (None: the network service's default).
+    """
+
+    nics: tuple[WantedNic, ...] = ()
+    security_groups: tuple[str, ...] | None = None
+    zone: str | None = None
+    host: str | None = None
+    node: str | None = None
+    wanted_host: str | None = None
+    wanted_node: str | None = None
+    hints: dict[str, Any] = {}
+    group_id: str | None = None
+    admin_pass: str | None = None
+    files: tuple[InjectedFile, ...] = ()
+    count: int = 1
+    ignore_hosts: tuple[str, ...] = ()
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """A server before it has a row in a cell: everything that will be written there."""
+
+    server: Server
+    private: Private = Private()
+    request_id: str = ""
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """Where a server is: None for ``cell_id`` while only its build request exists."""
+
+    server_id: str
+    cell_id: str | None
+    project_id: str
+    user_id: str
+    queued_for_delete: bool = False
+
+
+def guest_name(number: int) -> str:
+    """``instance-0000002a``: the hypervisor's name of the server with that number."""
+    return f"instance-{number:08x}"
+
+
+@functools.lru_cache(maxsize=65536)
+def host_id(project_id: str, host: str | None) -> str:
+    """The word that tells owners which servers share a host without naming it."""
+    if not host:
+        return ""
+    return hashlib.sha224((project_id + host).encode()).hexdigest()
+
+
+def addresses(nics: Iterable[Nic]) -> msgspec.Raw:
+    """Network label → addresses, as JSON in the form of the API's ``addresses``."""
+    table: dict[str, list[dict[str, Any]]] = {}
+    for nic in nics:
+        rows = table.setdefault(nic.network_label, [])
+        for ip in nic.ips:
+            rows.append(_address(ip.address, ip.version, nic.mac, "fixed"))
+            rows.extend(
+                _address(floating, 6 if ":" in floating else 4, nic.mac, "floating")
+                for floating in ip.floating
+            )
+    return msgspec.Raw(msgspec.json.encode(table))
+
+
+def _address(address: str, version: int, mac: str, kind: str) -> dict[str, Any]:
+    return {
+        "version": version,
+        "addr": address,
+        "OS-EXT-IPS:type": kind,
+        "OS-EXT-IPS-MAC:mac_addr": mac,
+    }

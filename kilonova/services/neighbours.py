@@ -1,0 +1,97 @@
+"""Clients of identity, image, network and placement, made from the settings."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.clients import keystone
+from kilonova.clients.glance import Glance
+from kilonova.clients.keystone import Endpoint, Login, TokenSource
+from kilonova.clients.neutron import Neutron
+from kilonova.clients.placement import Placement
+from kilonova.config.settings import Settings
+from kilonova.web.auth import Authenticator, CachingAuthenticator, NoAuth2
+from kilonova.web.client import HttpClient
+from kilonova.web.keystone import KeystoneAuthenticator
+
+
+class Unconfigured(Exception):
+    """A section of the configuration lacks what a daemon needs; the text says which option."""
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """Everything outside of compute this process speaks with."""
+
+    http: HttpClient
+    source: TokenSource
+    images: Glance
+    networks: Neutron
+    placement: Placement
+    identity: Endpoint
+    compute: Endpoint
+
+
+class OwnTokens:
+    """Our token for the token check (``TokenSupplier``)."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def __call__(self, *, fresh: bool = False) -> str:
+        if fresh:
+            self._source.forget()
+        return await self._source.token()
+
+
+def login(settings: Settings) -> Login:
+    """Our user at the identity service (``[keystone_authtoken]``)."""
+    section = settings.keystone_authtoken
+    for option in ("auth_url", "username", "password", "project_name"):
+        if not getattr(section, option):
+            raise Unconfigured(f"[keystone_authtoken] {option} is not set; give our user there.")
+    return Login(
+        auth_url=section.auth_url or "",
+        username=section.username or "",
+        password=section.password or "",
+        project_name=section.project_name or "",
+        user_domain_name=section.user_domain_name,
+        project_domain_name=section.project_domain_name,
+        auth_type=section.auth_type,
+    )
+
+
+def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
+    """Clients of all neighbours; nothing is asked yet. Unconfigured names a missing option."""
+    source = keystone.source(http, login(settings), clock)
+
+    def endpoint(kind: str, override: str | None, region: str | None) -> Endpoint:
+        return Endpoint(http, source, kind, override=override, region=region)
+
+    glance, neutron, placement = settings.glance, settings.neutron, settings.placement
+    return Neighbours(
+        http=http,
+        source=source,
+        images=Glance(http, endpoint("image", glance.endpoint_override, glance.region_name)),
+        networks=Neutron(endpoint("network", neutron.endpoint_override, neutron.region_name)),
+        placement=Placement(
+            endpoint("placement", placement.endpoint_override, placement.region_name)
+        ),
+        identity=endpoint("identity", settings.keystone.endpoint_override, None),
+        compute=endpoint("compute", None, None),
+    )
+
+
+def authenticator(
+    settings: Settings, http: HttpClient, clock: Clock, *, strategy: str, tokens: OwnTokens | None
+) -> Authenticator:
+    """Who checks callers' tokens: a Keystone, remembered for a while, or nobody (``noauth2``)."""
+    if strategy == "noauth2":
+        return NoAuth2()
+    section = settings.keystone_authtoken
+    if not section.auth_url:
+        raise Unconfigured("[keystone_authtoken] auth_url is not set; tokens cannot be checked.")
+    asking = KeystoneAuthenticator(http, section.auth_url, tokens=tokens)
+    if section.token_cache_time < 0:
+        return asking
+    return CachingAuthenticator(asking, clock, float(section.token_cache_time))

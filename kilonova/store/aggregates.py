@@ -1,0 +1,119 @@
+"""Host aggregates and the availability zones they make (API database)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.db.database import Tx
+from kilonova.db.tables.api import aggregate_hosts, aggregates
+from kilonova.domain.resources import Aggregate
+from kilonova.store import sql
+
+_A = aggregates.c
+
+
+def page(tx: Tx) -> list[Aggregate]:
+    """All aggregates by id."""
+    return _load(tx, None)
+
+
+def get(tx: Tx, aggregate_id: int) -> Aggregate:
+    """One; NotFound."""
+    found = _load(tx, aggregate_id)
+    if not found:
+        raise NotFound(f"Aggregate {aggregate_id} could not be found.")
+    return found[0]
+
+
+def _load(tx: Tx, aggregate_id: int | None) -> list[Aggregate]:
+    query = sa.select(_A.id, _A.uuid, _A.name, _A.metadata, _A.created_at, _A.updated_at)
+    members = sa.select(aggregate_hosts)
+    if aggregate_id is not None:
+        query = query.where(_A.id == aggregate_id)
+        members = members.where(aggregate_hosts.c.aggregate_id == aggregate_id)
+    hosts: dict[int, list[str]] = defaultdict(list)
+    for owner, host in tx.execute(members.order_by(aggregate_hosts.c.host)):
+        hosts[owner].append(host)
+    return [
+        Aggregate(*row[:4], tuple(hosts[row[0]]), *row[4:])
+        for row in tx.execute(query.order_by(_A.id))
+    ]
+
+
+def zones(tx: Tx) -> dict[str, str]:
+    """Host → availability zone, of the hosts that are in one."""
+    return {host: item.zone for item in page(tx) if item.zone for host in item.hosts}
+
+
+def create(
+    tx: Tx, *, uuid: str, name: str, metadata: Mapping[str, str], now: dt.datetime
+) -> Aggregate:
+    """A new aggregate; Conflict when the name is taken."""
+    _free_name(tx, name)
+    result = tx.execute(
+        aggregates.insert().values(uuid=uuid, name=name, metadata=dict(metadata), created_at=now)
+    )
+    return get(tx, sql.inserted_id(result))
+
+
+def _free_name(tx: Tx, name: str, but: int | None = None) -> None:
+    taken = tx.execute(sa.select(_A.id).where(_A.name == name)).scalar()
+    if taken is not None and taken != but:
+        raise Conflict(f"Aggregate {name} already exists.")
+
+
+def update(tx: Tx, aggregate_id: int, *, now: dt.datetime, **values: Any) -> Aggregate:
+    """Change name or metadata."""
+    if "name" in values:
+        _free_name(tx, values["name"], aggregate_id)
+    changed = tx.execute(
+        aggregates.update().where(_A.id == aggregate_id).values(updated_at=now, **values)
+    )
+    if not changed.rowcount:
+        raise NotFound(f"Aggregate {aggregate_id} could not be found.")
+    return get(tx, aggregate_id)
+
+
+def delete(tx: Tx, aggregate_id: int) -> None:
+    """Remove an empty aggregate; Conflict while it has hosts."""
+    if get(tx, aggregate_id).hosts:
+        raise Conflict(
+            f"Cannot remove host aggregate {aggregate_id}: it has hosts. Remove them first."
+        )
+    tx.execute(aggregates.delete().where(_A.id == aggregate_id))
+
+
+def add_host(tx: Tx, aggregate_id: int, host: str, *, now: dt.datetime) -> Aggregate:
+    """Put a host in; Conflict when it is in already, or in another availability zone."""
+    wanted = get(tx, aggregate_id)
+    if host in wanted.hosts:
+        raise Conflict(f"Aggregate {aggregate_id} already has host {host}.")
+    if wanted.zone:
+        require_zone(tx, host, wanted.zone, but=aggregate_id)
+    tx.execute(aggregate_hosts.insert().values(aggregate_id=aggregate_id, host=host))
+    return update(tx, aggregate_id, now=now)
+
+
+def require_zone(tx: Tx, host: str, zone: str, *, but: int) -> None:
+    """Conflict when another aggregate than ``but`` puts the host into another zone."""
+    for other in page(tx):
+        if other.id != but and host in other.hosts and other.zone and other.zone != zone:
+            raise Conflict(
+                f"Host {host} is already in the availability zone {other.zone}; a host can be in "
+                "one only."
+            )
+
+
+def remove_host(tx: Tx, aggregate_id: int, host: str, *, now: dt.datetime) -> Aggregate:
+    """Take a host out; NotFound when it is not in."""
+    get(tx, aggregate_id)
+    where = (aggregate_hosts.c.aggregate_id == aggregate_id, aggregate_hosts.c.host == host)
+    if not tx.execute(aggregate_hosts.delete().where(*where)).rowcount:
+        raise NotFound(f"Aggregate {aggregate_id} has no host {host}.")
+    return update(tx, aggregate_id, now=now)

@@ -1,0 +1,96 @@
+"""Server groups (API database)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.base.errors import Forbidden
+from kilonova.db.database import Tx
+from kilonova.db.tables.api import instance_group_members as members
+from kilonova.db.tables.api import instance_groups as groups
+from kilonova.domain.resources import Group
+from kilonova.store import quotas
+
+_G = groups.c
+_COLUMNS = [_G.uuid, _G.name, _G.project_id, _G.user_id, _G.policy, _G.rules]
+
+
+def get(tx: Tx, group_id: str, *, project_id: str | None = None) -> Group | None:
+    """One group, of that project if given."""
+    query = sa.select(_G.id, *_COLUMNS).where(_G.uuid == group_id)
+    if project_id is not None:
+        query = query.where(_G.project_id == project_id)
+    return next(iter(_load(tx, query)), None)
+
+
+def page(
+    tx: Tx, *, project_id: str | None, limit: int | None = None, offset: int = 0
+) -> list[Group]:
+    """A project's groups (all when None), oldest first."""
+    query = sa.select(_G.id, *_COLUMNS).order_by(_G.id)
+    if project_id is not None:
+        query = query.where(_G.project_id == project_id)
+    if limit is not None:
+        query = query.limit(limit)
+    return _load(tx, query.offset(offset) if offset else query)
+
+
+def _load(tx: Tx, query: sa.Select[Any]) -> list[Group]:
+    rows = tx.execute(query).all()
+    if not rows:
+        return []
+    own: dict[int, list[str]] = defaultdict(list)
+    found = tx.execute(sa.select(members).where(members.c.group_id.in_([row[0] for row in rows])))
+    for group, server_id in found:
+        own[group].append(server_id)
+    return [Group(*(*row[1:], tuple(sorted(own[row[0]])))) for row in rows]
+
+
+def of_server(tx: Tx, server_id: str) -> tuple[str, ...]:
+    """The ids of a server's groups (one at most)."""
+    query = (
+        sa.select(_G.uuid)
+        .join(members, members.c.group_id == _G.id)
+        .where(members.c.server_id == server_id)
+    )
+    return tuple(tx.execute(query).scalars())
+
+
+def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int) -> Group:
+    """A new group; Forbidden when the project has ``limit``."""
+    quotas.lock(tx, group.project_id)
+    if 0 <= limit <= quotas.groups_used(tx, group.project_id):
+        raise Forbidden("Quota exceeded, too many server groups.")
+    tx.execute(
+        groups.insert().values(
+            uuid=group.id,
+            project_id=group.project_id,
+            user_id=group.user_id,
+            name=group.name,
+            policy=group.policy,
+            rules=group.rules,
+            created_at=now,
+        )
+    )
+    return group
+
+
+def delete(tx: Tx, group_id: str) -> None:
+    """Remove a group; its servers stay."""
+    mine = sa.select(_G.id).where(_G.uuid == group_id)
+    tx.execute(members.delete().where(members.c.group_id.in_(mine)))
+    tx.execute(groups.delete().where(_G.uuid == group_id))
+
+
+def add_members(tx: Tx, group_id: str, server_ids: list[str], *, limit: int) -> None:
+    """Put servers in; Forbidden over the quota of members."""
+    number = tx.execute(sa.select(_G.id).where(_G.uuid == group_id).with_for_update()).scalar_one()
+    if 0 <= limit < quotas.members_used(tx, number) + len(server_ids):
+        raise Forbidden("Quota exceeded, too many servers in group")
+    tx.execute(
+        members.insert(), [{"group_id": number, "server_id": server_id} for server_id in server_ids]
+    )

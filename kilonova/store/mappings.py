@@ -1,0 +1,168 @@
+"""Which cell holds which server and host, and the cells themselves (API database)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from kilonova.db.database import Tx
+from kilonova.db.tables.api import (
+    build_requests,
+    cell_mappings,
+    host_mappings,
+    instance_group_members,
+    instance_mappings,
+    request_specs,
+)
+from kilonova.domain.resources import CellRow
+from kilonova.domain.server import BuildSpec, Mapping
+from kilonova.store import sql
+
+_MAPPING = (
+    instance_mappings.c.server_id,
+    instance_mappings.c.cell_id,
+    instance_mappings.c.project_id,
+    instance_mappings.c.user_id,
+    instance_mappings.c.queued_for_delete,
+)
+
+
+def find(tx: Tx, server_id: str) -> Mapping | None:
+    """Where a server is."""
+    row = tx.execute(sa.select(*_MAPPING).where(instance_mappings.c.server_id == server_id)).first()
+    return Mapping(*row) if row else None
+
+
+def place(tx: Tx, server_id: str, cell_id: str | None) -> None:
+    """Record that the server's row is in that cell (None: only its build request is left)."""
+    tx.execute(
+        instance_mappings.update()
+        .where(instance_mappings.c.server_id == server_id)
+        .values(cell_id=cell_id)
+    )
+
+
+def release(tx: Tx, server_id: str) -> None:
+    """The server is deleted: give its quota back, forget its request and group membership.
+
+    The mapping stays, so that its cell is found for its instance actions.
+    """
+    tx.execute(
+        instance_mappings.update()
+        .where(instance_mappings.c.server_id == server_id)
+        .values(queued_for_delete=True)
+    )
+    forget_request(tx, server_id)
+    tx.execute(
+        instance_group_members.delete().where(instance_group_members.c.server_id == server_id)
+    )
+    tx.execute(request_specs.delete().where(request_specs.c.server_id == server_id))
+
+
+def forget(tx: Tx, server_id: str) -> None:
+    """Remove every trace of a server that never had a row in a cell."""
+    release(tx, server_id)
+    tx.execute(instance_mappings.delete().where(instance_mappings.c.server_id == server_id))
+
+
+def forget_request(tx: Tx, server_id: str) -> None:
+    """The server is made (or failed for good): its build request and secrets are not needed."""
+    tx.execute(build_requests.delete().where(build_requests.c.server_id == server_id))
+    spec = find_spec(tx, server_id)
+    if spec is not None and (spec.admin_pass or spec.files):
+        tx.execute(
+            request_specs.update()
+            .where(request_specs.c.server_id == server_id)
+            .values(spec=_without_secrets(spec))
+        )
+
+
+def _without_secrets(spec: BuildSpec) -> BuildSpec:
+    return BuildSpec(
+        **{
+            name: getattr(spec, name)
+            for name in spec.__struct_fields__
+            if name not in ("admin_pass", "files")
+        }
+    )
+
+
+def find_spec(tx: Tx, server_id: str) -> BuildSpec | None:
+    """What was asked for beyond the server's own fields."""
+    spec: BuildSpec | None = tx.execute(
+        sa.select(request_specs.c.spec).where(request_specs.c.server_id == server_id)
+    ).scalar()
+    return spec
+
+
+def save_spec(tx: Tx, server_id: str, spec: BuildSpec) -> None:
+    """Replace a request spec."""
+    tx.execute(
+        request_specs.update().where(request_specs.c.server_id == server_id).values(spec=spec)
+    )
+
+
+def cells(tx: Tx) -> list[CellRow]:
+    """All cells, cell0 first."""
+    t = cell_mappings.c
+    rows = tx.execute(
+        sa.select(t.uuid, t.name, t.transport_url, t.database_connection, t.disabled).order_by(t.id)
+    )
+    return [CellRow(*row) for row in rows]
+
+
+def add_cell(tx: Tx, cell: CellRow) -> None:
+    """Record a cell; one that is there gets the new URLs and name."""
+    values = {
+        "name": cell.name,
+        "transport_url": cell.transport_url,
+        "database_connection": cell.database,
+        "disabled": cell.disabled,
+    }
+    changed = tx.execute(
+        cell_mappings.update().where(cell_mappings.c.uuid == cell.uuid).values(**values)
+    )
+    if not changed.rowcount:
+        sql.insert_missing(tx, cell_mappings, [{"uuid": cell.uuid, **values}])
+
+
+def map_host(tx: Tx, host: str, cell_id: str) -> None:
+    """A host belongs to that cell; the first word counts."""
+    sql.insert_missing(tx, host_mappings, [{"host": host, "cell_id": cell_id}])
+
+
+def unmap_host(tx: Tx, host: str) -> None:
+    """Forget a host."""
+    tx.execute(host_mappings.delete().where(host_mappings.c.host == host))
+
+
+def host_cell(tx: Tx, host: str) -> str | None:
+    """The cell of a host."""
+    cell_id: str | None = tx.execute(
+        sa.select(host_mappings.c.cell_id).where(host_mappings.c.host == host)
+    ).scalar()
+    return cell_id
+
+
+def host_cells(tx: Tx, hosts: Iterable[str] | None = None) -> dict[str, str]:
+    """Host → cell id, of these hosts or of all."""
+    query = sa.select(host_mappings.c.host, host_mappings.c.cell_id)
+    if hosts is not None:
+        query = query.where(host_mappings.c.host.in_(list(hosts)))
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def in_cells(
+    tx: Tx, cell_ids: Sequence[str], project_id: str | None, *, limit: int = 1000
+) -> list[tuple[str, str, dt.datetime]]:
+    """(server, project, created) of the living servers of these cells."""
+    m = instance_mappings.c
+    query = sa.select(m.server_id, m.project_id, m.created_at).where(
+        m.cell_id.in_(list(cell_ids)), m.queued_for_delete == sa.false()
+    )
+    if project_id is not None:
+        query = query.where(m.project_id == project_id)
+    rows = tx.execute(query.order_by(m.created_at.desc()).limit(limit))
+    return [(row[0], row[1], row[2]) for row in rows]

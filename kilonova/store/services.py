@@ -1,0 +1,100 @@
+"""Daemons and their signs of life (cell database)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.db.database import Tx
+from kilonova.db.tables.cell import services
+from kilonova.domain.resources import Service
+
+_COLUMNS = [services.c[name] for name in Service.__struct_fields__]
+
+
+def page(tx: Tx, *, host: str | None = None, binary: str | None = None) -> list[Service]:
+    """The cell's services, by id."""
+    query = sa.select(*_COLUMNS)
+    if host is not None:
+        query = query.where(services.c.host == host)
+    if binary is not None:
+        query = query.where(services.c.binary == binary)
+    return [Service(*row) for row in tx.execute(query.order_by(services.c.id))]
+
+
+def get(tx: Tx, *, uuid: str | None = None, number: int | None = None) -> Service | None:
+    """One service by uuid or by its number in this cell."""
+    where = services.c.uuid == uuid if uuid is not None else services.c.id == number
+    row = tx.execute(sa.select(*_COLUMNS).where(where)).first()
+    return Service(*row) if row else None
+
+
+def find(tx: Tx, host: str, binary: str) -> Service | None:
+    """The daemon of that name on a host."""
+    row = tx.execute(
+        sa.select(*_COLUMNS).where(services.c.host == host, services.c.binary == binary)
+    ).first()
+    return Service(*row) if row else None
+
+
+def computes(tx: Tx, hosts: Iterable[str]) -> dict[str, Service]:
+    """Host → its nova-compute."""
+    query = sa.select(*_COLUMNS).where(
+        services.c.host.in_(sorted(set(hosts))), services.c.binary == "nova-compute"
+    )
+    return {row.host: Service(*row) for row in tx.execute(query)}
+
+
+def heartbeat(
+    tx: Tx, host: str, binary: str, *, uuid: str, now: dt.datetime, version: int = 0
+) -> Service:
+    """A sign of life; the first one makes the row (with ``uuid``)."""
+    where = (services.c.host == host, services.c.binary == binary)
+    seen = tx.execute(
+        services.update()
+        .where(*where)
+        .values(
+            last_seen_up=now,
+            report_count=services.c.report_count + 1,
+            version=version,
+            updated_at=now,
+        )
+    )
+    if not seen.rowcount:
+        tx.execute(
+            services.insert().values(
+                uuid=uuid,
+                host=host,
+                binary=binary,
+                topic="compute" if binary == "nova-compute" else binary.removeprefix("nova-"),
+                last_seen_up=now,
+                report_count=1,
+                version=version,
+                created_at=now,
+            )
+        )
+    found = find(tx, host, binary)
+    assert found is not None
+    return found
+
+
+def update(tx: Tx, service_id: int, *, now: dt.datetime, **values: Any) -> Service | None:
+    """Change a service; as it is then."""
+    tx.execute(
+        services.update().where(services.c.id == service_id).values(updated_at=now, **values)
+    )
+    return get(tx, number=service_id)
+
+
+def stop(tx: Tx, host: str, binary: str, *, before: dt.datetime) -> None:
+    """The daemon said good-bye: let it count as last seen at ``before``."""
+    where = (services.c.host == host, services.c.binary == binary)
+    tx.execute(services.update().where(*where).values(last_seen_up=before))
+
+
+def delete(tx: Tx, service_id: int) -> None:
+    """Remove a service."""
+    tx.execute(services.delete().where(services.c.id == service_id))

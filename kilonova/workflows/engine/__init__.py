@@ -1,0 +1,1 @@
+"""The saga engine: durable workflows whose effects and memory are committed together."""

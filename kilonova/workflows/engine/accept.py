@@ -1,0 +1,161 @@
+"""Accept a saga inside the caller's own transaction; hold a server for one of another database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from kilonova.base.clock import Clock
+from kilonova.base.ids import Ids
+from kilonova.db.database import Tx
+from kilonova.workflows.engine import journal
+from kilonova.workflows.engine.errors import Busy
+from kilonova.workflows.engine.journal import SAGAS, SagaRow
+from kilonova.workflows.engine.steps import SAGAS as KINDS
+from kilonova.workflows.engine.steps import Asked, encode
+
+
+def accept(
+    tx: Tx,
+    name: str,
+    args: Sequence[Any],
+    *,
+    server_id: str | None,
+    asked: Asked,
+    ids: Ids,
+    clock: Clock,
+    cell: str | None = None,
+    cancels: bool = False,
+) -> str:
+    """Write a new saga; its id. It is run as soon as a conductor sees it (cast a wake-up after).
+
+    ``server_id`` is the server it will hold, None for none. If another saga holds it, raises Busy
+    (let it end the transaction) unless ``cancels``: then that one is asked to stop (a stuck one to
+    unwind once more) and the new one waits its turn. A second one waiting is Busy as well, and so
+    is one held from another database (state ``elsewhere``): accept it there.
+    """
+    KINDS.get(name)
+    now = clock.now().timestamp()
+    living = _living(tx, server_id) if server_id else None
+    if living is not None:
+        if not cancels or living.state == "elsewhere":
+            raise Busy(living.id, living.name, living.state)
+        waiting = tx.execute(
+            sa.select(SAGAS.c.id, SAGAS.c.name).where(SAGAS.c.queued_after == living.id)
+        ).first()
+        if waiting is not None:
+            raise Busy(waiting[0], waiting[1], "queued")
+        cancel(tx, living, now)
+    row = SagaRow(
+        id=ids.uuid(),
+        name=name,
+        args=encode(list(args)),
+        server_id=server_id,
+        living_for=server_id if living is None else None,
+        state="queued",
+        backward=False,
+        queued_after=living.id if living else None,
+        cell=cell,
+        owner=None,
+        epoch=0,
+        ready_at=None if living else now,
+        cancel_requested=False,
+        tries=0,
+        request=encode(asked),
+        error=None,
+        result=None,
+        created_at=now,
+        updated_at=now,
+        ended_at=None,
+    )
+    _insert(tx, row)
+    return row.id
+
+
+def cancel(tx: Tx, row: SagaRow, now: float) -> None:
+    """Ask a living saga to stop; a stuck one tries to unwind once more. Forward sagas go on."""
+    values: dict[str, Any] = {"cancel_requested": True, "updated_at": now}
+    if row.state == "stuck":
+        values |= {
+            "state": "unwinding" if row.backward else "running",
+            "ready_at": now,
+            "tries": 0,
+        }
+        tx.execute(journal.UNDO.update().where(journal.UNDO.c.saga_id == row.id).values(tries=0))
+    elif row.owner is None and row.ready_at is not None:
+        values["ready_at"] = now
+    tx.execute(SAGAS.update().where(SAGAS.c.id == row.id).values(**values))
+
+
+def hold(tx: Tx, saga_id: str, name: str, server_id: str, *, clock: Clock) -> None:
+    """Hold a server in this database for a saga that lives in another one (idempotent).
+
+    Raises Busy when another saga holds it here.
+    """
+    now = clock.now().timestamp()
+    living = _living(tx, server_id)
+    if living is not None and living.id == saga_id:
+        return
+    if living is not None:
+        raise Busy(living.id, living.name, living.state)
+    tx.execute(SAGAS.delete().where(SAGAS.c.id == saga_id, SAGAS.c.state == "elsewhere"))
+    _insert(
+        tx,
+        SagaRow(
+            id=saga_id,
+            name=name,
+            args="[]",
+            server_id=server_id,
+            living_for=server_id,
+            state="elsewhere",
+            backward=False,
+            queued_after=None,
+            cell=None,
+            owner=None,
+            epoch=0,
+            ready_at=None,
+            cancel_requested=False,
+            tries=0,
+            request="{}",
+            error=None,
+            result=None,
+            created_at=now,
+            updated_at=now,
+            ended_at=None,
+        ),
+    )
+
+
+def let_go(tx: Tx, saga_id: str) -> None:
+    """The opposite of ``hold`` (idempotent)."""
+    tx.execute(SAGAS.delete().where(SAGAS.c.id == saga_id, SAGAS.c.state == "elsewhere"))
+
+
+def living(tx: Tx, server_id: str) -> SagaRow | None:
+    """The saga that holds the server in this database, for reading."""
+    row = tx.execute(_LIVING, {"server": server_id}).first()
+    return SagaRow(*row) if row else None
+
+
+_LIVING = sa.select(*(SAGAS.c[f] for f in SagaRow.__struct_fields__)).where(
+    SAGAS.c.living_for == sa.bindparam("server")
+)
+
+
+def _living(tx: Tx, server_id: str) -> SagaRow | None:
+    row = tx.execute(_LIVING.with_for_update(), {"server": server_id}).first()
+    return SagaRow(*row) if row else None
+
+
+def _insert(tx: Tx, row: SagaRow) -> None:
+    try:
+        tx.execute(SAGAS.insert(), msgspec.structs.asdict(row))
+    except exc.IntegrityError as error:
+        # Two callers found the server free; the unique column lets one of them in.
+        if row.living_for is None or "living_for" not in str(error.orig):
+            raise
+        raise Busy("", row.name, "queued") from error

@@ -1,0 +1,463 @@
+"""One run of one saga: its memory, and every way it writes to its journal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import exc
+
+from kilonova.base.errors import Timeout, Unavailable
+from kilonova.base.ids import SeededIds
+from kilonova.db.database import Tx
+from kilonova.domain.operations import OPERATIONS, Operation, OperationId
+from kilonova.workflows.engine import journal
+from kilonova.workflows.engine.errors import (
+    Cancelled,
+    DatabaseDown,
+    ErrorInfo,
+    NotDeterministic,
+    describe,
+    restore,
+)
+from kilonova.workflows.engine.journal import SagaRow, StepRow, UndoRow
+from kilonova.workflows.engine.kit import Happening, Kit
+from kilonova.workflows.engine.operations import operate
+from kilonova.workflows.engine.steps import (
+    STEPS,
+    Asked,
+    SagaType,
+    Step,
+    StepEnv,
+    Undo,
+    Undoing,
+    decode,
+    encode,
+)
+
+T = TypeVar("T")
+
+OPERATION = "operation:"
+
+
+class Run:
+    """The state of a run. ``own`` is the name of the database the saga lives in.
+
+    Every write happens in a transaction that begins with the fence of the saga's own row, so that a
+    run whose lease was taken over ends with Fenced at its next write.
+    """
+
+    def __init__(
+        self,
+        kit: Kit,
+        own: str,
+        row: SagaRow,
+        kind: SagaType,
+        steps: dict[str, StepRow],
+        undo: list[UndoRow],
+        busy: Callable[[int], None],
+    ) -> None:
+        self.kit = kit
+        self.own = own
+        self.row = row
+        self.kind = kind
+        self.steps = steps
+        self.undo = undo
+        self.busy = busy
+        self.used: set[str] = set()
+        self.cell = row.cell
+        self.cancel = asyncio.Event()
+        if row.cancel_requested:
+            self.cancel.set()
+        self.asked: Asked = decode(row.request, Asked)
+        self._position = max((u.position for u in undo), default=0)
+
+    # -- what steps and hooks are told ------------------------------------------------------
+
+    def env(self, step: str, error: ErrorInfo | None = None) -> StepEnv[Any]:
+        """The environment of a step."""
+        kit, row = self.kit, self.row
+        return StepEnv(
+            world=kit.world,
+            settings=kit.settings,
+            clock=kit.clock,
+            ids=SeededIds(row.id, step),
+            bus=kit.bus,
+            asked=self.asked,
+            saga_id=row.id,
+            saga_name=self.kind.name,
+            step=step,
+            epoch=row.epoch,
+            server_id=row.server_id,
+            cell=self.cell,
+            error=error,
+        )
+
+    def happening(self, step: StepRow, error: ErrorInfo | None = None) -> Happening:
+        """A step as the visible side is told of it."""
+        return Happening(
+            self.kind,
+            self.row.id,
+            self.row.server_id,
+            self.asked,
+            step=step.name,
+            task=step.task or "",
+            host=step.host,
+            error=error,
+        )
+
+    @property
+    def home(self) -> str:
+        """The database the server stands in."""
+        return self.cell or self.own
+
+    def place(self, where: str) -> str:
+        """The database a step runs in."""
+        if where == "own":
+            return self.own
+        name = self.home if where == "cell" else where
+        if name not in self.kit.databases:
+            raise LookupError(f"no database named {name!r}")
+        return name
+
+    def new_step(self, name: str, print_: str, **more: Any) -> StepRow:
+        """A journal entry that begins now."""
+        return StepRow(
+            name, "started", print_, epoch=self.row.epoch, started_at=self.kit.now(), **more
+        )
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """A time in which the saga only waits and leaves its place to another."""
+        self.busy(-1)
+        try:
+            yield
+        finally:
+            self.busy(+1)
+
+    # -- memory ------------------------------------------------------------------------------
+
+    def recall(self, name: str, formerly: Sequence[str], print_: str) -> StepRow | None:
+        """What the journal knows of a step, under its name or a former one.
+
+        Raises NotDeterministic when the name comes twice in a run, or with other arguments.
+        """
+        if name in self.used:
+            raise NotDeterministic(f"step {name} comes twice; give each its key=")
+        self.used.add(name)
+        known = self.steps.get(name)
+        if known is not None:
+            if known.fingerprint != print_ and known.fingerprint:
+                raise NotDeterministic(
+                    f"step {name} is asked with other arguments than the journal has; the saga's"
+                    " code changed, or it does not depend on its arguments and step results alone"
+                )
+            return known
+        for old in formerly:
+            if old in self.steps:
+                return self.steps[old]
+        return None
+
+    def check_cancel(self) -> None:
+        """Raise Cancelled when the saga was asked to stop (forward sagas never are)."""
+        if self.cancel.is_set() and not self.kind.forward:
+            raise Cancelled("The operation was cancelled.")
+
+    # -- transactions --------------------------------------------------------------------------
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """A transaction on the saga's own database, fenced."""
+        epoch, cell = self.row.epoch, self.cell
+
+        def fenced(tx: Tx) -> tuple[T, bool]:
+            guard = journal.guard(tx, self.row.id, epoch)
+            result = work(tx)
+            if cell != self.row.cell:
+                journal.set_cell(tx, self.row.id, cell)
+            return result, guard.cancel_requested
+
+        result, asked_to_stop = await self._transact(self.own, fenced)
+        self.row.cell = cell
+        if asked_to_stop:
+            self.cancel.set()
+        return result
+
+    async def abroad(self, place: str, step: str, work: Callable[[Tx], str | None]) -> str | None:
+        """A transaction on another database: done once for this step, kept by a receipt there."""
+        row, epoch, now = self.row, self.row.epoch, self.kit.now()
+
+        def once(tx: Tx) -> str | None:
+            done = journal.receipt(tx, row.id, step, epoch, now)
+            if done is not None:
+                return done[0]
+            result = work(tx)
+            if step:
+                journal.keep_receipt(tx, row.id, step, epoch, result, now)
+            return result
+
+        for last in (False, False, True):
+            try:
+                return await self._transact(place, once)
+            except exc.IntegrityError:
+                # Another run entered this database at the same moment: look at what it left.
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _transact(self, place: str, work: Callable[[Tx], T]) -> T:
+        try:
+            return await self.kit.databases[place].run(work)
+        except Unavailable as error:
+            if isinstance(error.__cause__, exc.DBAPIError):
+                raise DatabaseDown(str(error)) from error
+            raise
+
+    # -- the visible side ---------------------------------------------------------------------
+
+    def show(self, tx: Tx, place: str, step: StepRow, error: ErrorInfo | None = None) -> None:
+        """Tell the visible side, inside a transaction of ``place``, if the server is there."""
+        visible = self.kit.visible
+        if visible is None or not step.task or place != self.home:
+            return
+        if step.finished_at is None:
+            visible.step_started(tx, self.happening(step))
+        else:
+            visible.step_finished(tx, self.happening(step, error))
+
+    async def show_abroad(self, step: StepRow, error: ErrorInfo | None = None) -> None:
+        """Tell the visible side when the server is in another database than the saga."""
+        if self.kit.visible is None or not step.task or self.home == self.own:
+            return
+        home = self.home
+
+        def tell(tx: Tx) -> None:
+            self.show(tx, home, step, error)
+
+        await self.abroad(home, "", tell)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def undo_row(self, step: StepRow, undo: Undoing | None, args: Sequence[Any]) -> UndoRow | None:
+        """The compensation entry of a step."""
+        if undo is None:
+            return None
+        host = step.host
+        if isinstance(undo, Undo):
+            what, args, host = undo.what, undo.args, undo.host or host
+        else:
+            what = undo
+        if isinstance(what, Operation):
+            name, place = OPERATION + what.name, None
+            if host is None:
+                raise TypeError(f"the undo of {step.name} needs a host")
+        else:
+            name = what.name
+            place = self.place(what.where) if what.where else None
+        self._position += 1
+        return UndoRow(self._position, step.name, name, encode(list(args)), place, host)
+
+    async def here(
+        self, step: StepRow, work: Callable[[Tx], str], undo: UndoRow | None, *, new: bool
+    ) -> str:
+        """A step in the saga's own database: effect, journal and undo in one transaction."""
+
+        def both(tx: Tx) -> str:
+            self.show(tx, self.own, step)
+            self.kit.at("before", step.name)
+            result = work(tx)
+            self.kit.at("effect", step.name)
+            done = self._closed(step, "done", result=result)
+            journal.put_step(tx, self.row.id, done, new=new)
+            if undo is not None:
+                journal.push_undo(tx, self.row.id, undo)
+            self.show(tx, self.own, done)
+            return result
+
+        result = await self.write(both)
+        if undo is not None:
+            self.undo.append(undo)
+        self.kit.at("journal", step.name)
+        return result
+
+    async def intend(self, step: StepRow, undo: UndoRow | None, *, new: bool) -> None:
+        """Write down that a step begins, with its undo, before anything happens elsewhere."""
+
+        def begin(tx: Tx) -> None:
+            self.show(tx, self.own, step)
+            journal.put_step(tx, self.row.id, step, new=new)
+            if undo is not None and new:
+                journal.push_undo(tx, self.row.id, undo)
+
+        await self.show_abroad(step)
+        await self.write(begin)
+        self.steps[step.name] = step
+        if undo is not None and new:
+            self.undo.append(undo)
+        self.kit.at("intent", step.name)
+
+    async def finish(
+        self,
+        step: StepRow,
+        status: str,
+        *,
+        result: str | None = None,
+        error: ErrorInfo | None = None,
+        new: bool = False,
+    ) -> None:
+        """Write down how a step ended."""
+        closed = self._closed(step, status, result=result, error=error)
+
+        def close(tx: Tx) -> None:
+            journal.put_step(tx, self.row.id, closed, new=new)
+            self.show(tx, self.own, closed, error)
+
+        await self.show_abroad(closed, error)
+        await self.write(close)
+        self.steps[step.name] = closed
+        self.kit.at("journal", step.name)
+
+    def _closed(
+        self,
+        step: StepRow,
+        status: str,
+        *,
+        result: str | None = None,
+        error: ErrorInfo | None = None,
+    ) -> StepRow:
+        return msgspec.structs.replace(
+            step,
+            status=status,
+            result=result,
+            error=encode(error) if error else None,
+            epoch=self.row.epoch,
+            finished_at=self.kit.now(),
+        )
+
+    # -- direction --------------------------------------------------------------------------------
+
+    async def turn_part(self, step: StepRow, error: ErrorInfo) -> None:
+        """Begin to take a part of the saga back: nothing of it that is late counts any more."""
+        row = self._closed(step, "unwinding", error=error)
+
+        def turn(tx: Tx) -> list[UndoRow]:
+            new = step.name not in self.steps
+            journal.put_step(tx, self.row.id, row, new=new)
+            journal.turn(tx, self.row.id, self.kit.now(), backward=False, error=None)
+            return journal.undo(tx, self.row.id)
+
+        self.undo = await self.write(turn)
+        self.steps[step.name] = row
+        self.row.epoch += 1
+
+    async def turn_back(self, error: ErrorInfo) -> None:
+        """Begin to take the whole saga back."""
+        last = self.kind.failed
+
+        def turn(tx: Tx) -> list[UndoRow]:
+            now = self.kit.now()
+            journal.turn(tx, self.row.id, now, backward=True, error=error)
+            undo = journal.undo(tx, self.row.id)
+            if last is not None and not any(u.position == 0 for u in undo):
+                place = self.place(last.where) if last.where else None
+                bottom = UndoRow(0, "failed", last.name, self.row.args, place)
+                journal.push_undo(tx, self.row.id, bottom)
+                undo.insert(0, bottom)
+            return undo
+
+        self.undo = await self.write(turn)
+        self.row.epoch += 1
+        self.row.backward, self.row.state, self.row.error = True, "unwinding", encode(error)
+        self.kit.at("turned", "")
+
+    async def unwind(self, prefix: str | tuple[str, ...], error: ErrorInfo) -> UndoRow | None:
+        """Run the pending undos of a part (``""``: all), newest first.
+
+        None when all are done. An undo that failed is returned with its error and tries written.
+        """
+        places = {self.home, *(s.place for s in self.steps.values() if s.place)} - {self.own}
+        for place in sorted(places):
+            # Raise the fence there, so that a step begun by a sleeping runner comes too late.
+            await self.abroad(place, "", lambda _tx: None)
+        for entry in reversed(self.undo):
+            if entry.state == "pending" and entry.step.startswith(prefix):
+                try:
+                    await self._undo(entry, error)
+                except Exception as problem:
+                    entry.tries += 1
+                    entry.error = encode(describe(problem, entry.step))
+                    await self.write(functools.partial(_put_undo, self.row.id, entry))
+                    return entry
+        return None
+
+    async def _undo(self, entry: UndoRow, error: ErrorInfo) -> None:
+        name = f"{entry.step}/undo"
+        done = msgspec.structs.replace(
+            entry, state="done", error=None, tries=entry.tries + 1, finished_at=self.kit.now()
+        )
+        env = self.env(entry.step, error)
+
+        def close(tx: Tx) -> None:
+            journal.put_undo(tx, self.row.id, done)
+
+        self.kit.at("undo before", entry.step)
+        if entry.undo.startswith(OPERATION):
+            await self._undo_operation(entry, name)
+        else:
+            step = STEPS.get(entry.undo)
+            args = step.types.decode_args(entry.args)
+            if entry.place == self.own:
+
+                def both(tx: Tx) -> None:
+                    step.fn(tx, env, *args)
+                    self.kit.at("undo effect", entry.step)
+                    close(tx)
+
+                await self.write(both)
+                entry.state = "done"
+                self.kit.at("undo journal", entry.step)
+                return
+            if entry.place is not None:
+                await self.abroad(entry.place, name, lambda tx: step.fn(tx, env, *args))
+            else:
+                await bounded(step, env, args)
+        self.kit.at("undo effect", entry.step)
+        await self.write(close)
+        entry.state = "done"
+        self.kit.at("undo journal", entry.step)
+
+    async def _undo_operation(self, entry: UndoRow, name: str) -> None:
+        operation = OPERATIONS.get(entry.undo.removeprefix(OPERATION))
+        kind: Any = tuple.__class_getitem__((operation.args,))
+        (args,) = decode(entry.args, kind)
+        assert entry.host is not None
+        await operate(
+            self.kit,
+            entry.host,
+            operation,
+            args,
+            OperationId(self.row.id, name, self.row.epoch),
+            self.row.server_id or "",
+            self.kit.now(),
+        )
+
+
+def _put_undo(saga_id: str, entry: UndoRow, tx: Tx) -> None:
+    journal.put_undo(tx, saga_id, entry)
+
+
+async def bounded(step: Step[Any], env: StepEnv[Any], args: Sequence[Any]) -> Any:
+    """Run a remote step within its time limit; Timeout after it."""
+    try:
+        async with asyncio.timeout(step.seconds):
+            return await step.fn(env, *args)
+    except TimeoutError:
+        raise Timeout(f"{step.name} did not end within {step.seconds:g} s.") from None
+
+
+def failure(step: StepRow) -> Exception:
+    """The recorded failure of a step, to be raised again."""
+    return restore(decode(step.error, ErrorInfo))
