@@ -57,7 +57,6 @@ class Cloud:
         self.two = Client(self.asgi, token="two")
         self.admin = Client(self.asgi, token="admin")
 
-
     async def told(self, count: int = 1) -> list[dict[str, Any]]:
         """What the compute service was told, once there are so many events."""
         async with asyncio.timeout(5):
