@@ -47,6 +47,15 @@ class Default(msgspec.Struct, frozen=True):
     compute_driver: Annotated[
         str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
     ] = None
+    vif_plugging_timeout: Annotated[
+        int, Opt("Seconds the network service may take to open a new server's ports.", min=0)
+    ] = 300
+    shutdown_timeout: Annotated[
+        int, Opt("Seconds a guest may take to shut down before its power is cut.", min=0)
+    ] = 60
+    sync_power_state_interval: Annotated[
+        int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
+    ] = 600
     report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
     update_resources_interval: Annotated[
         int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)

@@ -15,11 +15,13 @@ from kilonova.config.api import Api
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
 from kilonova.config.quota import Quota
+from kilonova.config.scheduler import Scheduler
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -36,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True):
     neutron: Neutron = Neutron()
     quota: Quota = Quota()
     placement: Placement = Placement()
+    scheduler: Scheduler = Scheduler()
+    filter_scheduler: FilterScheduler = FilterScheduler()
+    metrics: Metrics = Metrics()
     compute: Compute = Compute()
     image_cache: ImageCache = ImageCache()
     libvirt: Libvirt = Libvirt()

@@ -50,7 +50,7 @@ def search(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> lis
     anchors = sorted(_anchors(world, wanted))
     if bounds.chance is not None:
         bounds.chance.shuffle(anchors)
-    streams = [_Tree(world, wanted, anchor).candidates for anchor in anchors]
+    streams = [_stream(world, wanted, anchor) for anchor in anchors]
     made: Iterable[Candidate] = _breadth(streams) if bounds.breadth_first else _depth(streams)
     found: dict[tuple[object, ...], Candidate] = {}
     for candidate in itertools.islice(made, bounds.at_most):
@@ -114,6 +114,26 @@ def _anchors(world: World, wanted: Wanted) -> set[int]:
     for id_ in rarest:
         roots |= world.anchors(id_)
     return {root for root in roots if wanted.root.accept(world.stocks[root].traits)}
+
+
+def _stream(world: World, wanted: Wanted, anchor: int) -> Callable[[], Iterator[Candidate]]:
+    """The candidates of one tree; most trees are one host and most requests one group."""
+    (group, *more) = wanted.groups
+    alone = len(world.trees[anchor]) == 1 and not world.sharing(anchor)
+    if alone and not more and not group.suffix:
+        return lambda: _one_host(world, group, world.stocks[anchor])
+    return lambda: _Tree(world, wanted, anchor).candidates()
+
+
+def _one_host(world: World, group: Group, stock: Stock) -> Iterator[Candidate]:
+    if not group.aggregates.accept(stock.aggregates) or not group.traits.accept(stock.traits):
+        return
+    if group.in_tree is not None and world.ids.get(group.in_tree) != stock.id:
+        return
+    for name, amount in group.resources.items():
+        if not has_room(stock, name, amount):
+            return
+    yield Candidate({stock.id: dict(group.resources)}, {"": (stock.id,)})
 
 
 class _Slot(msgspec.Struct, frozen=True):

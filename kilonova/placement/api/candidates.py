@@ -32,8 +32,9 @@ async def index(call: Request) -> Page:
     wanted = queries.wanted(call.query.lists(), call.version)
     resources = {name: 1 for group in wanted.groups for name in group.resources}
     traits = wanted.root.names.union(*(group.traits.names for group in wanted.groups))
-    await check_names(call, resources, traits)
     world = await call.app.index.world()
+    if await check_names(call, world, resources, traits):
+        world = await call.app.index.world()
     nested = call.version >= 29
     found = search(world, wanted, nested=nested, bounds=_bounds(call))
     shown = summaries(world, found, nested=nested)

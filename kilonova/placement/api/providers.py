@@ -59,8 +59,9 @@ async def index(call: Request) -> Page:
     aggregates = queries.aggregates("member_of", query.all("member_of"), call.version)
     text = query.get("resources")
     resources = queries.resources(text) if text is not None else {}
-    await check_names(call, resources, traits.names)
     world = await call.app.index.world()
+    if await check_names(call, world, resources, traits.names):
+        world = await call.app.index.world()
     ids = _start(world, query.get("name"), query.get("uuid"), query.get("in_tree"))
     found = [
         stock.id
@@ -85,24 +86,29 @@ def _start(world: World, name: str | None, uuid: str | None, in_tree: str | None
     return ids
 
 
-async def check_names(call: Request, resources: dict[str, int], traits: frozenset[str]) -> None:
-    """BadRequest for a class or trait in the query that does not exist."""
+async def check_names(
+    call: Request, world: World, resources: dict[str, int], traits: frozenset[str]
+) -> bool:
+    """BadRequest for a class or trait in the query that does not exist.
+
+    True when the database was asked, so that ``world`` may have moved on meanwhile.
+    """
+    classes = [n for n in resources if n not in world.by_class and n not in names.KNOWN_CLASSES]
+    others = [n for n in traits if n not in world.by_trait and n not in names.STANDARD_TRAITS]
+    if not classes and not others:
+        return False
 
     def unknown(tx: Tx) -> tuple[list[str], list[str]]:
-        return (
-            names.unknown_classes(tx, list(resources)) if resources else [],
-            names.unknown_traits(tx, traits) if traits else [],
-        )
+        return names.unknown_classes(tx, classes), names.unknown_traits(tx, others)
 
-    if not resources and not traits:
-        return
-    classes, missing = await call.app.db.read(unknown)
+    classes, others = await call.app.db.read(unknown)
     if classes:
         raise BadRequest(
             f"Invalid resource class in resources parameter: No such resource class {classes[0]}"
         )
-    if missing:
-        raise BadRequest(f"No such trait(s): {', '.join(missing)}.")
+    if others:
+        raise BadRequest(f"No such trait(s): {', '.join(others)}.")
+    return True
 
 
 @serve(

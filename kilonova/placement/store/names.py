@@ -16,6 +16,7 @@ from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import Tx, aware, chunks, insert_missing, naive, stale
 
 STANDARD_CLASSES: tuple[str, ...] = tuple(os_resource_classes.STANDARDS)
+KNOWN_CLASSES = frozenset(STANDARD_CLASSES)
 STANDARD_TRAITS = frozenset(os_traits.get_traits())
 _RANK = {name: rank for rank, name in enumerate(STANDARD_CLASSES)}
 

@@ -49,7 +49,7 @@ def place(tx: Tx, number: int, **values: object) -> None:
     mappings.place(tx, made.server.id, CELL)
 
 
-def test_life(db: Database) -> None:  # noqa: PLR0915
+def test_life(db: Database) -> None:  # noqa: PLR0915  (one life, told in order)
     made, spec = request(1)
     sid = made.server.id
 

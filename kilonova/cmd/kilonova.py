@@ -1,0 +1,97 @@
+"""``kilonova``: start, look at and end a whole cloud; look after its sagas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kilonova.cmd import sagas
+from kilonova.services import layout as layouts
+from kilonova.services import lifecycle
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A whole OpenStack compute cloud.",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(sagas.app, name="saga")
+
+StateDir = Annotated[
+    Path | None, typer.Option(help="Where everything is kept.", show_default=False)
+]
+
+
+@app.command()
+def up(
+    state_dir: StateDir = None,
+    port_base: Annotated[
+        int | None, typer.Option(help="First port; services take this one and the next ones.")
+    ] = None,
+    driver: Annotated[str, typer.Option(help="qemu (real guests) or fake (simulated).")] = "qemu",
+    hosts: Annotated[int, typer.Option(min=1, max=20000, help="Simulated hosts.")] = 1,
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="Make an image and networks to start with.")
+    ] = True,
+    detach: Annotated[
+        bool, typer.Option(help="Return when every endpoint answers; the cloud runs on.")
+    ] = False,
+    progress_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start the cloud (in the foreground unless --detach); a second start picks up everything."""
+    wanted = lifecycle.Wanted(
+        state_dir=(state_dir or layouts.default_state_dir()).absolute(),
+        port_base=port_base,
+        driver=driver,
+        hosts=hosts,
+        demo=demo,
+        default_place=state_dir is None,
+    )
+    console = Console(stderr=False)
+    try:
+        if detach:
+            lifecycle.start_detached(wanted, console)
+        else:
+            lifecycle.run_foreground(wanted, console, progress_fd=progress_fd)
+    except lifecycle.CannotStart as error:
+        _fail(str(error))
+
+
+@app.command()
+def down(
+    state_dir: StateDir = None,
+    guests: Annotated[
+        bool, typer.Option("--guests", help="End the guests and take their networks away, too.")
+    ] = False,
+) -> None:
+    """Stop the cloud; its guests run on unless --guests is given."""
+    try:
+        lifecycle.stop(
+            (state_dir or layouts.default_state_dir()).absolute(), Console(), guests=guests
+        )
+    except lifecycle.CannotStart as error:
+        _fail(str(error))
+
+
+@app.command()
+def status(state_dir: StateDir = None) -> None:
+    """Show what runs and whether it is well; the exit code is 0 if all is."""
+    if not lifecycle.show_status((state_dir or layouts.default_state_dir()).absolute(), Console()):
+        raise typer.Exit(1)
+
+
+def _fail(text: str) -> None:
+    Console(stderr=True).print(f"[red]kilonova:[/] {text}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""From a server's rows to the complete description of its guest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kilonova.domain.guest import GuestMetadata, GuestSpec, InjectedFile, Keypair, Nic
+from kilonova.domain.server import Private, Server
+
+DEFAULT_ZONE = "nova"
+
+
+def guest_spec(
+    server: Server,
+    private: Private,
+    *,
+    nics: Sequence[Nic] | None = None,
+    admin_pass: str | None = None,
+    files: Sequence[InjectedFile] = (),
+) -> GuestSpec:
+    """The guest of a server that has a row in a cell.
+
+    ``nics``: fresher ones than those kept with the server. ``admin_pass`` and ``files`` are known
+    only while the server is being made.
+    """
+    keys: tuple[Keypair, ...] = ()
+    if server.key_name and private.public_key:
+        keys = (Keypair(server.key_name, private.public_key, private.key_type),)
+    return GuestSpec(
+        server_id=server.id,
+        name=server.guest_name,
+        flavor=server.flavor,
+        image=server.image,
+        disks=private.disks,
+        nics=tuple(private.nics if nics is None else nics),
+        metadata=GuestMetadata(
+            server_id=server.id,
+            project_id=server.project_id,
+            user_id=server.user_id,
+            name=server.name,
+            hostname=server.hostname,
+            availability_zone=server.availability_zone or DEFAULT_ZONE,
+            launch_index=server.launch_index,
+            reservation_id=server.reservation_id,
+            meta=server.metadata,
+            keys=keys,
+            user_data=private.user_data,
+            admin_pass=admin_pass,
+            files=tuple(files),
+            security_groups=server.security_groups,
+        ),
+        config_drive=server.config_drive,
+        root_device=(server.root_device or "vda").removeprefix("/dev/"),
+        properties=server.image.properties if server.image else {},
+        launched=server.launched_at is not None,
+    )

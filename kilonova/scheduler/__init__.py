@@ -1,0 +1,1 @@
+"""Choosing hosts: placement candidates, filters, weighers, with the reasons for those left out."""

@@ -1,0 +1,161 @@
+"""The scheduler as a service: one method on the bus, Placement asked, hosts chosen."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.base.errors import BadRequest
+from kilonova.config.filter_scheduler import FilterScheduler, Metrics
+from kilonova.config.scheduler import Scheduler as Options
+from kilonova.domain.request import Cut, RequestSpec, Selection
+from kilonova.interfaces.placement import AllocationRequest, Candidates, PlacementService
+from kilonova.messaging.bus import Bus, Subscription
+from kilonova.scheduler import request_filters
+from kilonova.scheduler.demand import Demand, demand
+from kilonova.scheduler.filters import base as filters
+from kilonova.scheduler.recent import Recent
+from kilonova.scheduler.request_filters import Facts, Unplaceable
+from kilonova.scheduler.select import Rules, select
+from kilonova.scheduler.state import HostState, HostStates, trees, with_usage
+from kilonova.scheduler.weighers import base as weighers
+
+log = logging.getLogger(__name__)
+
+TOPIC = "scheduler"
+METHOD = "select_destinations"
+
+
+class Scheduler:
+    """Chooses hosts. LookupError at the start for a filter or weigher nobody has."""
+
+    def __init__(
+        self,
+        placement: PlacementService,
+        states: HostStates,
+        clock: Clock,
+        *,
+        options: Options | None = None,
+        filter_options: FilterScheduler | None = None,
+        metrics: Metrics | None = None,
+        default_zone: str = "nova",
+        default_schedule_zone: str | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._placement = placement
+        self._states = states
+        self._options = options or Options()
+        self._default_zone = default_zone
+        self._schedule_zone = default_schedule_zone
+        self._recent = Recent(clock)
+        env = filters.Env(filter_options or FilterScheduler(), metrics or Metrics())
+        self._rules = Rules(
+            filters=filters.load(env.options.enabled_filters),
+            weighers=weighers.load(env.options.weight_classes),
+            env=env,
+            chance=chance or random.Random(),
+            alternates=self._options.max_attempts - 1,
+        )
+
+    async def serve(self, bus: Bus) -> Subscription:
+        """Answer ``select_destinations`` on the topic ``scheduler``."""
+        return await bus.serve(TOPIC, {METHOD: self.select_destinations})
+
+    async def select_destinations(self, request: RequestSpec) -> Selection:
+        """Hosts for the servers of a request, or a selection that says why there are none.
+
+        Nothing is claimed. A dry run is not remembered among the choices of the last moments.
+        Raises BadRequest for a request that contradicts itself.
+        """
+        if request.availability_zone is None and self._schedule_zone:
+            request = msgspec.structs.replace(request, availability_zone=self._schedule_zone)
+        if request.rebuild:
+            return await self._rebuild(request)
+        try:
+            wanted = await self._demand(request)
+        except Unplaceable as error:
+            return Selection(cuts=(Cut(str(error).rstrip("."), 0, 0),))
+        try:
+            found = await self._placement.candidates(
+                wanted.query(self._options.max_placement_results)
+            )
+        except BadRequest as fault:
+            return Selection(cuts=(Cut(f"Placement refused to search: {fault.message}", 0, 0),))
+        if not found.requests:
+            return Selection(cuts=(Cut(f"Placement has no host left for {_words(wanted)}", 0, 0),))
+        hosts, ways = await self._hosts(found)
+        if not hosts:
+            known = len(found.summaries)
+            return Selection(cuts=(Cut(f"None of {known} providers is a host of a cell", 0, 0),))
+        grown = self._recent.group(request)
+        chosen = select(grown, self._recent.apply(request, hosts), ways, self._rules)
+        if not chosen.servers:
+            # The last moments are a hint, not a fact: those servers may be gone again.
+            chosen = select(request, hosts, ways, self._rules)
+        if chosen.servers and not request.dry_run:
+            self._recent.note(request, chosen)
+        if not chosen.servers:
+            log.info("no host for %s: %s", ", ".join(request.servers), chosen.reason)
+        return chosen
+
+    async def _rebuild(self, request: RequestSpec) -> Selection:
+        """Whether the host a server is on does for its new image; it holds its resources there."""
+        host = request.force_host or request.requested_host
+        node = request.force_node or request.requested_node
+        present = await self._states.hosts(await self._states.providers_of(host, node))
+        asked = msgspec.structs.replace(
+            request, force_host=None, force_node=None, requested_host=host, requested_node=node
+        )
+        return select(asked, present, {}, self._rules)
+
+    async def _demand(self, request: RequestSpec) -> Demand:
+        facts = Facts(self._options, await self._states.aggregates(), self._default_zone)
+        wanted = request_filters.narrow(request, demand(request), facts)
+        host = request.force_host or request.requested_host
+        node = request.force_node or request.requested_node
+        if host is None and node is None:
+            return wanted
+        uuids = await self._states.providers_of(host, node)
+        if not uuids:
+            raise Unplaceable(f"There is no compute host {host or node}.")
+        if len(uuids) == 1:
+            wanted = msgspec.structs.replace(wanted, in_tree=uuids[0])
+        if request.force_host or request.force_node:
+            # The operator's word goes over a disabled service, as it does over the filters.
+            wanted = msgspec.structs.replace(wanted, root_forbidden=())
+        return wanted
+
+    async def _hosts(
+        self, found: Candidates
+    ) -> tuple[list[HostState], dict[str, list[AllocationRequest]]]:
+        """The states of the candidates' hosts with what is in use now, and the ways to claim."""
+        roots = {summary.root for summary in found.summaries.values()}
+        states = {state.provider: state for state in await self._states.hosts(sorted(roots))}
+        ways: dict[str, list[AllocationRequest]] = {}
+        for way in found.requests:
+            for provider in way.allocations:
+                root = found.summaries[provider].root
+                if root in states:
+                    ways.setdefault(root, []).append(way)
+                    break
+        summaries = trees(found.summaries)
+        return [with_usage(states[root], summaries[root]) for root in ways], ways
+
+
+def _words(wanted: Demand) -> str:
+    """What Placement was asked for, for people."""
+    parts: list[str] = []
+    for group in wanted.groups:
+        parts += [f"{name}:{amount}" for name, amount in sorted(group.resources.items())]
+    parts += _listed("with", sorted(wanted.traits))
+    if wanted.member_of:
+        parts.append("in its zone or aggregates")
+    return " ".join(parts)
+
+
+def _listed(word: str, names: Sequence[str]) -> list[str]:
+    return [f"{word} {', '.join(names)}"] if names else []
