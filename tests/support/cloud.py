@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kilonova.api import service
 from kilonova.base.clock import Clock, VirtualClock
@@ -171,6 +175,66 @@ class SagaLog:
         tx.execute(self.table.delete())
 
 
+def recorded(app: ASGIApp) -> ASGIApp:
+    """The application; with ``KILONOVA_RECORD=file`` every exchange is added there as JSON."""
+    file = os.environ.get("KILONOVA_RECORD")
+    return Recorder(app, Path(file)) if file else app
+
+
+class Recorder:
+    """Writes requests and answers as JSON lines, for judges from outside."""
+
+    def __init__(self, app: ASGIApp, file: Path) -> None:
+        self._app = app
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked, said = [], []
+        start: dict[str, Any] = {}
+
+        async def reading() -> Message:
+            message = await receive()
+            asked.append(message.get("body", b""))
+            return message
+
+        async def writing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            else:
+                said.append(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, reading, writing)
+        line = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "query": scope["query_string"].decode(),
+            "request_headers": _headers(scope["headers"]),
+            "request_body": _json(b"".join(asked)),
+            "status": start["status"],
+            "response_headers": _headers(start["headers"]),
+            "body": _json(b"".join(said)),
+        }
+        with self._file.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def _headers(rows: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in rows:
+        key = name.decode("latin-1")
+        text = value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw) if raw else None
+    except ValueError:
+        return {"__raw__": raw.decode("latin-1")}
+
+
 class Cloud:
     """One API with cell0 and cell1, and hands to play the conductor with."""
 
@@ -197,13 +261,17 @@ class Cloud:
             clock=self.clock,
             ids=RandomIds(),
         )
-        self.app = service.build(
+        self.app = recorded(self.build())
+        self.fill()
+
+    def build(self) -> ASGIApp:
+        """Another process of the same API."""
+        return service.build(
             self.services,
             auth=StaticAuthenticator(CALLERS),
             policy=PolicyEnforcer(RULES, clock=self.clock),
             idempotency=MemoryIdempotencyStore(self.clock),
         )
-        self.fill()
 
     def fill(self) -> None:
         """Flavors, a host, the cells."""

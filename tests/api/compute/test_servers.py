@@ -190,20 +190,7 @@ async def test_crash_after_commit_makes_nothing_twice(cloud: Cloud) -> None:
     client = cloud.client().with_(**{"Idempotency-Key": "k1"})
     first = (await client.post("/v2.1/servers", json=body())).json()["server"]["id"]
     # Another process, which never heard of the answer, gets the same request.
-    from kilonova.api import service
-    from kilonova.policy.compute import RULES
-    from kilonova.policy.enforcer import PolicyEnforcer
-    from kilonova.web.auth import StaticAuthenticator
-    from kilonova.web.idempotency import MemoryIdempotencyStore
-    from tests.support.cloud import CALLERS
-
-    app = service.build(
-        cloud.services,
-        auth=StaticAuthenticator(CALLERS),
-        policy=PolicyEnforcer(RULES, clock=cloud.clock),
-        idempotency=MemoryIdempotencyStore(cloud.clock),
-    )
-    again = Client(app, token="member", headers={"Idempotency-Key": "k1"})
+    again = Client(cloud.build(), token="member", headers={"Idempotency-Key": "k1"})
     second = (await again.post("/v2.1/servers", json=body())).json()["server"]["id"]
     assert first == second
     assert len((await client.get("/v2.1/servers")).json()["servers"]) == 1
