@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,8 @@ from kilonova.web.testing import Client
 from tests.support.cloud import Cloud, body
 
 EDGES = (
-    1, 2, 3, 8, 9, 10, 11, 15, 16, 18, 19, 20, 21, 23, 25, 26, 27, 28, 32, 33, 34, 35, 36, 37, 38,
-    40, 41, 42, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 60, 61, 62, 63, 64, 66, 68, 69, 70, 71,
-    72, 73, 74, 75, 82, 83, 84, 85, 87, 88, 89, 90, 91, 92, 94, 95, 96, 97, 98, 99, 100, 101, 102,
-    103, 104,
+    1, 2, 3, 7, 9, 10, 11, 16, 19, 21, 26, 28, 33, 35, 37, 38, 47, 51, 53, 55, 58, 61, 62, 63, 66,
+    69, 71, 73, 75, 83, 84, 88, 90, 91, 92, 96, 98, 100, 102, 104,
 )  # fmt: skip
 
 
@@ -51,8 +50,17 @@ async def test_old_names(cloud: Cloud) -> None:
     assert made.status == 202
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Cloud]:
+    """One cloud for all versions: every conversation cleans up behind itself."""
+    made = Cloud()
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("version", EDGES)
-async def test_every_version(cloud: Cloud, version: int) -> None:  # noqa: PLR0915
+async def test_every_version(shared: Cloud, version: int) -> None:
+    cloud = shared
     admin = cloud.client("admin", f"2.{version}")
     member = cloud.client("member", f"2.{version}")
 
@@ -124,6 +132,7 @@ async def test_every_version(cloud: Cloud, version: int) -> None:  # noqa: PLR09
     await _hosts(ok, admin, version)
     await ok(member, "DELETE", f"/servers/{sid}")
     cloud.delete(sid)
+    cloud.delete(bad)
     gone = await member.get(f"/v2.1/servers/{sid}/os-instance-actions")
     assert gone.status == (200 if version >= 21 else 404)
     await ok(admin, "GET", "/servers/detail?deleted=true")
@@ -160,10 +169,11 @@ async def _keys(ok: Any, member: Client, version: int) -> None:
         member, "POST", "/os-keypairs", json={"keypair": {"name": "k 1", "public_key": public}}
     )
     if version < 92:
-        for kind in ("ssh", "x509") if version >= 2 else ("ssh",):
+        for kind in ("ssh", "x509") if version in (2, 91) else ("ssh",):
             key = {"name": kind, **({"type": kind} if version >= 2 else {})}
             made = await ok(member, "POST", "/os-keypairs", json={"keypair": key})
             assert "PRIVATE KEY" in made["keypair"]["private_key"]
+            await ok(member, "DELETE", f"/os-keypairs/{kind}")
     await ok(member, "GET", "/os-keypairs")
     await ok(member, "GET", "/os-keypairs/k%201")
     await ok(member, "DELETE", "/os-keypairs/k%201")
