@@ -238,11 +238,13 @@ def _json(raw: bytes) -> Any:
 class Cloud:
     """One API with cell0 and cell1, and hands to play the conductor with."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, folder: Path | None = None) -> None:
+        """Databases in memory, or as files in ``folder``."""
+        url = "sqlite://" if folder is None else f"sqlite:///{folder}/{{}}.db"
         self.clock = VirtualClock(NOW)
-        self.db = Database("sqlite://", name="api")
-        self.cell0 = Cell(CELL0, "cell0", Database("sqlite://", name="cell0"))
-        self.cell1 = Cell(CELL1, "cell1", Database("sqlite://", name="cell1"))
+        self.db = Database(url.format("api"), name="api")
+        self.cell0 = Cell(CELL0, "cell0", Database(url.format("cell0"), name="cell0"))
+        self.cell1 = Cell(CELL1, "cell1", Database(url.format("cell1"), name="cell1"))
         api.metadata.create_all(self.db.engine)
         for each in (self.cell0, self.cell1):
             cell.metadata.create_all(each.db.engine)
