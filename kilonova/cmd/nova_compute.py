@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from kilonova.services import commandline, daemon, agents
+from kilonova.services import agents, commandline, daemon
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,8 +17,8 @@ from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
-from kilonova.config.kilonova import Kilonova
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
+from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
 from kilonova.config.scheduler import Scheduler

@@ -36,10 +36,9 @@ AT_ONCE = 64
 class NoImages:
     """An ImageSource for hosts whose guests need no image's bytes."""
 
-    async def download(self, image: ImageRef) -> AsyncIterator[bytes]:
+    def download(self, image: ImageRef) -> AsyncIterator[bytes]:
         """Nothing can be had."""
         raise Unavailable(f"This host has no image service to get {image.id} from.")
-        yield b""
 
 
 async def start(

@@ -138,6 +138,7 @@ def log_to(settings: Settings, name: str) -> None:
     elif section.log_dir:
         file = Path(section.log_dir, f"{name}.log")
     logs.setup(json_lines=section.use_json, debug=section.debug, file=file)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def fail(name: str, text: str) -> int:
@@ -173,7 +174,7 @@ async def _live(daemon: Daemon, compose: Compose) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping)
     loop.add_signal_handler(signal.SIGHUP, reloading)
-    ended = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(_wait(stop))
     try:
         daemon.stack.push_async_callback(daemon.http.close)
         starting = asyncio.create_task(_start(daemon, compose))
@@ -190,6 +191,10 @@ async def _live(daemon: Daemon, compose: Compose) -> int:
     finally:
         ended.cancel()
         await _end(daemon)
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
 
 
 async def _start(daemon: Daemon, compose: Compose) -> None:
