@@ -21,6 +21,7 @@ from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
+from kilonova.config.quota import Quota
 from kilonova.config.scheduler import Scheduler
 from kilonova.config.web import Cors, OsloMiddleware, OsloPolicy, Wsgi
 
@@ -37,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
     keystone: Keystone = Keystone()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
+    quota: Quota = Quota()
     placement: Placement = Placement()
     scheduler: Scheduler = Scheduler()
     filter_scheduler: FilterScheduler = FilterScheduler()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from kilonova.base.errors import Fault
 from kilonova.base.log import mask
@@ -11,6 +12,9 @@ from kilonova.config.settings import Settings
 from kilonova.messaging.bus import Bus
 from kilonova.messaging.memory import MemoryBus
 from kilonova.services.neighbours import Unconfigured
+
+if TYPE_CHECKING:  # agents speak on a bus and must not load anything of a database
+    from kilonova.db.cells import Cells
 
 IN_PROCESS = ("fake", "memory")
 
@@ -52,6 +56,18 @@ async def connect(
             "[DEFAULT] transport_url."
         ) from None
     return bus, bus.check
+
+
+async def of_cells(
+    settings: Settings, cells: Cells, stack: contextlib.AsyncExitStack
+) -> dict[str, Bus]:
+    """Cell id → its bus, for the cells whose broker is not that of ``[DEFAULT] transport_url``."""
+    made: dict[str, Bus] = {}
+    for cell in cells.real:
+        url = cell.transport_url
+        if url and url != settings.default.transport_url and not url.startswith("none:"):
+            made[cell.id], _ = await connect(settings, stack, url=url)
+    return made
 
 
 async def _fine() -> str | None:

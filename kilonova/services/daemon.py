@@ -69,16 +69,17 @@ class Daemon:
         self._hooks: list[Callable[[Settings], Awaitable[None]]] = []
 
     def serve(self, name: str, app: ASGIApp, host: str, port: int, *, tls: bool = False) -> None:
-        """Serve an application; the command line's address goes over the configured one."""
-        self.listeners.append(
-            Listener(
-                name,
-                app,
-                host if self.asked.host is None else self.asked.host,
-                port if self.asked.port is None else self.asked.port,
-                _tls(self.settings) if tls else None,
-            )
-        )
+        """Serve an application.
+
+        The command line's address goes over the configured one, its port over that of the first
+        application.
+        """
+        if self.asked.host is not None:
+            host = self.asked.host
+        if self.asked.port is not None and not self.listeners:
+            port = self.asked.port
+        files = _tls(self.settings) if tls else None
+        self.listeners.append(Listener(name, app, host, port, files))
 
     def run(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run for as long as the daemon does; its end or failure ends the daemon."""

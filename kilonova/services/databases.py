@@ -16,6 +16,7 @@ from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.resources import CellRow
+from kilonova.services.daemon import Daemon
 from kilonova.services.neighbours import Unconfigured
 from kilonova.store import mappings
 from kilonova.web.health import Check
@@ -118,6 +119,27 @@ async def open_all(settings: Settings, stack: contextlib.AsyncExitStack) -> tupl
     await reach(cells.cell0.db, "cell0")
     await need(cells.cell0.db, CELL_HISTORY, "nova-manage db sync")
     return api, cells
+
+
+def follow(daemon: Daemon, db: Database, cells: Cells) -> None:
+    """Let the daemon read the mapped cells again on SIGHUP."""
+
+    async def read(settings: Settings) -> None:
+        await refresh_cells(settings, db, cells, daemon.stack)
+
+    daemon.on_reload(read)
+
+
+def same(db: Database, url: str) -> bool:
+    """Whether ``url`` names that database, in whatever spelling of the driver."""
+    other = sa.make_url(url)
+    mine = db.url
+    return (mine.get_backend_name(), mine.host, mine.port, mine.database) == (
+        other.get_backend_name(),
+        other.host,
+        other.port,
+        other.database,
+    )
 
 
 async def need(db: Database, history: str, command: str) -> None:

@@ -15,7 +15,6 @@ from kilonova.config.settings import Settings
 from kilonova.db import migrate
 from kilonova.placement import service
 from kilonova.services import databases, neighbours, policies
-from kilonova.services.daemon import Daemon
 from kilonova.services.neighbours import OwnTokens, Unconfigured
 from kilonova.web.client import HttpClient
 from kilonova.web.middleware import with_cors
@@ -65,25 +64,3 @@ async def build(
         trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
     )
     return with_cors(app, policies.cors(settings))
-
-
-async def compose(daemon: Daemon) -> None:
-    """``placement-api``."""
-    settings = daemon.settings
-    app = await build(
-        settings,
-        http=daemon.http,
-        clock=daemon.clock,
-        ids=daemon.ids,
-        stack=daemon.stack,
-        tokens=neighbours.own_tokens(settings, daemon.http, daemon.clock),
-        near=daemon.near,
-    )
-    options = settings.kilonova
-    daemon.serve(
-        "placement",
-        app,
-        options.placement_listen,
-        options.placement_listen_port,
-        tls=settings.wsgi.ssl_cert_file is not None,
-    )

@@ -12,6 +12,7 @@ import binascii
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -32,14 +33,14 @@ _METHODS = ("password", "token", "application_credential")
 class _Packed(msgspec.Struct, array_like=True):
     """Claims in their smallest form; ids of 32 hexadecimal digits as 16 bytes."""
 
-    user_id: bytes | str
+    user_id: Any
     methods: int
-    scope: bytes | str | None
+    scope: Any
     kind: int
     issued_at: int
     expires_at: int
     audit_ids: list[bytes]
-    application_credential_id: bytes | str | None = None
+    application_credential_id: Any = None
 
 
 class Known(msgspec.Struct):
@@ -194,8 +195,8 @@ def _short(text: str) -> bytes | str:
     return raw if len(raw) == 16 and raw.hex() == text else text
 
 
-def _long(value: bytes | str) -> str:
-    return value.hex() if isinstance(value, bytes) else value
+def _long(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _caller(raw: str, found: Standing) -> Caller:

@@ -1,0 +1,1 @@
+"""The routes of the Image API, a module per resource."""

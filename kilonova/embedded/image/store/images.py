@@ -1,0 +1,139 @@
+"""Images with their properties and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from kilonova.base.errors import Conflict
+from kilonova.db.database import Tx
+from kilonova.embedded.image.records import Content, Image
+from kilonova.embedded.image.tables import IMAGE, MEMBER, PROPERTY, TAG
+
+_COLUMNS = tuple(column.name for column in IMAGE.columns)
+
+
+def find(tx: Tx, image_id: str) -> Image | None:
+    """An image, None when there is none."""
+    row = tx.execute(sa.select(IMAGE).where(IMAGE.c.id == image_id)).first()
+    return None if row is None else complete(tx, [row])[0]
+
+
+def complete(tx: Tx, found: Sequence[sa.Row[Any]]) -> list[Image]:
+    """Images from rows of `IMAGE`, with one statement each for properties and tags."""
+    ids = [row.id for row in found]
+    if not ids:
+        return []
+    properties: dict[str, dict[str, str]] = {}
+    for item in tx.execute(
+        sa.select(PROPERTY).where(PROPERTY.c.image_id.in_(ids)).order_by(PROPERTY.c.name)
+    ):
+        properties.setdefault(item.image_id, {})[item.name] = item.value
+    tags: dict[str, list[str]] = {}
+    for item in tx.execute(sa.select(TAG).where(TAG.c.image_id.in_(ids)).order_by(TAG.c.value)):
+        tags.setdefault(item.image_id, []).append(item.value)
+    return [
+        Image(
+            **row._mapping,
+            properties=properties.get(row.id, {}),
+            tags=tuple(tags.get(row.id, ())),
+        )
+        for row in found
+    ]
+
+
+def create(tx: Tx, image: Image) -> None:
+    """Write a new image; Conflict when the id is taken."""
+    try:
+        tx.execute(IMAGE.insert().values(**_values(image)))
+    except exc.IntegrityError as error:
+        raise Conflict(f"There is another image with the id {image.id}.") from error
+    _set_properties(tx, image)
+    set_tags(tx, image.id, image.tags)
+
+
+def update(tx: Tx, image: Image) -> None:
+    """Write what users may change of an image."""
+    values = {
+        name: value
+        for name, value in _values(image).items()
+        if name not in ("id", "status", "size", "checksum", "created_at")
+    }
+    tx.execute(IMAGE.update().where(IMAGE.c.id == image.id).values(**values))
+    tx.execute(PROPERTY.delete().where(PROPERTY.c.image_id == image.id))
+    _set_properties(tx, image)
+    set_tags(tx, image.id, image.tags)
+
+
+def set_tags(tx: Tx, image_id: str, tags: Sequence[str]) -> None:
+    """Make ``tags`` the tags of the image."""
+    tx.execute(TAG.delete().where(TAG.c.image_id == image_id))
+    values = [{"image_id": image_id, "value": tag} for tag in dict.fromkeys(tags)]
+    if values:
+        tx.execute(TAG.insert(), values)
+
+
+def move(tx: Tx, image_id: str, before: Sequence[str], after: str, now: int) -> bool:
+    """Change the status if it is one of ``before``; whether it was."""
+    query = (
+        IMAGE.update()
+        .where(IMAGE.c.id == image_id, IMAGE.c.status.in_(list(before)))
+        .values(status=after, updated_at=now)
+    )
+    return tx.execute(query).rowcount == 1
+
+
+def fill(tx: Tx, image_id: str, before: str, after: str, content: Content, now: int) -> bool:
+    """`move`, and record what the data is."""
+    query = (
+        IMAGE.update()
+        .where(IMAGE.c.id == image_id, IMAGE.c.status == before)
+        .values(
+            status=after,
+            size=content.size,
+            checksum=content.checksum,
+            os_hash_algo="sha512",
+            os_hash_value=content.os_hash_value,
+            virtual_size=content.virtual_size,
+            updated_at=now,
+        )
+    )
+    return tx.execute(query).rowcount == 1
+
+
+def delete(tx: Tx, image_id: str) -> bool:
+    """Remove an image and what belongs to it; whether it was there."""
+    for table in (PROPERTY, TAG, MEMBER):
+        tx.execute(table.delete().where(table.c.image_id == image_id))
+    return tx.execute(IMAGE.delete().where(IMAGE.c.id == image_id)).rowcount == 1
+
+
+def with_status(tx: Tx, statuses: Sequence[str]) -> list[str]:
+    """The ids of images in these statuses."""
+    query = sa.select(IMAGE.c.id).where(IMAGE.c.status.in_(list(statuses)))
+    return list(tx.execute(query).scalars())
+
+
+def present(tx: Tx, ids: Sequence[str]) -> set[str]:
+    """Which of the ids are of images."""
+    found: set[str] = set()
+    for start in range(0, len(ids), 500):
+        query = sa.select(IMAGE.c.id).where(IMAGE.c.id.in_(list(ids[start : start + 500])))
+        found.update(tx.execute(query).scalars())
+    return found
+
+
+def _values(image: Image) -> dict[str, Any]:
+    return {name: getattr(image, name) for name in _COLUMNS}
+
+
+def _set_properties(tx: Tx, image: Image) -> None:
+    values = [
+        {"image_id": image.id, "name": name, "value": value}
+        for name, value in image.properties.items()
+    ]
+    if values:
+        tx.execute(PROPERTY.insert(), values)
