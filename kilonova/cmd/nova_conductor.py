@@ -10,9 +10,7 @@ from kilonova.services import commandline, daemon, nova_conductor
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script."""
-    asked = commandline.daemon(
-        "nova-conductor", "Carry out accepted work.", argv, api=False
-    )
+    asked = commandline.daemon("nova-conductor", "Carry out accepted work.", argv, api=False)
     return daemon.main("nova-conductor", asked, nova_conductor.compose)
 
 

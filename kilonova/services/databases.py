@@ -71,10 +71,28 @@ def _open(section: Section, what: str, *, name: str, url: str | None = None) -> 
         ) from None
 
 
+def open_own(settings: Settings) -> Database:
+    """The database of ``[database] connection``: this cell's."""
+    return _open(settings.database, "[database]", name="cell", url=own_url(settings))
+
+
+def own_url(settings: Settings) -> str:
+    """``[database] connection``; Unconfigured when it is not set."""
+    connection = settings.database.connection
+    if not connection:
+        raise Unconfigured("[database] connection is not set; give the cell database's URL.")
+    return connection
+
+
 async def reach(db: Database, what: str) -> None:
     """Unconfigured with the reason when the database does not let us in."""
+    await asyncio.to_thread(let_in, db, what)
+
+
+def let_in(db: Database, what: str) -> None:
+    """The same for tools without an event loop."""
     try:
-        await db.read(_ping)
+        db.run_sync(_ping)
     except (Unavailable, sa.exc.DBAPIError) as error:
         cause = error.__cause__ if isinstance(error, Unavailable) else error
         reason = re.sub(r"\s+", " ", str(getattr(cause, "orig", None) or cause)).strip(" .")
@@ -210,9 +228,7 @@ async def prepare(settings: Settings, *, cell_id: str) -> tuple[Database, Cells]
     """Bring API database, cell0 and one cell to the newest schema and map them, all in one."""
     api = open_api(settings)
     await asyncio.to_thread(migrate.upgrade, api, API_HISTORY)
-    connection = settings.database.connection
-    if not connection:
-        raise Unconfigured("[database] connection is not set; give the cell database's URL.")
+    connection = own_url(settings)
     transport = settings.default.transport_url or "none:///"
     for row in (
         CellRow(CELL0, "cell0", "none:///", cell0_url(connection), disabled=False),

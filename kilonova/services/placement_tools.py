@@ -11,6 +11,7 @@ from kilonova.db.database import Database
 from kilonova.placement import service
 from kilonova.services import databases
 from kilonova.services.daemon import Daemon
+from kilonova.services.manage.output import table
 from kilonova.services.upgrade_checks import Check, Code, Result
 
 BAD_COUNT = 127
@@ -39,22 +40,17 @@ def version(settings: Settings) -> int:
 def online(settings: Settings, max_count: int | None) -> int:
     """Data is brought to the newest form by ``db sync``: there is never anything left to do."""
     if max_count is not None and max_count < 1:
-        print("Must supply a positive value for max_count")
+        print("--max-count must be a positive number.")
         return BAD_COUNT
     _open(settings).close()
-    print(
-        "+-----------+--------------+-----------+\n"
-        "| Migration | Total Needed | Completed |\n"
-        "+-----------+--------------+-----------+\n"
-        "+-----------+--------------+-----------+"
-    )
+    print(table(("Migration", "Total Needed", "Completed"), ()))
     return 0
 
 
 def _open(settings: Settings) -> Database:
     db = databases.open_placement(settings)
     try:
-        asyncio.run(databases.reach(db, "[placement_database] connection"))
+        databases.let_in(db, "[placement_database] connection")
     except BaseException:
         db.close()
         raise
