@@ -12,7 +12,7 @@ from kilonova.services import (
     nova_api_metadata,
 )
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.neighbours import OwnTokens, Unconfigured
 
 APIS = ("osapi_compute", "metadata")
 
@@ -23,7 +23,6 @@ async def compose(daemon: Daemon) -> None:
     wanted = enabled(settings)
     db, cells = await databases.open_all(settings, daemon.stack)
     databases.follow(daemon, db, cells)
-    checks = databases.checks(db, cells)
     if "osapi_compute" in wanted:
         outside = neighbours.connect(settings, daemon.http, daemon.clock)
         bus, check = await buses.connect(settings, daemon.stack)
@@ -33,10 +32,17 @@ async def compose(daemon: Daemon) -> None:
             cells=cells,
             bus=bus,
             buses=await buses.of_cells(settings, cells, daemon.stack),
-            outside=outside,
+            neighbours=outside,
+            auth=neighbours.authenticator(
+                settings,
+                daemon.http,
+                daemon.clock,
+                strategy=settings.api.auth_strategy,
+                tokens=OwnTokens(outside.source),
+            ),
             clock=daemon.clock,
             ids=daemon.ids,
-            checks={**checks, "bus": check},
+            checks={"bus": check},
             near=daemon.near,
         )
         options = settings.default
@@ -50,7 +56,9 @@ async def compose(daemon: Daemon) -> None:
     if "metadata" in wanted:
         nova_api_metadata.serve(
             daemon,
-            metadata.application(settings, db=db, cells=cells, clock=daemon.clock, checks=checks),
+            metadata.application(
+                settings, db=db, cells=cells, clock=daemon.clock, checks=databases.checks(db, cells)
+            ),
         )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from kilonova.base.clock import Clock
 from kilonova.config.settings import Settings
 from kilonova.placement import policies as placement_policies
-from kilonova.policy import base, compute
+from kilonova.policy import compute
 from kilonova.policy.enforcer import PolicyEnforcer, PolicyError
 from kilonova.web.middleware import Cors
 
@@ -25,7 +25,7 @@ def compute_enforcer(
     section = settings.oslo_policy
     places = (*near, *USUAL)
     return PolicyEnforcer(
-        (*base.RULES, *compute.RULES),
+        compute.RULES,
         clock=clock,
         policy_file=find(section.policy_file, places),
         policy_dirs=[found for name in section.policy_dirs if (found := find(name, places))],
