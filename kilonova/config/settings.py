@@ -15,6 +15,7 @@ from kilonova.config.api import Api
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.embedded import Embedded
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     oslo_middleware: OsloMiddleware = OsloMiddleware()
     oslo_policy: OsloPolicy = OsloPolicy()
     kilonova: Kilonova = Kilonova()
+    embedded: Embedded = Embedded()
 
 
 def load(

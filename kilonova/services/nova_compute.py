@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from kilonova.compute import identity
 from kilonova.config.settings import Settings
 from kilonova.services import agents, buses, neighbours
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.paths import state_path
 from kilonova.virt import load
 from kilonova.virt.fake import FakeWorld
 
@@ -45,15 +42,3 @@ def is_fake(settings: Settings) -> bool:
     """Whether the guests of this driver exist in memory only."""
     name = settings.default.compute_driver or ""
     return name == "fake" or name in load.FAKES
-
-
-def state_path(settings: Settings) -> Path:
-    """``[DEFAULT] state_path``, made if it is not there; Unconfigured when it cannot be used."""
-    path = Path(settings.default.state_path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unconfigured(f"[DEFAULT] state_path {path}: {error.strerror}.") from None
-    if not os.access(path, os.W_OK):
-        raise Unconfigured(f"[DEFAULT] state_path {path} is not writable for this user.")
-    return path
