@@ -63,7 +63,7 @@ def answer(
     links: dict[str, Any] = {"next": None, "self": self_link(call), "previous": None}
     body: View = {"links": links, key: [view(item, call.link) for item in shown]}
     if len(shown) < len(items):
-        links["next"] = pages.next_href(call, getattr(shown[-1], "id"))  # noqa: B009
+        links["next"] = pages.next_href(call, _id_of(shown[-1]))
         body["truncated"] = True
     return body
 
@@ -72,3 +72,7 @@ def self_link(call: Call[Identity]) -> str:
     """The URL of the present request."""
     url = call.base + str(call.request.scope["path"])
     return f"{url}?{call.query.raw}" if call.query.raw else url
+
+
+def _id_of(item: Any) -> str:
+    return str((item[0] if isinstance(item, tuple) else item).id)

@@ -26,7 +26,7 @@ from kilonova.embedded.identity.store import rows, standing
 from kilonova.embedded.identity.store.standing import Claims, Standing
 from kilonova.web.call import Caller
 
-_REMEMBERED = 20_000
+_REMEMBERED = 5_000
 _METHODS = ("password", "token", "application_credential")
 
 

@@ -37,9 +37,9 @@ class Images:
         self.db.close()
 
 
-def visible(tx: Tx, image_id: str, caller: Caller) -> Image:
-    """The image if the caller sees it, else NotFound."""
-    image = images.find(tx, image_id)
+def visible(tx: Tx, image_id: str, caller: Caller, *, lock: bool = False) -> Image:
+    """The image if the caller sees it, else NotFound; ``lock`` it to change it."""
+    image = images.find(tx, image_id, lock=lock)
     if image is not None:
         project = caller.project_id
         member = (

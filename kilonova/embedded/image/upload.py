@@ -38,8 +38,6 @@ async def receive(call: Call[Images], image: Image, part: Part | None, *, after:
     BadRequest, Conflict, TooLarge, UnsupportedMediaType; Gone when the image was deleted
     meanwhile.
     """
-    if image.disk_format is None or image.container_format is None:
-        raise BadRequest("Set disk_format and container_format before uploading data.")
     app = call.app
     length = declared_length(dict(call.request.scope["headers"]))
     if part is not None and length is not None and length != part.last - part.first + 1:
@@ -50,7 +48,13 @@ async def receive(call: Call[Images], image: Image, part: Part | None, *, after:
     if not await app.db.run(images.move, image.id, ["queued"], "saving", app.now()):
         raise Conflict(f"Image {image.id} is not queued: its data cannot be set.")
     try:
-        return await _store(call, image, part, length, after)
+        # Read again: until the status changed, so could the formats.
+        present = await app.db.read(images.find, image.id)
+        if present is None:
+            raise Gone(f"Image {image.id} was deleted.")
+        if present.disk_format is None or present.container_format is None:
+            raise BadRequest("Set disk_format and container_format before uploading data.")
+        return await _store(call, present, part, length, after)
     except BaseException as error:
         # Whatever happened, also a cancellation: the image must not stay in status saving.
         await asyncio.shield(_give_up(app, image.id, error))

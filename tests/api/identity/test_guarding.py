@@ -22,10 +22,15 @@ BODIES: dict[str, Any] = {
     "/endpoints": {"endpoint": {"service_id": "x", "interface": "public", "url": "http://x"}},
     "/credentials": {"credential": {"type": "ec2", "blob": "{}", "user_id": "x"}},
 }
+RESOURCE = {"service_id": "x", "resource_name": "x"}
 SPECIAL: dict[str, Any] = {
     "/projects/{project_id}/tags": {"tags": []},
     "/users/{user_id}/password": {"user": {"original_password": "x", "password": "y"}},
     "/users/{user_id}/application_credentials": {"application_credential": {"name": "x"}},
+    "/registered_limits": {"registered_limits": [{**RESOURCE, "default_limit": 1}]},
+    "/registered_limits/{limit_id}": {"registered_limit": {"default_limit": 1}},
+    "/limits": {"limits": [{**RESOURCE, "resource_limit": 1, "project_id": "x"}]},
+    "/limits/{limit_id}": {"limit": {"resource_limit": 1}},
     "/users/{user_id}/credentials/OS-EC2": {"tenant_id": "x"},
 }
 # Open to every token: what it shows is the caller's own, or no secret.
@@ -37,6 +42,11 @@ OPEN = {
     ("GET", "/regions"),
     ("GET", "/regions/{region_id}"),
     ("GET", "/credentials"),
+    ("GET", "/limits/model"),
+    ("GET", "/limits"),
+    ("GET", "/limits/{limit_id}"),
+    ("GET", "/registered_limits"),
+    ("GET", "/registered_limits/{limit_id}"),
 }
 
 CLOSED = [row for row in API.routes if not row.public]

@@ -73,7 +73,7 @@ async def update(call: Call[Images], image_id: str) -> dict[str, Any]:
         call.enforce(rule, {"project_id": image.owner})
 
     def work(tx: Tx) -> Image:
-        present = visible(tx, image_id, call.caller)
+        present = visible(tx, image_id, call.caller, lock=True)
         changed = patch.apply(present, operations, allow)
         patch.check_properties(changed.properties, settings.most_properties)
         if len(changed.tags) > settings.most_tags:
@@ -93,7 +93,7 @@ async def delete(call: Call[Images], image_id: str) -> None:
         raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
 
     def work(tx: Tx) -> None:
-        present = images.find(tx, image_id)
+        present = images.find(tx, image_id, lock=True)
         if present is not None and present.protected:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
         if not images.delete(tx, image_id):
@@ -112,7 +112,7 @@ async def add_tag(call: Call[Images], image_id: str, tag: str) -> None:
     most = call.app.settings.most_tags
 
     def work(tx: Tx) -> None:
-        image = visible(tx, image_id, call.caller)
+        image = visible(tx, image_id, call.caller, lock=True)
         tags = dict.fromkeys([*image.tags, tag])
         if len(tags) > most:
             raise TooLarge(f"An image has at most {most} tags.")
@@ -127,7 +127,7 @@ async def delete_tag(call: Call[Images], image_id: str, tag: str) -> None:
     await writable(call, image_id, "modify_image")
 
     def work(tx: Tx) -> None:
-        image = visible(tx, image_id, call.caller)
+        image = visible(tx, image_id, call.caller, lock=True)
         if tag not in image.tags:
             raise NotFound(f"The image has no tag {tag}.")
         images.set_tags(tx, image_id, [other for other in image.tags if other != tag])
