@@ -20,6 +20,19 @@ class Default(msgspec.Struct, frozen=True):
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
+    service_down_time: Annotated[
+        int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
+    ] = 60
+    default_availability_zone: Annotated[str, Opt("Zone of hosts that are in no other.")] = "nova"
+    internal_service_availability_zone: Annotated[str, Opt("Zone of everything but computes.")] = (
+        "internal"
+    )
+    default_schedule_zone: Annotated[
+        str | None, Opt("Zone of servers that ask for none; any zone when unset.")
+    ] = None
+    osapi_compute_unique_server_name_scope: Annotated[
+        str, Opt("Where a server's name must be unique.", choices=("", "project", "global"))
+    ] = ""
     instances_path: Annotated[
         str | None, Opt("Directory of the guests' disks; $state_path/instances when unset.")
     ] = None
@@ -34,6 +47,15 @@ class Default(msgspec.Struct, frozen=True):
     compute_driver: Annotated[
         str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
     ] = None
+    vif_plugging_timeout: Annotated[
+        int, Opt("Seconds the network service may take to open a new server's ports.", min=0)
+    ] = 300
+    shutdown_timeout: Annotated[
+        int, Opt("Seconds a guest may take to shut down before its power is cut.", min=0)
+    ] = 60
+    sync_power_state_interval: Annotated[
+        int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
+    ] = 600
     report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
     update_resources_interval: Annotated[
         int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)

@@ -20,6 +20,7 @@ from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
+from kilonova.config.quota import Quota
 from kilonova.config.scheduler import Scheduler
 
 
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
     keystone: Keystone = Keystone()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
+    quota: Quota = Quota()
     placement: Placement = Placement()
     scheduler: Scheduler = Scheduler()
     filter_scheduler: FilterScheduler = FilterScheduler()

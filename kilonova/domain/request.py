@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from kilonova.domain.guest import FlavorSpec, ImageRef
+from kilonova.domain.server import BuildSpec, Server
 
 
 class ServerGroup(msgspec.Struct, frozen=True):
@@ -132,3 +133,30 @@ def _tell(cut: Cut) -> str:
     shown = "; ".join(f"{host}: {why}" for host, why in list(cut.reasons.items())[:5])
     more = f" and {len(cut.reasons) - 5} more" if len(cut.reasons) > 5 else ""
     return f"{cut.step} left {cut.left} of {cut.before}" + (f" ({shown}{more})." if shown else ".")
+
+
+def request_of(
+    server: Server,
+    spec: BuildSpec,
+    *,
+    group: ServerGroup | None = None,
+    boot_from_volume: bool = False,
+    ignore_hosts: tuple[str, ...] = (),
+) -> RequestSpec:
+    """What to ask for one server, from its record and what was said when it was made."""
+    return RequestSpec(
+        servers=(server.id,),
+        project_id=server.project_id,
+        user_id=server.user_id,
+        flavor=server.flavor,
+        image=server.image,
+        boot_from_volume=boot_from_volume,
+        availability_zone=spec.zone,
+        force_host=spec.host,
+        force_node=spec.node,
+        requested_host=spec.wanted_host,
+        requested_node=spec.wanted_node,
+        ignore_hosts=(*spec.ignore_hosts, *ignore_hosts),
+        group=group,
+        hints=spec.hints,
+    )

@@ -73,6 +73,8 @@ class Scheduler:
         """
         if request.availability_zone is None and self._schedule_zone:
             request = msgspec.structs.replace(request, availability_zone=self._schedule_zone)
+        if request.rebuild:
+            return await self._rebuild(request)
         try:
             wanted = await self._demand(request)
         except Unplaceable as error:
@@ -100,18 +102,29 @@ class Scheduler:
             log.info("no host for %s: %s", ", ".join(request.servers), chosen.reason)
         return chosen
 
+    async def _rebuild(self, request: RequestSpec) -> Selection:
+        """Whether the host a server is on does for its new image; it holds its resources there."""
+        host = request.force_host or request.requested_host
+        node = request.force_node or request.requested_node
+        present = await self._states.hosts(await self._states.providers_of(host, node))
+        asked = msgspec.structs.replace(
+            request, force_host=None, force_node=None, requested_host=host, requested_node=node
+        )
+        return select(asked, present, {}, self._rules)
+
     async def _demand(self, request: RequestSpec) -> Demand:
         facts = Facts(self._options, await self._states.aggregates(), self._default_zone)
         wanted = request_filters.narrow(request, demand(request), facts)
         host = request.force_host or request.requested_host
-        if host is None:
+        node = request.force_node or request.requested_node
+        if host is None and node is None:
             return wanted
-        uuids = await self._states.providers_of(host, request.force_node or request.requested_node)
+        uuids = await self._states.providers_of(host, node)
         if not uuids:
-            raise Unplaceable(f"There is no compute host {host}.")
+            raise Unplaceable(f"There is no compute host {host or node}.")
         if len(uuids) == 1:
             wanted = msgspec.structs.replace(wanted, in_tree=uuids[0])
-        if request.force_host:
+        if request.force_host or request.force_node:
             # The operator's word goes over a disabled service, as it does over the filters.
             wanted = msgspec.structs.replace(wanted, root_forbidden=())
         return wanted

@@ -50,8 +50,6 @@ class HostState(msgspec.Struct, frozen=True):
     memory_mb_used: int = 0
     disk_gb_used: int = 0
     cpu_allocation_ratio: float = 1.0
-    ram_allocation_ratio: float = 1.0
-    disk_allocation_ratio: float = 1.0
     io_ops: int = 0
     failed_builds: int = 0
     servers: frozenset[str] = frozenset()
@@ -90,8 +88,8 @@ class HostStates(Protocol):
     async def hosts(self, providers: Collection[str]) -> list[HostState]:
         """The hosts with these provider uuids in enabled cells; unknown ones are left out."""
 
-    async def providers_of(self, host: str, node: str | None) -> list[str]:
-        """The provider uuids of the compute nodes of a host (all nodes, or the one named)."""
+    async def providers_of(self, host: str | None, node: str | None) -> list[str]:
+        """The provider uuids of the compute nodes of a host: all nodes, or the one named."""
 
     async def aggregates(self) -> list[Aggregate]:
         """All host aggregates."""
@@ -100,11 +98,15 @@ class HostStates(Protocol):
 def with_usage(state: HostState, summaries: Iterable[Summary]) -> HostState:
     """The state with what Placement says is in use now in the host's tree."""
     used: dict[str, int] = {}
+    capacity: dict[str, int] = {}
     for summary in summaries:
         for name, usage in summary.resources.items():
             used[name] = used.get(name, 0) + usage.used
+            capacity[name] = capacity.get(name, 0) + usage.capacity
+    cpus = capacity.get("VCPU", 0) + capacity.get("PCPU", 0)
     return msgspec.structs.replace(
         state,
+        cpu_allocation_ratio=cpus / state.vcpus if state.vcpus and cpus else 1.0,
         vcpus_used=used.get("VCPU", 0) + used.get("PCPU", 0),
         memory_mb_used=used.get("MEMORY_MB", 0),
         disk_gb_used=used.get("DISK_GB", state.disk_gb_used),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import configparser
 import contextlib
 import io
 import logging
-import os
-import socket
 import uuid
-from pathlib import Path
 from types import TracebackType
 
 from kilonova.base.clock import SystemClock
@@ -19,8 +15,7 @@ from kilonova.config.settings import Settings, load
 from kilonova.embedded.identity import bootstrap
 from kilonova.embedded.identity import service as identity_service
 from kilonova.embedded.identity.settings import Settings as IdentitySettings
-from kilonova.messaging.memory import MemoryBus
-from kilonova.services import clouds, databases, demo, host, neighbours
+from kilonova.services import clouds, demo, host, neighbours
 from kilonova.services import layout as layouts
 from kilonova.services.lifecycle import CannotStart, Wanted
 from kilonova.services.progress import Tell

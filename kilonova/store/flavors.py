@@ -125,6 +125,11 @@ def update(tx: Tx, flavorid: str, *, now: dt.datetime, **values: Any) -> None:
         raise missing(flavorid)
 
 
+def describe(tx: Tx, flavorid: str, text: str | None, *, now: dt.datetime) -> None:
+    """Change the description."""
+    update(tx, flavorid, now=now, description=text)
+
+
 def delete(tx: Tx, flavorid: str) -> None:
     """Remove a flavor; servers keep their copy."""
     flavor = get(tx, flavorid, everybody=True)

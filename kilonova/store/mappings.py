@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -151,3 +152,17 @@ def host_cells(tx: Tx, hosts: Iterable[str] | None = None) -> dict[str, str]:
     if hosts is not None:
         query = query.where(host_mappings.c.host.in_(list(hosts)))
     return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def in_cells(
+    tx: Tx, cell_ids: Sequence[str], project_id: str | None, *, limit: int = 1000
+) -> list[tuple[str, str, dt.datetime]]:
+    """(server, project, created) of the living servers of these cells."""
+    m = instance_mappings.c
+    query = sa.select(m.server_id, m.project_id, m.created_at).where(
+        m.cell_id.in_(list(cell_ids)), m.queued_for_delete == sa.false()
+    )
+    if project_id is not None:
+        query = query.where(m.project_id == project_id)
+    rows = tx.execute(query.order_by(m.created_at.desc()).limit(limit))
+    return [(row[0], row[1], row[2]) for row in rows]

@@ -517,6 +517,18 @@ def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:
     return {host: (servers, busy) for host, servers, busy in rows}
 
 
+def hosts_of(tx: Tx, server_ids: Sequence[str]) -> list[str]:
+    """The hosts of those of the servers that live here, one entry per server."""
+    rows = tx.execute(
+        sa.select(instances.c.host).where(
+            instances.c.uuid.in_(list(server_ids)),
+            instances.c.deleted == sa.false(),
+            instances.c.host.is_not(None),
+        )
+    )
+    return list(rows.scalars())
+
+
 def by_address(tx: Tx, address: str) -> list[str]:
     """The servers that have a fixed address."""
     rows = tx.execute(sa.select(fixed_ips.c.server_id).where(fixed_ips.c.address == address))

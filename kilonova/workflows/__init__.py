@@ -1,1 +1,1 @@
-"""Durable work: the saga engine, sagas, their steps, reconcilers."""
+"""Durable work: the saga engine, the sagas and their steps, and what owns the rest."""

@@ -1,8 +1,9 @@
-"""The crash harness: shows of any saga that crashes, failures and repetitions do not change its end.
+"""The crash harness: shows that crashes, failures and repetitions do not change a saga's end.
 
-A *scenario* is a saga with a stage to play it on. A stage is a small world of its own: databases, the
-neighbours (fakes that survive a crash of the conductor), and an audit. The harness plays the scenario
-again and again, each time with one thing going wrong, and returns sentences about what it found.
+A *scenario* is a saga with a stage to play it on. A stage is a small world of its own: databases,
+the neighbours (fakes that survive a crash of the conductor), and an audit. The harness plays the
+scenario again and again, each time with one thing going wrong, and returns sentences about what it
+found.
 
 A *crash* is a BaseException out of a hook: the runner is left as it stands, without any cleaning,
 and a new one with a new owner name takes over when the lease has run out.
@@ -85,7 +86,7 @@ class Stage(Protocol):
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """A saga and how to play it. ``may_fail`` are steps whose failure the saga survives."""
+    """A saga and how to play it."""
 
     name: str
     saga: str
@@ -212,21 +213,30 @@ def _cancel(tx: Tx, saga_id: str) -> None:
 async def explore(what: Scenario, *, thorough: bool = False) -> list[str]:
     """Everything the engine promises of this saga; sentences about what does not hold.
 
-    ``thorough`` crashes at every undo of every failure, not only of the last step's.
+    ``thorough`` crashes in every unwinding there can be, not only in that of the last step that
+    can fail (and of the last whose failure the saga survives), and also at moments at which the
+    same lies in the databases as at the moment before.
     """
     good = await play(what)
     problems = [f"without trouble: {p}" for p in good.audit]
     if good.state != "done":
         return [*problems, f"without trouble: the saga ended {good.state}"]
-    problems += await _crashes(what, good)
+    moments = _unique(good.moments) if thorough else _distinct(good.moments)
+    problems += await _crashes(what, good, moments)
     problems += await _twice(what, good)
-    problems += await _cancels(what, good)
+    problems += await _cancels(what, moments)
     problems += await _failures(what, good, thorough=thorough)
     return problems
 
 
 def _unique(moments: list[Moment]) -> list[Moment]:
     return list(dict.fromkeys(moments))
+
+
+def _distinct(moments: list[Moment]) -> list[Moment]:
+    """Moments without those at which just the same lies in the databases as at the one before."""
+    same = ("before", "undo before", "ending")
+    return [m for n, m in enumerate(_unique(moments)) if n == 0 or m[0] not in same]
 
 
 def _compare(title: str, good: Played, now: Played) -> list[str]:
@@ -238,9 +248,9 @@ def _compare(title: str, good: Played, now: Played) -> list[str]:
     return problems
 
 
-async def _crashes(what: Scenario, good: Played) -> list[str]:
+async def _crashes(what: Scenario, good: Played, moments: list[Moment]) -> list[str]:
     problems = []
-    for moment in _unique(good.moments):
+    for moment in moments:
         now = await play(what, Script(crash={moment}))
         problems += _compare(f"crash at {' '.join(moment)}", good, now)
     return problems
@@ -251,17 +261,15 @@ async def _twice(what: Scenario, good: Played) -> list[str]:
     return _compare("every step twice", good, now)
 
 
-async def _cancels(what: Scenario, good: Played) -> list[str]:
-    forward = SAGAS.get(what.saga).forward
+async def _cancels(what: Scenario, moments: list[Moment]) -> list[str]:
+    if SAGAS.get(what.saga).forward:
+        return []
     problems = []
-    for moment in _unique(good.moments):
+    for moment in moments:
         if moment[0] == "ended":
             continue
         title = f"cancel at {' '.join(moment)}"
         now = await play(what, Script(crash={moment}), cancel_at_crash=True)
-        if forward:
-            problems += _compare(title, good, now)
-            continue
         problems += [f"{title}: {p}" for p in now.audit]
         if now.state != "cancelled":
             problems.append(f"{title}: ended {now.state}")
@@ -270,23 +278,31 @@ async def _cancels(what: Scenario, good: Played) -> list[str]:
 
 async def _failures(what: Scenario, good: Played, *, thorough: bool) -> list[str]:
     problems = []
-    points = [m for m in _unique(good.moments) if m[0] in ("before", "effect")]
-    for n, moment in enumerate(points):
+    last: dict[str, tuple[Moment, Played]] = {}
+    for moment in _unique(good.moments):
+        if moment[0] not in ("before", "effect"):
+            continue
         title = f"failure at {' '.join(moment)}"
         failed = await play(what, Script(fail={moment}))
         problems += [f"{title}: {p}" for p in failed.audit]
         if failed.state not in ("done", "undone"):
             problems.append(f"{title}: ended {failed.state}")
-        if thorough or n == len(points) - 1 or failed.state == "done":
-            problems += await _while_undoing(what, moment, failed)
+        last[f"{moment}" if thorough else failed.state] = moment, failed
+    for moment, failed in last.values():
+        problems += await _while_undoing(what, moment, failed, thorough=thorough)
     return problems
 
 
-async def _while_undoing(what: Scenario, moment: Moment, failed: Played) -> list[str]:
+async def _while_undoing(
+    what: Scenario, moment: Moment, failed: Played, *, thorough: bool
+) -> list[str]:
     title = f"failure at {' '.join(moment)}"
     problems = []
     seen = _unique(failed.moments)
+    wanted = seen if thorough else _distinct(failed.moments)
     for later in seen[seen.index(moment) + 1 :]:
+        if later not in wanted:
+            continue
         now = await play(what, Script(fail={moment}, crash={later}))
         problems += _compare(f"{title}, crash at {' '.join(later)}", failed, now)
     now = await play(what, Script(fail={moment}, every=("undo effect",)))
@@ -296,7 +312,7 @@ async def _while_undoing(what: Scenario, moment: Moment, failed: Played) -> list
     return problems
 
 
-# -- golden journals --------------------------------------------------------------------------------
+# -- golden journals ---------------------------------------------------------------------------
 
 
 class Golden(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""A small agent with an operation journal: runs once, joins, answers again, refuses stale epochs."""
+"""A small agent with an operation journal: run once, join, answer again, refuse stale epochs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ Work = Callable[[Any], Awaitable[Any]]
 
 
 class FakeAgent:
-    """One host. ``journal`` survives ``restart``; ``runs`` counts how often work was really done."""
+    """One host. ``journal`` survives ``restart``; ``runs`` counts how often work was done."""
 
-    def __init__(self, bus: Bus, host: str, work: dict[str, Work], *, patience: float = 5.0) -> None:
+    def __init__(
+        self, bus: Bus, host: str, work: dict[str, Work], *, patience: float = 5.0
+    ) -> None:
         self.host = host
         self.bus = bus
         self.work = work
@@ -37,7 +39,7 @@ class FakeAgent:
     async def operate(self, request: OperationRequest) -> OperationReply:
         key = f"{request.id.saga}/{request.id.step}"
         if request.id.epoch < self.epochs.get(request.id.saga, 0):
-            return OperationReply("stale")
+            return OperationReply("failed", error="Stale")
         self.epochs[request.id.saga] = request.id.epoch
         if key in self.journal:
             return self.journal[key]
@@ -54,7 +56,7 @@ class FakeAgent:
         args = msgspec.msgpack.decode(request.args, type=operation.args)
         async with self.server_locks.setdefault(request.server_id, asyncio.Lock()):
             if request.id.epoch < self.epochs[request.id.saga] and not key.endswith("/undo"):
-                return OperationReply("stale")
+                return OperationReply("failed", error="Stale")
             self.runs[key] = self.runs.get(key, 0) + 1
             try:
                 result = await self.work[request.name](args)

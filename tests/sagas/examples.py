@@ -195,13 +195,13 @@ async def delete(s: Saga, server_id: str, ports: list[str], host: str) -> None:
     await s.do(give_quota, server_id)
 
 
-# -- the world ---------------------------------------------------------------------------------------
+# -- the world -----------------------------------------------------------------------------------
 
 
 class World:
     """Two databases, a neighbour and two hosts on a bus; survives its conductors."""
 
-    def __init__(self, urls: tuple[str, str] = ("sqlite://", "sqlite://")) -> None:
+    def __init__(self, urls: tuple[str, str] = ("sqlite://", "sqlite:///:memory:")) -> None:
         self.databases = {"api": Database(urls[0], name="api")}
         self.databases["cell1"] = (
             Database(urls[1], name="cell1") if urls[1] != urls[0] else self.databases["api"]

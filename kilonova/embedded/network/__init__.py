@@ -1,1 +1,1 @@
-"""Network service v2.0 with a Linux data plane."""
+"""A network service with the Neutron v2.0 API and a real data plane on Linux."""

@@ -63,7 +63,11 @@ class NotDeterministic(Abandon):
 
 
 def describe(error: Exception, step: str = "") -> ErrorInfo:
-    """An exception as data. Text of unexpected ones is kept for operators, not for users."""
+    """An exception as data. Text of unexpected ones is kept for operators, not for users.
+
+    An error that was restored keeps the step at which it first happened.
+    """
+    step = error.__dict__.get("saga_step") or step
     if isinstance(error, StepFailed):
         return ErrorInfo(error.kind, error.message, error.code, step, expected=False)
     if isinstance(error, Fault):
@@ -73,12 +77,13 @@ def describe(error: Exception, step: str = "") -> ErrorInfo:
 
 def restore(info: ErrorInfo) -> Fault:
     """The exception again: the same Fault class, StepFailed for what was none."""
-    if not info.expected:
-        return StepFailed(info.message, kind=info.type)
-    for kind in _faults(Fault):
+    made: Fault = StepFailed(info.message, kind=info.type)
+    for kind in _faults(Fault) if info.expected else ():
         if kind.__name__ == info.type and kind.__init__ is Fault.__init__:
-            return kind(info.message, code=info.code)
-    return StepFailed(info.message, kind=info.type)
+            made = kind(info.message, code=info.code)
+            break
+    made.__dict__["saga_step"] = info.step
+    return made
 
 
 def _faults(kind: type[Fault]) -> list[type[Fault]]:

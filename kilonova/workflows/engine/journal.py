@@ -148,9 +148,10 @@ def reclaim(tx: Tx, saga_id: str, owner: str, now: float, lease: float) -> SagaR
     return saga
 
 
-def renew(tx: Tx, owner: str, now: float, lease: float) -> dict[str, bool]:
-    """Prolong every lease of this owner; saga id → cancel requested, of those it still holds."""
-    tx.execute(SAGAS.update().where(SAGAS.c.owner == owner).values(ready_at=now + lease))
+def renew(tx: Tx, owner: str, saga_ids: Sequence[str], now: float, lease: float) -> dict[str, bool]:
+    """Prolong these leases; saga id → cancel requested, of those this owner still holds."""
+    mine = SAGAS.c.owner == owner, SAGAS.c.id.in_(saga_ids)
+    tx.execute(SAGAS.update().where(*mine).values(ready_at=now + lease))
     return held(tx, owner)
 
 

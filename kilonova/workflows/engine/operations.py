@@ -19,6 +19,9 @@ from kilonova.messaging.bus import NoReply, RemoteError, Undelivered
 from kilonova.workflows.engine.errors import Fenced, fault_named
 from kilonova.workflows.engine.kit import Kit
 
+STALE = "Stale"
+"""The error with which an agent refuses an epoch older than one it has heard."""
+
 
 async def operate(
     kit: Kit,
@@ -70,8 +73,8 @@ async def operate(
             continue
         if reply.state == "done":
             return msgspec.msgpack.decode(reply.result, type=operation.result)
+        if reply.state == "failed" and reply.error == STALE:
+            raise Fenced(f"{host} heard a higher epoch of saga {identity.saga}")
         if reply.state == "failed":
             raise fault_named(reply.error, reply.message)
-        if reply.state == "stale":
-            raise Fenced(f"{host} heard a higher epoch of saga {identity.saga}")
         await kit.clock.sleep(0.01)

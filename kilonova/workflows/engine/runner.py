@@ -145,8 +145,9 @@ class Runner:
         async def renew() -> None:
             mine = self._of(place)
             if mine:
+                ids, now = [run.row.id for run in mine], self.kit.now()
                 lease = self.kit.limits.lease
-                self._notice(mine, await db.run(journal.renew, self.owner, self.kit.now(), lease))
+                self._notice(mine, await db.run(journal.renew, self.owner, ids, now, lease))
 
         return renew
 

@@ -101,8 +101,9 @@ class Saga:
 
         ``undo`` takes it back with the same arguments (``Undo`` for others). ``key`` tells
         repetitions apart. ``task`` is the visible task_state. ``at`` names another database than
-        the step's own choice. ``formerly`` lists former names of the step in this saga. Raises the
-        Fault the step raised, StepFailed for anything else, Cancelled when asked to stop.
+        the step's own choice. ``formerly`` lists former names of the step in this saga, with their
+        ``#key`` where that was another. Raises the Fault the step raised, StepFailed for anything
+        else, Cancelled when asked to stop.
         """
         run = self._run
         name, old = self._names(step.name, key, (*step.formerly, *formerly))
@@ -342,7 +343,7 @@ class Saga:
 
     def _names(self, name: str, key: str, formerly: Sequence[str]) -> tuple[str, list[str]]:
         tail = f"#{key}" if key else ""
-        spelled = [f"{word}{tail}" for word in (name, *formerly)]
+        spelled = [word if "#" in word else f"{word}{tail}" for word in (name, *formerly)]
         full = f"{self._scope}{spelled[0]}"
         if len(full) > 255:
             raise ValueError(f"the step name {full[:40]}… is too long; give a shorter key=")

@@ -39,8 +39,8 @@ class States:
     async def hosts(self, providers: Collection[str]) -> list[HostState]:
         return [self.table[p] for p in providers if p in self.table]
 
-    async def providers_of(self, host: str, node: str | None) -> list[str]:
-        return [s.provider for s in self.table.values() if s.host == host]
+    async def providers_of(self, host: str | None, node: str | None) -> list[str]:
+        return [s.provider for s in self.table.values() if (host or node) in (s.host, s.node)]
 
     async def aggregates(self) -> list[Aggregate]:
         return self.zones
@@ -129,6 +129,14 @@ async def test_memories_never_refuse_a_server(cloud: Cloud) -> None:
     group = ServerGroup("g", "anti-affinity")
     for name in ("a", "b", "c", "d"):
         assert (await cloud.select(request(servers=(name,), group=group))).servers
+
+
+async def test_a_rebuild_needs_no_room(cloud: Cloud) -> None:
+    big = {"memory_mb": 5000}
+    found = await cloud.select(request(flavor=big, requested_host="h1", rebuild=True))
+    assert hosts(found) == ["h1"]
+    wrong = request(properties={"hw_architecture": "mips"}, requested_host="h1", rebuild=True)
+    assert "ImagePropertiesFilter" in (await cloud.select(wrong)).reason
 
 
 async def test_an_unknown_filter_stops_the_scheduler(cloud: Cloud) -> None:

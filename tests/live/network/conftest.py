@@ -82,6 +82,14 @@ class Lab:
         netns.run_in(ns, lambda: Path(f"/proc/sys/net/{path}").write_text(value))
 
     def pings(self, ns: str, address: str, *, source: str | None = None, size: int = 56) -> bool:
+        """Whether an answer comes, be the machine ever so busy."""
+        return any(self._ping(ns, address, source, size) for _ in range(12))
+
+    def mute(self, ns: str, address: str, *, source: str | None = None) -> bool:
+        """Whether no answer comes within a moment."""
+        return not self._ping(ns, address, source, 56)
+
+    def _ping(self, ns: str, address: str, source: str | None, size: int) -> bool:
         extra = f"-I {source} " if source else ""
         command = f"ping -n -q -c 1 -s {size} -W {QUIET} {extra}{address}"
         return " 0% packet loss" in self.run(ns, command, check=False)
@@ -100,9 +108,13 @@ class Lab:
 
         return self.keep(netns.run_in(ns, make))
 
-    def connect(
-        self, ns: str, address: str, port: int, wait: float = QUIET
-    ) -> socket.socket | None:
+    def shut(self, ns: str, address: str, port: int) -> bool:
+        """Whether no connection comes about within a moment."""
+        return self.connect(ns, address, port, QUIET) is None
+
+    def connect(self, ns: str, address: str, port: int, wait: float = 5.0) -> socket.socket | None:
+        """A connection, be the machine ever so busy."""
+
         def make() -> socket.socket | None:
             made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             made.settimeout(wait)
@@ -116,9 +128,20 @@ class Lab:
         made = netns.run_in(ns, make)
         return self.keep(made) if made is not None else None
 
+    def silent(self, sock: socket.socket) -> bool:
+        """Whether nothing is received within a moment."""
+        before = sock.gettimeout()
+        sock.settimeout(QUIET)
+        try:
+            return not sock.recv(10)
+        except TimeoutError:
+            return True
+        finally:
+            sock.settimeout(before)
+
     def caller(self, listener: socket.socket) -> str:
         """The address the next connection comes from."""
-        listener.settimeout(2)
+        listener.settimeout(5)
         made, peer = listener.accept()
         made.close()
         return str(peer[0]).removeprefix("::ffff:")
@@ -127,7 +150,7 @@ class Lab:
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
             made.bind(("::", port))
-            made.settimeout(QUIET)
+            made.settimeout(5.0)
             return made
 
         return self.keep(netns.run_in(ns, make))

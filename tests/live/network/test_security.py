@@ -49,17 +49,17 @@ async def test_stateful_rules_of_both_ends(lab: Lab, make_port: MakePort) -> Non
 
     assert lab.pings(ga, "10.0.0.2")
     assert lab.pings(ga, "fd00::2")
-    assert not lab.pings(gb, "10.0.0.1"), "no rule lets pings in at a"
-    assert not lab.pings(gb, "fd00::1")
+    assert lab.mute(gb, "10.0.0.1"), "no rule lets pings in at a"
+    assert lab.mute(gb, "fd00::1")
     assert lab.connect(ga, "10.0.0.2", 22)
     assert lab.connect(ga, "fd00::2", 22)
     assert lab.connect(ga, "10.0.0.2", 23)
-    assert not lab.connect(ga, "fd00::2", 23)
-    assert not lab.connect(ga, "10.0.0.2", 24)
-    assert not lab.connect(gb, "10.0.0.1", 22)
+    assert lab.shut(ga, "fd00::2", 23)
+    assert lab.shut(ga, "10.0.0.2", 24)
+    assert lab.shut(gb, "10.0.0.1", 22)
     assert lab.connect(gc, "10.0.0.2", 22)
-    assert not lab.connect(gc, "10.0.0.2", 23), "c may send to port 22 only"
-    assert not lab.pings(gc, "10.0.0.2")
+    assert lab.shut(gc, "10.0.0.2", 23), "c may send to port 22 only"
+    assert lab.mute(gc, "10.0.0.2")
 
     server, client, other = lab.udp(gb, 53), lab.udp(ga), lab.udp(gc)
     client.sendto(b"q", ("::ffff:10.0.0.2", 53))
@@ -68,8 +68,7 @@ async def test_stateful_rules_of_both_ends(lab: Lab, make_port: MakePort) -> Non
     assert data == b"q"
     server.sendto(b"a", back)
     assert client.recv(10) == b"a", "the answer passes by its state"
-    with pytest.raises(TimeoutError):
-        server.recvfrom(10)
+    assert lab.silent(server)
     server.close()
     client.connect(("::ffff:10.0.0.2", 53))
     client.send(b"nobody there")
@@ -90,8 +89,8 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port: Mak
     living = lab.connect(ga, "10.0.0.2", 80)
     assert living
     accepted = lab.keep(listener.accept()[0])
-    accepted.settimeout(0.4)
-    assert not lab.connect(gc, "10.0.0.2", 80)
+    accepted.settimeout(5)
+    assert lab.shut(gc, "10.0.0.2", 80)
 
     await settle(lab, plan(a, b, c, groups=(Group("web", ("10.0.0.1", "10.0.0.3")),)))
     assert lab.connect(gc, "10.0.0.2", 80)
@@ -99,13 +98,12 @@ async def test_membership_and_removed_rules_take_effect(lab: Lab, make_port: Mak
     assert accepted.recv(10) == b"still", "a new rule set does not disturb what it still allows"
 
     await settle(lab, plan(a, b, c, groups=(Group("web", ("10.0.0.3",)),)))
-    assert not lab.connect(ga, "10.0.0.2", 80)
+    assert lab.shut(ga, "10.0.0.2", 80)
     living.send(b"cut")
-    with pytest.raises(TimeoutError):
-        accepted.recv(10)
+    assert lab.silent(accepted)
 
     await settle(lab, plan(a, msgspec.structs.replace(b, rules=OUT), c))
-    assert not lab.connect(gc, "10.0.0.2", 80)
+    assert lab.shut(gc, "10.0.0.2", 80)
 
 
 async def test_guests_cannot_pretend(lab: Lab, make_port: MakePort) -> None:
@@ -126,19 +124,19 @@ async def test_guests_cannot_pretend(lab: Lab, make_port: MakePort) -> None:
     assert lab.pings(ga, "fd00::2")
     assert lab.pings(ga, "10.0.0.2", source="10.0.0.200"), "an allowed pair"
     assert lab.pings(ga, "fd00::2", source="fd00:0:0:0:9::9")
-    assert not lab.pings(ga, "10.0.0.2", source="10.0.0.77")
-    assert not lab.pings(ga, "fd00::2", source="fd00::77")
+    assert lab.mute(ga, "10.0.0.2", source="10.0.0.77")
+    assert lab.mute(ga, "fd00::2", source="fd00::77")
     assert lab.pings(gf, "10.0.0.2", source="10.0.0.78"), "port security is off"
     # Nor may a guest answer ARP or neighbour discovery for a foreign address.
     lab.run(gb, "ip neigh flush dev eth0")
-    assert not lab.pings(gb, "10.0.0.77")
-    assert not lab.pings(gb, "fd00::77")
+    assert lab.mute(gb, "10.0.0.77")
+    assert lab.mute(gb, "fd00::77")
     assert "lladdr" not in lab.run(gb, "ip neigh show 10.0.0.77")
     assert "lladdr" not in lab.run(gb, "ip neigh show fd00::77")
     assert lab.pings(gb, "10.0.0.200")
 
     lab.run(ga, "ip link set eth0 address fa:16:3e:00:00:99")
-    assert not lab.pings(ga, "10.0.0.2"), "a foreign MAC"
+    assert lab.mute(ga, "10.0.0.2"), "a foreign MAC"
     lab.run(ga, "ip link set eth0 address fa:16:3e:00:00:01")
     assert lab.pings(ga, "10.0.0.2")
 
@@ -225,9 +223,9 @@ async def test_unknown_and_disabled_taps_are_mute(lab: Lab, make_port: MakePort)
     lab.guest(b, NET.bridge)
     assert lab.pings(ga, "10.0.0.2")
     for guest in (gd, gu):
-        assert not lab.pings(guest, "10.0.0.2")
+        assert lab.mute(guest, "10.0.0.2")
     for address in ("10.0.0.3", "10.0.0.4"):
-        assert not lab.pings(ga, address)
+        assert lab.mute(ga, address)
     assert await audit(plan(a, b, down), lab.env) == ["veth tapguest4 is not in the plan"]
 
 
@@ -239,10 +237,9 @@ async def test_guests_are_no_neighbours_of_the_host(lab: Lab, make_port: MakePor
     lab.run(lab.host, f"ip route add 10.0.0.0/24 dev {NET.bridge}")
     mac = lab.run(lab.host, f"ip -br link show {NET.bridge}").split()[2]
     lab.run(ga, "ip route add 192.0.2.1/32 dev eth0")
-    assert not lab.pings(ga, "192.0.2.1")
+    assert lab.mute(ga, "192.0.2.1")
     assert "lladdr" not in lab.run(ga, "ip neigh show 192.0.2.1"), "the host does not answer ARP"
     lab.run(ga, f"ip neigh replace 192.0.2.1 lladdr {mac} dev eth0")
     ear, mouth = lab.udp(lab.host, 5000), lab.udp(ga)
     mouth.sendto(b"x", ("::ffff:192.0.2.1", 5000))
-    with pytest.raises(TimeoutError):
-        ear.recv(10)
+    assert lab.silent(ear)

@@ -73,7 +73,7 @@ async def test_dhcp_over_a_tap(lab: Lab, make_port: MakePort) -> None:
     try:
         assert _answer(handle, 0.3) is None, "a tap no plan names is mute"
         assert (await apply(plan, env=lab.env)).problems == ()
-        offer = _answer(handle, 3.0)
+        offer = _answer(handle, 5.0)
         assert offer is not None
         header, frame = offer[:_VIRTIO_HEADER], offer[_VIRTIO_HEADER:]
         assert header[0] & 1 == 0, "no checksum is left for the guest to fill in"
@@ -83,7 +83,7 @@ async def test_dhcp_over_a_tap(lab: Lab, make_port: MakePort) -> None:
         assert _sum(pseudo + udp[:length]) == 0xFFFF
         assert socket.inet_ntoa(udp[8 + 16 : 8 + 20]) == "10.0.0.1"
         await plug_tap(port.tap, net.bridge, net.mtu, lab.env, user=65534)
-        assert _answer(handle, 3.0) is not None, "plugging again does not disturb a running guest"
+        assert _answer(handle, 5.0) is not None, "plugging again does not disturb a running guest"
     finally:
         os.close(handle)
     assert await audit(plan, lab.env) == []

@@ -1,0 +1,1 @@
+"""``POST /servers/{server_id}/action`` and the small resources under a server."""

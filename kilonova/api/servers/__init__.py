@@ -1,0 +1,1 @@
+"""``/servers``: create, list, show, update, delete."""

@@ -1,0 +1,188 @@
+"""The one transaction behind 202: quota, build requests, mappings, and a saga for each server."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+
+from kilonova.api.servers.parse import ServerRequest, hostname_of
+from kilonova.api.servers.resolve import Resolved
+from kilonova.api.work import asked_by
+from kilonova.base.errors import Forbidden
+from kilonova.context import Context
+from kilonova.db.database import Tx
+from kilonova.domain import disks
+from kilonova.domain.guest import Disk, ImageRef
+from kilonova.domain.sagas import BUILD, ServerArgs
+from kilonova.domain.server import EMPTY, BuildRequest, BuildSpec, Private, Server
+from kilonova.domain.states import Task, VmState
+from kilonova.store import groups, quotas, servers
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything chosen before the transaction, so that running it again changes nothing."""
+
+    ids: tuple[str, ...]
+    disks: tuple[tuple[Disk, ...], ...]
+    reservation_id: str
+    admin_pass: str
+    now: dt.datetime
+
+
+def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
+    """Choose ids, disks and names. BadRequest when the disks do not fit the flavor."""
+    image = _image_ref(found)
+    ids = tuple(call.ids.uuid() for _ in range(request.most))
+    reservation = f"r-{call.ids.hex()[:8]}"
+    chosen = tuple(
+        disks.plan(found.flavor, image, request.blanks, root=request.root, new_id=call.ids.uuid)
+        for _ in ids
+    )
+    password = request.admin_pass or call.ids.token(9)
+    return Plan(ids, chosen, reservation, password, call.clock.now())
+
+
+async def accept(call: Context, request: ServerRequest, found: Resolved, chosen: Plan) -> list[str]:
+    """Write it all; the ids of the servers made. Forbidden over quota."""
+    made = await call.app.db.run(_accept, call, request, found, chosen)
+    await call.app.wake()
+    return made
+
+
+def _accept(
+    tx: Tx, call: Context, request: ServerRequest, found: Resolved, chosen: Plan
+) -> list[str]:
+    before = servers.accepted(tx, chosen.ids)
+    if before:
+        return before
+    defaults = call.app.settings.quota.limits()
+    project, user = call.caller.project_id or "", call.caller.user_id
+    count = quotas.fit(
+        tx,
+        defaults,
+        project_id=project,
+        user_id=user,
+        vcpus=found.flavor.vcpus,
+        memory_mb=found.flavor.memory_mb,
+        least=request.least,
+        most=request.most,
+    )
+    limits = quotas.limits(tx, defaults, project, user)
+    _check_small_quotas(request, limits)
+    rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
+    servers.accept(tx, rows)
+    ids = list(chosen.ids[:count])
+    if found.group is not None:
+        groups.add_members(tx, found.group.id, ids, limit=limits["server_group_members"])
+    asked = asked_by(call)
+    for server_id in ids:
+        call.app.sagas.accept(
+            tx,
+            BUILD,
+            ServerArgs(server_id),
+            server_id=server_id,
+            asked=asked,
+            ids=call.app.ids,
+            clock=call.clock,
+        )
+    return ids
+
+
+def _check_small_quotas(request: ServerRequest, limits: dict[str, int]) -> None:
+    for name, used in (
+        ("metadata_items", len(request.metadata)),
+        ("injected_files", len(request.files)),
+        ("injected_file_path_length", max((len(f.path) for f in request.files), default=0)),
+        ("injected_file_content_bytes", max((len(f.contents) for f in request.files), default=0)),
+    ):
+        if 0 <= limits[name] < used:
+            raise Forbidden(f"Quota exceeded for {name}: at most {limits[name]}, requested {used}.")
+
+
+def _one(
+    call: Context,
+    request: ServerRequest,
+    found: Resolved,
+    chosen: Plan,
+    index: int,
+    count: int,
+) -> tuple[BuildRequest, BuildSpec]:
+    server_id = chosen.ids[index]
+    name = f"{request.name}-{index + 1}" if count > 1 else request.name
+    now = chosen.now + dt.timedelta(microseconds=index)
+    image = _image_ref(found)
+    own_disks = chosen.disks[index]
+    server = Server(
+        id=server_id,
+        number=0,
+        project_id=call.caller.project_id or "",
+        user_id=call.caller.user_id,
+        name=name,
+        hostname=request.hostname or hostname_of(name, server_id),
+        description=request.description,
+        vm_state=VmState.BUILDING,
+        task_state=Task.SCHEDULING,
+        power_state=0,
+        progress=0,
+        host=None,
+        node=None,
+        availability_zone=request.zone,
+        pinned_zone=request.zone,
+        flavor=found.flavor,
+        image=image,
+        metadata=request.metadata,
+        addresses=EMPTY,
+        security_groups=request.security_groups or ("default",),
+        key_name=request.key_name,
+        config_drive=request.config_drive
+        or image.properties.get("img_config_drive") == "mandatory",
+        access_ip_v4=request.access_ip_v4,
+        access_ip_v6=request.access_ip_v6,
+        locked_by=None,
+        locked_reason=None,
+        reservation_id=chosen.reservation_id,
+        launch_index=index,
+        root_device=f"/dev/{own_disks[0].device}",
+        auto_disk_config=_auto(request, image),
+        trusted_certs=request.trusted_certs,
+        scheduler_hints=request.hints,
+        created_at=now,
+        updated_at=now,
+        launched_at=None,
+        terminated_at=None,
+        deleted=False,
+        tags=tuple(sorted(request.tags)),
+    )
+    private = Private(
+        disks=own_disks,
+        user_data=request.user_data,
+        key_type=found.key.type if found.key else "ssh",
+        public_key=found.key.public_key if found.key else None,
+    )
+    spec = BuildSpec(
+        nics=found.nics,
+        security_groups=found.security_groups,
+        zone=request.zone or call.app.settings.default.default_schedule_zone,
+        host=request.host,
+        node=request.node,
+        wanted_host=request.wanted_host,
+        wanted_node=request.wanted_node,
+        hints=request.hints,
+        group_id=found.group.id if found.group else None,
+        admin_pass=chosen.admin_pass,
+        files=request.files,
+        count=count,
+    )
+    return BuildRequest(server, private, call.request_id), spec
+
+
+def _auto(request: ServerRequest, image: ImageRef) -> bool:
+    if request.auto_disk_config is not None:
+        return request.auto_disk_config
+    return image.properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
+
+
+def _image_ref(found: Resolved) -> ImageRef:
+    """The image as the server remembers it: without what only the API asks for."""
+    return ImageRef(**{n: getattr(found.image, n) for n in ImageRef.__struct_fields__})

@@ -1,0 +1,60 @@
+"""``POST /servers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kilonova.api.servers import schema
+from kilonova.api.servers.accept import accept, plan
+from kilonova.api.servers.parse import parse
+from kilonova.api.servers.resolve import resolve
+from kilonova.base.errors import BadRequest, Conflict
+from kilonova.context import Context, Services
+from kilonova.store import servers
+from kilonova.web.call import Reply
+from kilonova.web.routes import Routes
+
+ROUTES: Routes[Services] = Routes(tag="servers")
+CREATE = "os_compute_api:servers:create"
+
+
+@ROUTES.post("/servers", body=schema.CREATE, policy=CREATE, status=202, summary="Create servers")
+async def create(call: Context) -> Reply:
+    """Check everything, write it in one transaction, and let the conductor do the work."""
+    if not call.caller.project_id:
+        raise BadRequest("A server needs a project: the token has none.")
+    request = parse(call.body, call.version)
+    if request.networks not in (None, "none"):
+        call.enforce("os_compute_api:servers:create:attach_network")
+    if request.trusted_certs:
+        call.enforce("os_compute_api:servers:create:trusted_certs")
+        raise BadRequest("This cloud cannot verify image certificates: it has no key manager.")
+    await _unique_name(call, request.name)
+    found = await resolve(call, request)
+    chosen = plan(call, request, found)
+    ids = await accept(call, request, found, chosen)
+    if request.by_reservation:
+        return Reply({"reservation_id": chosen.reservation_id})
+    href = call.link("servers", ids[0])
+    body: dict[str, Any] = {
+        "id": ids[0],
+        "links": [
+            {"rel": "self", "href": href},
+            {"rel": "bookmark", "href": call.bookmark("servers", ids[0])},
+        ],
+        "OS-DCF:diskConfig": "AUTO" if request.auto_disk_config else "MANUAL",
+        "security_groups": [{"name": n} for n in request.security_groups or ("default",)],
+    }
+    if call.app.settings.api.enable_instance_password:
+        body["adminPass"] = chosen.admin_pass
+    return Reply({"server": body}, headers={"Location": href})
+
+
+async def _unique_name(call: Context, name: str) -> None:
+    scope = call.app.settings.default.osapi_compute_unique_server_name_scope
+    if not scope:
+        return
+    project = call.caller.project_id if scope == "project" else None
+    answers = await call.app.cells.gather(servers.name_taken, name, project)
+    if any(taken for _, taken in answers.found):
+        raise Conflict(f"Instance {name} already exists.")

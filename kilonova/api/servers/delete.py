@@ -1,0 +1,84 @@
+"""``DELETE /servers/{server_id}``, and its action ``forceDelete``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kilonova.api.find import Found, find, is_admin
+from kilonova.api.work import record, start
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.context import Context, HeldElsewhere, Services
+from kilonova.db.cells import Cell
+from kilonova.db.database import Tx
+from kilonova.domain import states
+from kilonova.domain.sagas import DELETE, ServerArgs
+from kilonova.domain.states import Task
+from kilonova.store import servers
+from kilonova.web.routes import Routes
+
+ROUTES: Routes[Services] = Routes(tag="servers")
+
+
+@ROUTES.delete("/servers/{server_id}", status=204, summary="Delete a server")
+async def delete(call: Context, server_id: str) -> None:
+    """Ask for the server's end, whatever it is doing; a living saga of it is cancelled."""
+    found = await find(call, server_id, "os_compute_api:servers:delete")
+    await begin(call, found, "delete")
+
+
+async def begin(call: Context, found: Found, action: str) -> None:
+    """Write the delete saga beside the saga that holds the server now, and wake the conductor."""
+    server = found.server
+    states.check("delete", server, override_lock=is_admin(call), word=action)
+    try:
+        if found.cell is None:
+            await call.app.db.run(_while_building, call, server.id)
+        else:
+            await _in_cell(call, found.cell, server.id)
+    except Conflict:
+        # Asked twice: the first one is at work already.
+        if not await _being_deleted(call, server.id):
+            raise
+    await call.app.wake()
+
+
+async def _in_cell(call: Context, cell: Cell, server_id: str) -> None:
+    try:
+        await cell.db.run(_begin, call, server_id, with_saga=True)
+    except HeldElsewhere:
+        # It is still being built: that saga lives in the API database, and so must this one.
+        await call.app.db.run(_saga, call, server_id)
+        await cell.db.run(_begin, call, server_id, with_saga=False)
+
+
+def _begin(tx: Tx, call: Context, server_id: str, with_saga: bool) -> None:
+    now = call.clock.now()
+    servers.begin(
+        tx, server_id, "delete", task=Task.DELETING, now=now, override_lock=is_admin(call)
+    )
+    record(tx, call, "delete", server_id)
+    if with_saga:
+        _saga(tx, call, server_id)
+
+
+def _saga(tx: Tx, call: Context, server_id: str) -> None:
+    start(tx, call, DELETE, ServerArgs(server_id), server_id)
+
+
+def _while_building(tx: Tx, call: Context, server_id: str) -> None:
+    _saga(tx, call, server_id)
+    servers.change_building(
+        tx,
+        server_id,
+        lambda r: msgspec.structs.replace(
+            r, server=msgspec.structs.replace(r.server, task_state=Task.DELETING)
+        ),
+    )
+
+
+async def _being_deleted(call: Context, server_id: str) -> bool:
+    try:
+        found = await find(call, server_id)
+    except NotFound:
+        return True
+    return found.server.task_state == Task.DELETING

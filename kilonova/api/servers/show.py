@@ -1,0 +1,72 @@
+"""``GET /servers/{server_id}`` and the small parts of it: addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kilonova.api.find import Found, find, target
+from kilonova.api.schemas import no_query
+from kilonova.api.servers import view
+from kilonova.base.errors import NotFound
+from kilonova.context import Context, Services
+from kilonova.domain.server import Server
+from kilonova.store import services
+from kilonova.web.routes import Routes
+from kilonova.web.view import View
+
+ROUTES: Routes[Services] = Routes(tag="servers")
+SHOW = "os_compute_api:servers:show"
+
+
+@ROUTES.get("/servers/{server_id}", query=no_query(), summary="Show a server")
+async def show(call: Context, server_id: str) -> dict[str, Any]:
+    """One server with everything its version shows."""
+    rules = view.granted(call)
+    found = await find(
+        call,
+        server_id,
+        SHOW,
+        extras=view.extras(call.version, rules),
+        groups=call.version >= 71,
+    )
+    return {"server": await one(call, found, view.SHOW)}
+
+
+async def one(call: Context, found: Found, table: View) -> dict[str, Any]:
+    """A server rendered with that table for this caller."""
+    server = found.server
+    rules = view.granted(call, target(server))
+    frame = view.Frame(call, rules)
+    if view.wants_hosts(call.version, rules) and server.host and found.cell is not None:
+        known = await found.cell.db.read(services.computes, [server.host])
+        frame.with_hosts(known, call.clock.now(), call.app.settings.default.service_down_time)
+    shown: dict[str, Any] = view.render(table, [server], frame)[0]
+    return shown
+
+
+def addresses(server: Server) -> dict[str, Any]:
+    """Label → addresses without the extension keys."""
+    table = msgspec.json.decode(server.addresses)
+    return {
+        label: [{"version": row["version"], "addr": row["addr"]} for row in rows]
+        for label, rows in table.items()
+    }
+
+
+@ROUTES.get("/servers/{server_id}/ips", query=no_query(), summary="List addresses")
+async def ips(call: Context, server_id: str) -> dict[str, Any]:
+    """All addresses by network."""
+    found = await find(call, server_id, "os_compute_api:ips:index")
+    return {"addresses": addresses(found.server)}
+
+
+@ROUTES.get("/servers/{server_id}/ips/{label}", query=no_query(), summary="Show addresses")
+async def ip(call: Context, server_id: str, label: str) -> dict[str, Any]:
+    """The addresses on one network."""
+    found = await find(call, server_id, "os_compute_api:ips:show")
+    table = addresses(found.server)
+    if label not in table:
+        raise NotFound("Instance is not a member of specified network")
+    return {label: table[label]}

@@ -1,0 +1,101 @@
+"""The Compute API as a whole: all its routes, and the ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from kilonova.api import (
+    extensions,
+    flavors,
+    hypervisors,
+    instance_actions,
+    keypairs,
+    limits,
+    services,
+    versions,
+    zones,
+)
+from kilonova.api.actions import admin, console, metadata, power, tags
+from kilonova.api.servers import create, delete, show, update
+from kilonova.api.servers import list as servers_list
+from kilonova.context import Services
+from kilonova.web import app
+from kilonova.web.auth import Authenticator
+from kilonova.web.call import Enforcer
+from kilonova.web.faults import nova_faults
+from kilonova.web.health import Check, Metrics
+from kilonova.web.idempotency import IdempotencyStore
+from kilonova.web.routes import Api, Root, Routes
+
+ROUTES: tuple[Routes[Services], ...] = (
+    create.ROUTES,
+    servers_list.ROUTES,
+    show.ROUTES,
+    update.ROUTES,
+    delete.ROUTES,
+    power.ROUTES,
+    console.ROUTES,
+    admin.ROUTES,
+    metadata.ROUTES,
+    tags.ROUTES,
+    instance_actions.ROUTES,
+    flavors.ROUTES,
+    keypairs.ROUTES,
+    zones.ROUTES,
+    services.ROUTES,
+    hypervisors.ROUTES,
+    limits.ROUTES,
+    extensions.ROUTES,
+    versions.ROUTES,
+)
+
+
+def api() -> Api[Services]:
+    """Every route of the Compute API under its roots."""
+    return Api(
+        "compute",
+        ROUTES,
+        versions=versions.VERSIONS,
+        faults=nova_faults,
+        roots=(
+            "/v2.1",
+            "/v2.1/{project_id}",
+            Root("/v2", relaxed=True),
+            Root("/v2/{project_id}", relaxed=True),
+        ),
+        wrong_method=404,
+        request_id_header="X-Compute-Request-Id",
+    )
+
+
+def build(
+    services_: Services,
+    *,
+    auth: Authenticator,
+    policy: Enforcer,
+    idempotency: IdempotencyStore | None = None,
+    checks: Mapping[str, Check] | None = None,
+    extra: Sequence[BaseRoute] = (),
+    metrics: Metrics | None = None,
+    auth_uri: str | None = None,
+    trust_forwarded: bool = False,
+) -> ASGIApp:
+    """The Compute API as an ASGI application on those services."""
+    return app.build(
+        api(),
+        services_,
+        auth=auth,
+        policy=policy,
+        clock=services_.clock,
+        ids=services_.ids,
+        checks=checks,
+        idempotency=idempotency,
+        extra=extra,
+        metrics=metrics,
+        auth_uri=auth_uri,
+        public_url=services_.settings.api.compute_link_prefix,
+        trust_forwarded=trust_forwarded,
+    )

@@ -1,0 +1,77 @@
+"""What a handler of the Compute API may use, and `Context`: one request with it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.base.errors import Conflict
+from kilonova.base.ids import Ids
+from kilonova.config.settings import Settings
+from kilonova.db.cells import Cells
+from kilonova.db.database import Database, Tx
+from kilonova.domain.sagas import SagaContext, SagaKind
+from kilonova.interfaces.image import ImageService
+from kilonova.interfaces.network import NetworkService
+from kilonova.messaging.bus import Bus
+from kilonova.web.call import Call
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+
+class HeldElsewhere(Conflict):
+    """The server is held by a saga of another database: start the new one there."""
+
+
+class Sagas(Protocol):
+    """What writes a saga inside the caller's own transaction."""
+
+    def accept(
+        self,
+        tx: Tx,
+        kind: SagaKind[A],
+        args: A,
+        *,
+        server_id: str,
+        asked: SagaContext,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        """Conflict when another one holds the server, unless ``kind.cancels``."""
+
+
+class Projects(Protocol):
+    """What knows whether a project exists."""
+
+    async def exists(self, project_id: str) -> bool | None:
+        """None when nobody can tell."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """Everything the Compute API works with. ``db`` is the API database."""
+
+    settings: Settings
+    db: Database
+    cells: Cells
+    bus: Bus
+    images: ImageService
+    networks: NetworkService
+    sagas: Sagas
+    clock: Clock
+    ids: Ids
+    projects: Projects | None = None
+    buses: dict[str, Any] = {}
+
+    def bus_of(self, cell_id: str) -> Bus:
+        """The bus of a cell; the common one unless it has its own."""
+        bus: Bus = self.buses.get(cell_id, self.bus)
+        return bus
+
+    async def wake(self) -> None:
+        """Tell the conductors that there is work."""
+        await self.bus.cast("conductor", "wake")
+
+
+Context: TypeAlias = Call[Services]

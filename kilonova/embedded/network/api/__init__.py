@@ -1,0 +1,1 @@
+"""The handlers of the network API, a module per resource."""

@@ -1,0 +1,75 @@
+"""Compute agents with everything they need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kilonova.base.clock import Clock
+from kilonova.base.ids import Ids
+from kilonova.compute.images import ServiceImages
+from kilonova.compute.journal import Journal
+from kilonova.compute.service import Agent, DriverMaker
+from kilonova.config.settings import Settings
+from kilonova.domain.guest import GuestSpec
+from kilonova.interfaces.image import ImageService
+from kilonova.messaging.bus import Bus
+from kilonova.metadata import drive, openstack
+from kilonova.metadata.door import door
+from kilonova.virt.vifs import LinuxBridgeVifs
+from kilonova.web.client import HttpClient
+
+
+class Agents:
+    """Makes the agents of one process; they share a journal."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        bus: Bus,
+        images: ImageService,
+        make_driver: DriverMaker,
+        clock: Clock,
+        ids: Ids,
+        http: HttpClient | None = None,
+        metadata_url: str = "",
+        journal: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._images = ServiceImages(images)
+        self._make_driver = make_driver
+        self._clock = clock
+        self._ids = ids
+        self._journal = Journal(journal, clock=clock)
+        secret = settings.neutron.metadata_proxy_shared_secret
+        self._door = door(http, metadata_url, secret) if http and metadata_url else None
+
+    def make(self, host: str, node_uuid: str) -> Agent:
+        """The agent of one host; start it yourself."""
+        default = self._settings.default
+        directory = default.instances_path or f"{default.state_path}/instances"
+        return Agent(
+            host=host,
+            node_uuid=node_uuid,
+            make_driver=self._make_driver,
+            bus=self._bus,
+            journal=self._journal,
+            images=self._images,
+            vifs=LinuxBridgeVifs(),
+            clock=self._clock,
+            ids=self._ids,
+            settings=self._settings,
+            state_dir=Path(directory),
+            config_drive=self._content,
+            metadata=self._door,
+        )
+
+    def close(self) -> None:
+        """Close the journal; the agents are stopped before."""
+        self._journal.close()
+
+    def _content(self, guest: GuestSpec) -> dict[str, bytes]:
+        extras = openstack.Extras(random=os.urandom, dhcp_domain=self._settings.api.dhcp_domain)
+        return drive.content(guest, extras)

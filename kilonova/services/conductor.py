@@ -1,0 +1,136 @@
+"""The conductor: runs sagas, listens to agents, keeps records and world in step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from kilonova.base.aio import forever
+from kilonova.base.clock import Clock
+from kilonova.base.ids import Ids
+from kilonova.config.settings import Settings
+from kilonova.db.cells import Cell, Cells
+from kilonova.db.database import Database
+from kilonova.domain.agent import CONDUCTOR
+from kilonova.domain.request import RequestSpec, Selection
+from kilonova.messaging.bus import Bus, Subscription
+from kilonova.scheduler.hosts import StoredHosts
+from kilonova.services.neighbours import Neighbours
+from kilonova.workflows import sagas
+from kilonova.workflows.engine.kit import Kit
+from kilonova.workflows.engine.runner import Runner
+from kilonova.workflows.reconcilers.agents import Agents
+from kilonova.workflows.reconcilers.aggregates import Mirror
+from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.visible import ServerVisible
+from kilonova.workflows.world import World
+
+API = "api"
+SELECT_SECONDS = 50.0
+MIRROR_EVERY = 5.0
+REGISTERED = sagas.__all__
+
+
+class Conductor:
+    """One conductor: of the API level, and of one cell when ``cell`` is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        db: Database,
+        cells: Cells,
+        cell: Cell,
+        bus: Bus,
+        neighbours: Neighbours,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._clock = clock
+        down_after = float(settings.default.service_down_time)
+        self.agents = Agents(
+            db=db,
+            cell=cell,
+            placement=neighbours.placement,
+            clock=clock,
+            ids=ids,
+            down_after=down_after,
+        )
+        self.guests = Guests(
+            db=db,
+            cell=cell,
+            bus=bus,
+            agents=self.agents,
+            clock=clock,
+            ids=ids,
+            down_after=down_after,
+        )
+        self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
+        hosts = StoredHosts(db, cells, clock, down_after=down_after)
+
+        async def select(request: RequestSpec) -> Selection:
+            return await bus.call(
+                "scheduler",
+                "select_destinations",
+                request,
+                reply=Selection,
+                seconds=SELECT_SECONDS,
+            )
+
+        world = World(
+            db=db,
+            cells=cells,
+            networks=neighbours.networks,
+            placement=neighbours.placement,
+            select=select,
+            group=lambda group_id, but: hosts.group(group_id, but=but),
+            token=neighbours.source.token,
+            alive=self.agents.alive,
+        )
+        self.runner = Runner(
+            Kit(
+                databases={API: db, **{c.id: c.db for c in cells.all}},
+                clock=clock,
+                world=world,
+                settings=settings,
+                bus=bus,
+                alive=self.agents.alive,
+                visible=ServerVisible(db, clock),
+            ),
+            ids=ids,
+            name=settings.default.host,
+        )
+        self._serving: Subscription | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serve the conductors' topic and work."""
+        methods: dict[str, Any] = {**self.runner.methods(), **self.agents.methods()}
+        self._serving = await self._bus.serve(CONDUCTOR, methods)
+        self._run("sagas", self.runner.run())
+        self._every("aggregates", self.mirror.reconcile, MIRROR_EVERY)
+        interval = self._settings.default.sync_power_state_interval
+        if interval >= 0:
+            self._every("guests", self.guests.reconcile, float(interval or 600))
+
+    async def stop(self) -> None:
+        """Take no new work, give sagas in hand a moment, let go of the rest."""
+        if self._serving is not None:
+            await self._serving.close()
+            self._serving = None
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks.clear()
+
+    def _every(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+        self._run(name, forever(name, work, every=seconds))
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))

@@ -1,0 +1,110 @@
+"""Hosts as the scheduler looks at them: nodes, their services, their servers (cell database)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from kilonova.db.database import Tx
+from kilonova.db.tables.cell import compute_nodes, instances
+from kilonova.domain.guest import HostReport
+from kilonova.domain.resources import Service
+from kilonova.store import services
+
+# Work that keeps a host's disks and network busy.
+_BUSY_TASKS = frozenset(
+    {
+        "resize_prep",
+        "resize_migrating",
+        "rebuilding",
+        "image_snapshot",
+        "image_backup",
+        "unshelving",
+        "rescuing",
+    }
+)
+_CHUNK = 500
+
+
+class HostRow(msgspec.Struct, frozen=True):
+    """A node with its service (None: never heard of) and what runs on its host.
+
+    ``images``: the image properties of the servers, only where they were asked for.
+    """
+
+    uuid: str
+    host: str
+    node: str
+    report: HostReport
+    service: Service | None
+    servers: frozenset[str]
+    busy: int
+    images: tuple[dict[str, str], ...] = ()
+
+
+def present(tx: Tx, uuids: Sequence[str], *, images: bool = False) -> list[HostRow]:
+    """The nodes with these uuids that this cell has; three statements for each 500."""
+    found: list[HostRow] = []
+    for start in range(0, len(uuids), _CHUNK):
+        c = compute_nodes.c
+        nodes = tx.execute(
+            sa.select(c.uuid, c.host, c.node, c.report).where(
+                c.uuid.in_(uuids[start : start + _CHUNK])
+            )
+        ).all()
+        hosts = {row.host for row in nodes}
+        if not hosts:
+            continue
+        daemons = services.computes(tx, hosts)
+        load = _load(tx, hosts, images=images)
+        for row in nodes:
+            found.append(HostRow(*row, daemons.get(row.host), *load[row.host]))
+    return found
+
+
+def _load(
+    tx: Tx, hosts: Collection[str], *, images: bool
+) -> dict[str, tuple[frozenset[str], int, tuple[dict[str, str], ...]]]:
+    c = instances.c
+    columns = [c.host, c.uuid, c.vm_state, c.task_state]
+    if images:
+        columns.append(c.image)
+    servers: dict[str, set[str]] = defaultdict(set)
+    busy: dict[str, int] = defaultdict(int)
+    properties: dict[str, list[dict[str, str]]] = defaultdict(list)
+    rows = tx.execute(sa.select(*columns).where(c.host.in_(hosts), c.deleted == sa.false()))
+    for row in rows:
+        servers[row.host].add(row.uuid)
+        busy[row.host] += row.vm_state == "building" or row.task_state in _BUSY_TASKS
+        if images and row.image is not None:
+            properties[row.host].append(row.image.properties)
+    return {h: (frozenset(servers[h]), busy[h], tuple(properties[h])) for h in hosts}
+
+
+def nodes_of(tx: Tx, host: str, node: str | None = None) -> list[str]:
+    """The uuids of a host's nodes in this cell, or of the one named."""
+    c = compute_nodes.c
+    query = sa.select(c.uuid).where(c.host == host)
+    if node is not None:
+        query = query.where(c.node == node)
+    return list(tx.execute(query.order_by(c.id)).scalars())
+
+
+def nodes_named(tx: Tx, node: str) -> list[str]:
+    """The uuids of the nodes of that name in this cell, whatever their host."""
+    c = compute_nodes.c
+    return list(tx.execute(sa.select(c.uuid).where(c.node == node).order_by(c.id)).scalars())
+
+
+def where_are(tx: Tx, server_ids: Sequence[str]) -> dict[str, str]:
+    """Server → its host, of those that are in this cell and have one."""
+    c = instances.c
+    rows = tx.execute(
+        sa.select(c.uuid, c.host).where(
+            c.uuid.in_(server_ids), c.deleted == sa.false(), c.host.is_not(None)
+        )
+    )
+    return {row.uuid: row.host for row in rows}

@@ -1,0 +1,260 @@
+"""The command line of a guest, from its devices and the things made for it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kilonova.config.settings import Settings
+from kilonova.domain.guest import GuestSpec
+from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
+from kilonova.virt.qemu.accel import Accel
+from kilonova.virt.qemu.disks import DiskFile
+
+CONSOLE_LOG = "console.log"
+MONITOR = "monitor.sock"
+SERIAL = "serial.sock"
+AGENT = "agent.sock"
+METADATA = "metadata.sock"
+PIDFILE = "pid"
+AGENT_PORT = "org.qemu.guest_agent.0"
+HOST_ADDRESS = "169.254.0.2"
+GUEST_ADDRESS = "169.254.0.15"
+METADATA_ADDRESS = "169.254.169.254"
+SPARE_PORTS = 8
+
+VIDEO = {
+    "vga": "VGA",
+    "cirrus": "cirrus-vga",
+    "qxl": "qxl-vga",
+    "virtio": "virtio-vga",
+    "vmvga": "vmware-svga",
+    "bochs": "bochs-display",
+}
+_ALONE = "elevateprivileges=deny,spawn=deny"
+NETWORK = {"virtio": "virtio-net-pci"}
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What was made for one start. ``fds``: monitor, agent, serial or a card's id → descriptor."""
+
+    directory: Path
+    guest: GuestSpec
+    devices: Devices
+    disks: dict[str, DiskFile]
+    accel: Accel
+    fds: dict[str, int]
+    ports: dict[str, int]
+    metadata: bool = False
+
+
+def build(parts: Parts, settings: Settings) -> list[str]:
+    """The whole command line; the guest is made stopped and waits for ``cont``."""
+    machine = parts.devices.machine
+    return [
+        settings.qemu.binary,
+        *("-name", f"guest={parts.guest.name},debug-threads=on"),
+        *("-uuid", parts.guest.server_id),
+        *("-pidfile", str(parts.directory / PIDFILE)),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-S", "-no-shutdown"),
+        *_machine(machine, parts.accel),
+        *_monitor(parts),
+        *_serial(parts, settings),
+        *_agent(parts, machine),
+        *_common(machine, settings),
+        *_video(machine, settings),
+        *_disks(parts),
+        *(word for nic in parts.devices.nics for word in _nic(parts, nic)),
+        *_sandbox(parts, settings),
+    ]
+
+
+def _machine(machine: Machine, accel: Accel) -> list[str]:
+    smbios = machine.smbios
+    words = [
+        *("-machine", f"{machine.type},usb=off,vmport=off,dump-guest-core=off"),
+        *("-accel", accel.argument(machine.memory_mb)),
+        *("-cpu", accel.cpu),
+        *("-m", f"{machine.memory_mb}M"),
+        *("-smp", f"{machine.vcpus},sockets={machine.vcpus},cores=1,threads=1"),
+        *("-rtc", f"base={'localtime' if machine.localtime else 'utc'},driftfix=slew"),
+        *("-boot", "strict=on" + (",menu=on,splash-time=3000" if machine.boot_menu else "")),
+        "-smbios",
+        f"type=1,manufacturer={smbios.manufacturer},product={smbios.product},"
+        f"version={smbios.version},serial={smbios.serial},uuid={smbios.uuid},"
+        f"family={smbios.family}",
+    ]
+    if machine.q35:
+        for port in range(SPARE_PORTS):
+            root_port = f"pcie-root-port,id=spare{port},chassis={port + 1},bus=pcie.0"
+            words += ["-device", root_port]
+    return words
+
+
+def _monitor(parts: Parts) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=monitor,fd={parts.fds['monitor']},server=on,wait=off"),
+        *("-mon", "chardev=monitor,mode=control"),
+    ]
+
+
+def _serial(parts: Parts, settings: Settings) -> list[str]:
+    log = f"logfile={_escaped(parts.directory / CONSOLE_LOG)},logappend=on"
+    if "serial" in parts.fds:
+        where = f"fd={parts.fds['serial']}"
+    else:
+        first, _, last = settings.serial_console.port_range.partition(":")
+        address = settings.serial_console.proxyclient_address
+        where = f"host={address},port={first},to={last or first}"
+    return [
+        *("-chardev", f"socket,id=serial0,{where},server=on,wait=off,{log}"),
+        *("-device", "isa-serial,chardev=serial0,id=serial"),
+    ]
+
+
+def _agent(parts: Parts, machine: Machine) -> list[str]:
+    if not machine.guest_agent:
+        return []
+    return [
+        *("-device", "virtio-serial-pci,id=virtio-serial0"),
+        *("-chardev", f"socket,id=agent,fd={parts.fds['agent']},server=on,wait=off"),
+        *("-device", f"virtserialport,chardev=agent,id=agent0,name={AGENT_PORT}"),
+    ]
+
+
+def _common(machine: Machine, settings: Settings) -> list[str]:
+    words = ["-device", "virtio-balloon-pci,id=balloon0"]
+    if machine.rng is not None:
+        source = _escaped(settings.libvirt.rng_dev_path)
+        limit = (
+            f",max-bytes={machine.rng.bytes},period={machine.rng.period}"
+            if machine.rng.bytes
+            else ""
+        )
+        words += ["-object", f"rng-random,id=rng0-source,filename={source}"]
+        words += ["-device", f"virtio-rng-pci,id=rng0,rng=rng0-source{limit}"]
+    if machine.usb_tablet:
+        words += ["-device", "piix3-usb-uhci,id=usb0", "-device", "usb-tablet,id=input0"]
+    return words
+
+
+def _video(machine: Machine, settings: Settings) -> list[str]:
+    if machine.video == "none":
+        return []
+    words = ["-device", f"{VIDEO[machine.video]},id=video0"]
+    if settings.vnc.enabled:
+        # QEMU itself looks for a free port, so that two starts never meet.
+        words += ["-vnc", f"{_bracketed(settings.vnc.server_listen)}:0,to=9999"]
+    return words
+
+
+def _disks(parts: Parts) -> list[str]:
+    words: list[str] = []
+    buses = {disk.bus for disk in parts.devices.disks}
+    if "scsi" in buses:
+        words += ["-device", "virtio-scsi-pci,id=scsi0"]
+    if "sata" in buses:
+        words += ["-device", "ahci,id=sata0"]
+    if "usb" in buses:
+        words += ["-device", "qemu-xhci,id=xhci0"]
+    units: Counter[str] = Counter()
+    for disk in parts.devices.disks:
+        node = f"node-{disk.device}"
+        block = _block(node, disk, parts.disks[disk.device])
+        words += ["-blockdev", msgspec.json.encode(block).decode()]
+        words += ["-device", _front(disk, node, units[disk.bus])]
+        units[disk.bus] += 1
+    return words
+
+
+def _block(node: str, disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
+    block: dict[str, Any] = {
+        "node-name": node,
+        "driver": file.format,
+        "read-only": disk.read_only,
+        "discard": "unmap",
+        "file": {"driver": "file", "filename": file.path, "discard": "unmap"},
+    }
+    if file.base:
+        # Named here, so that nothing written inside the image decides what is opened.
+        block["backing"] = {
+            "driver": file.base_format,
+            "read-only": True,
+            "file": {"driver": "file", "filename": file.base, "locking": "off"},
+        }
+    elif file.format == "qcow2":
+        block["backing"] = None
+    return block
+
+
+def _front(disk: DiskDevice, node: str, unit: int) -> str:
+    kind = "cd" if disk.cdrom else "hd"
+    front = {
+        "virtio": "virtio-blk-pci",
+        "scsi": f"scsi-{kind},bus=scsi0.0,scsi-id={unit}",
+        "sata": f"ide-{kind},bus=sata0.{unit}",
+        "ide": f"ide-{kind},bus=ide.{unit // 2},unit={unit % 2}",
+        "usb": "usb-storage,bus=xhci0.0",
+    }[disk.bus]
+    words = [front, f"drive={node}", f"id={disk.id}"]
+    if disk.boot_order is not None:
+        words.append(f"bootindex={disk.boot_order}")
+    if disk.disk.serial:
+        words.append(f"serial={_escaped(disk.disk.serial)}")
+    return ",".join(words)
+
+
+def _nic(parts: Parts, nic: NicDevice) -> list[str]:
+    if nic.nic.vif_type == "user":
+        backend = _user_network(parts, nic)
+    else:
+        backend = f"tap,id={nic.id}-host,fd={parts.fds[nic.id]}"
+    model = NETWORK.get(nic.model, nic.model)
+    front = f"{model},id={nic.id},netdev={nic.id}-host,mac={nic.nic.mac}"
+    if nic.model in ("virtio", "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3"):
+        front += ",romfile="  # strict boot order: no guest boots from the network
+    if nic.model == "virtio" and nic.nic.mtu and nic.nic.vif_type != "user":
+        front += f",host_mtu={nic.nic.mtu}"
+    return ["-netdev", backend, "-device", front]
+
+
+def _user_network(parts: Parts, nic: NicDevice) -> str:
+    """User-mode networking: the guest reaches nothing but its metadata, we reach its port 22.
+
+    Without ``restrict`` a guest reaches the services on the host's own 127.0.0.1.
+    """
+    words = [
+        f"user,id={nic.id}-host,ipv6=off,restrict=on,net=169.254.0.0/16,host={HOST_ADDRESS}",
+        f"dhcpstart={GUEST_ADDRESS}",
+        f"hostfwd=tcp:127.0.0.1:{parts.ports[nic.nic.port_id]}-:22",
+    ]
+    if parts.metadata:
+        helper = Path(__file__).with_name("relay.py")
+        command = shlex.join(
+            [sys.executable, "-I", "-S", str(helper), str(parts.directory / METADATA)]
+        )
+        words.append(f"guestfwd=tcp:{METADATA_ADDRESS}:80-cmd:{_escaped(command)}")
+    return ",".join(words)
+
+
+def _sandbox(parts: Parts, settings: Settings) -> list[str]:
+    if not settings.qemu.sandbox:
+        return []
+    helper = parts.metadata and any(nic.nic.vif_type == "user" for nic in parts.devices.nics)
+    # QEMU forks the relay and calls setsid in it, which "deny" and "children" both forbid.
+    rights = "elevateprivileges=allow,spawn=allow" if helper else _ALONE
+    return ["-sandbox", f"on,obsolete=deny,resourcecontrol=deny,{rights}"]
+
+
+def _escaped(value: str | Path) -> str:
+    """A value inside QEMU's comma-separated options."""
+    return str(value).replace(",", ",,")
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

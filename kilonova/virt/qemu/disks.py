@@ -1,0 +1,92 @@
+"""The files behind a guest's disks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from kilonova.base.errors import NotSupported, Unavailable
+from kilonova.domain.guest import GuestSpec
+from kilonova.virt import configdrive, tools
+from kilonova.virt.devices import DiskDevice
+from kilonova.virt.driver import Content
+from kilonova.virt.imagecache import Base, ImageCache
+
+MIB = 1 << 20
+FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
+
+log = logging.getLogger(__name__)
+
+
+class DiskFile(msgspec.Struct, frozen=True):
+    """A disk's file and format, and the base below it."""
+
+    path: str
+    format: str
+    base: str = ""
+    base_format: str = ""
+
+
+class Maker:
+    """Makes the disks of guests."""
+
+    def __init__(self, cache: ImageCache, content: Content, file_system: str | None) -> None:
+        self._cache = cache
+        self._content = content
+        self._file_system = file_system or "ext4"
+
+    async def make(self, directory: Path, guest: GuestSpec, disk: DiskDevice) -> DiskFile:
+        """Make one disk anew. Raises what the image cache raises, Unavailable without space."""
+        what = disk.disk
+        target = directory / name(disk)
+        target.unlink(missing_ok=True)
+        if what.role == "config":
+            files = self._content(guest)
+            await asyncio.to_thread(configdrive.write, target, files)
+            return DiskFile(str(target), "raw")
+        if what.source == "image" and what.image is not None:
+            size = what.size_mb * MIB
+            base = await self._cache.base(what.image, most_bytes=size or None)
+            await _overlay(target, base, max(size, base.virtual_size))
+            return DiskFile(str(target), "qcow2", base.path, base.format)
+        if what.source == "blank":
+            await self._blank(target, disk)
+            return DiskFile(str(target), "raw")
+        raise NotSupported(f"This hypervisor cannot attach the {what.source} disk {what.id}.")
+
+    async def _blank(self, target: Path, disk: DiskDevice) -> None:
+        what = disk.disk
+        with target.open("wb") as out:
+            out.truncate(max(1, what.size_mb) * MIB)
+        label = ("-L", what.fs_label[:16]) if what.fs_label else ()
+        if what.role == "swap":
+            await _format("mkswap", *label, str(target))
+        elif what.role == "ephemeral" and self._file_system in FILE_SYSTEMS:
+            option = ("-n", what.fs_label[:11]) if label and self._file_system == "vfat" else label
+            quiet = () if self._file_system == "vfat" else ("-q",)
+            await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
+
+
+def name(disk: DiskDevice) -> str:
+    """The file name of a disk: ``disk``, ``disk.config``, ``disk.vdb`` …"""
+    if disk.disk.role == "root":
+        return "disk"
+    return "disk.config" if disk.disk.role == "config" else f"disk.{disk.device}"
+
+
+async def _overlay(target: Path, base: Base, size: int) -> None:
+    await tools.run(
+        *("qemu-img", "create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path),
+        *("-u", str(target), str(size)),
+    )
+
+
+async def _format(*command: str) -> None:
+    """Run mkfs; a host without the program gives guests a disk without a file system."""
+    try:
+        await tools.run(*command)
+    except Unavailable as fault:
+        log.warning("A disk was left unformatted: %s", fault.message)

@@ -1,0 +1,287 @@
+"""The virt driver over plain QEMU processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.guest import ConsoleTarget, GuestSpec, GuestStatus, HostReport, PowerState
+from kilonova.virt import vifs
+from kilonova.virt.devices.nics import tap_name
+from kilonova.virt.driver import Host
+from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.qemu import accel, command, hostinfo, process
+from kilonova.virt.qemu.disks import Maker
+from kilonova.virt.qemu.guest import Given, Guest
+
+LOG_BYTES = 1 << 20
+LOG_LIMIT = 4 << 20
+_SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
+
+log = logging.getLogger(__name__)
+
+
+class QemuDriver:
+    """Guests are processes of their own: they live on when the agent ends, and are taken up again.
+
+    Everything of a guest is in ``<state_dir>/<server id>/``.
+    """
+
+    name = "qemu"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        settings = host.settings
+        directory = host.state_dir.resolve()
+        self._cache = ImageCache(
+            directory / settings.image_cache.subdirectory_name,
+            host.images,
+            clock=host.clock,
+            settings=settings,
+            host=host.name,
+        )
+        self._directory = directory
+        self._guests: dict[str, Guest] = {}
+        self._given: Given | None = None
+        self._version = 0
+
+    async def start(self) -> list[GuestStatus]:
+        host = self._host
+        host.state_dir = self._directory
+        self._version = await hostinfo.version(host.settings.qemu.binary)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        maker = Maker(
+            self._cache, host.config_drive, host.settings.default.default_ephemeral_format
+        )
+        self._given = Given(host, accel.choose(host.settings), maker, set())
+        log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
+        pids = process.find(self._directory)
+        changed = []
+        for entry in sorted(self._directory.iterdir()):
+            if _SERVER_ID.match(entry.name) and entry.is_dir():
+                guest = self._guest(entry.name)
+                if await guest.take_up(pids.get(entry.name)):
+                    changed.append(guest)
+        for guest in changed:
+            await host.on_event(guest.status())
+        return await self.guests()
+
+    async def stop(self) -> None:
+        for guest in self._guests.values():
+            await guest.let_go()
+        self._guests.clear()
+
+    async def report(self) -> HostReport:
+        given = self._need()
+        await asyncio.to_thread(self._trim_logs)
+        return hostinfo.report(
+            node=self._host.name,
+            state_dir=self._directory,
+            qemu_version=self._version,
+            accel=given.accel,
+            guests=[g.record.spec for g in self._made() if g.record is not None],
+            vnc=self._host.settings.vnc.enabled,
+        )
+
+    async def guests(self) -> list[GuestStatus]:
+        return [guest.status() for guest in self._made()]
+
+    async def status(self, server_id: str) -> GuestStatus:
+        guest = self._guests.get(server_id)
+        if guest is None or guest.record is None or not guest.record.made:
+            return GuestStatus(server_id, "", PowerState.NOSTATE)
+        return guest.status()
+
+    async def spawn(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            if there.record is None or not there.record.made:
+                await there.make(guest, paused=paused)
+            elif not there.alive:
+                await there.start(guest, paused=paused)
+            elif not paused:
+                await there.resume()
+            return there.status()
+
+    async def resume(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if not there.alive:
+                raise Conflict(f"The guest {guest.name} is off; start it first.")
+            await there.resume()
+            return there.status()
+
+    async def destroy(self, guest: GuestSpec, *, keep_disks: bool) -> None:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            if not there.alive:
+                await self._end_stray(guest.server_id)
+            await there.remove(guest, keep_disks=keep_disks)
+            if there.record is None:
+                self._guests.pop(guest.server_id, None)
+
+    async def power_on(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if not there.alive or there.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+                await there.start(guest)
+            else:
+                await there.resume()
+            return there.status()
+
+    async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if seconds <= 0 or not await there.shut_down(seconds):
+                await there.cut()
+            return there.status()
+
+    async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if not hard:
+                if there.power != PowerState.RUNNING:
+                    raise Conflict(f"The guest {guest.name} does not run; reboot it hard.")
+                if not await there.shut_down(self._host.settings.libvirt.wait_soft_reboot_seconds):
+                    raise Conflict(f"The guest {guest.name} did not react; reboot it hard.")
+            await there.start(guest)
+            return there.status()
+
+    async def console_log(self, server_id: str) -> bytes:
+        directory = self._find(server_id).directory
+        return await asyncio.to_thread(_tail, directory)
+
+    async def console(self, server_id: str, kind: str) -> ConsoleTarget:
+        """VNC always, serial when ``[serial_console] enabled``."""
+        there = self._find(server_id)
+        settings = self._host.settings
+        offered = {"vnc": settings.vnc.enabled, "serial": settings.serial_console.enabled}
+        if not offered.get(kind, False):
+            raise NotFound(f"The hypervisor of host {self._host.name} has no {kind} consoles.")
+        if not there.alive:
+            raise Conflict("The server does not run; start it to reach its console.")
+        if kind == "vnc":
+            shown = await there.ask("query-vnc")
+            if not shown.get("enabled"):
+                raise NotFound("The server has no graphics device, and so no VNC console.")
+            address = settings.vnc.server_proxyclient_address
+            return ConsoleTarget("vnc", address, int(shown["service"]))
+        for chardev in await there.ask("query-chardev"):
+            found = _SERIAL.search(chardev["filename"])
+            if chardev["label"] == "serial0" and found is not None:
+                address = settings.serial_console.proxyclient_address
+                return ConsoleTarget("serial", address, int(found.group(1)))
+        raise NotFound("The server was started without a serial console; reboot it hard.")
+
+    async def leftovers(self, known: frozenset[str]) -> list[str]:
+        lines = [
+            f"process {pid} of server {server_id}"
+            for server_id, pid in process.find(self._directory).items()
+            if server_id not in known
+        ]
+        lines += [
+            f"directory {entry} of server {entry.name}"
+            for entry in await asyncio.to_thread(_entries, self._directory)
+            if _SERVER_ID.match(entry.name) and entry.name not in known
+        ]
+        ours = {
+            tap_name(nic)
+            for guest in self._guests.values()
+            if guest.record is not None and guest.server_id in known
+            for nic in guest.record.spec.nics
+        }
+        found = await asyncio.to_thread(vifs.taps)
+        lines += [f"tap {name}" for name in found if name.startswith("tap") and name not in ours]
+        return lines
+
+    async def interrupted(self) -> list[GuestSpec]:
+        """Guests that are off only because the host was restarted."""
+        return [
+            guest.record.spec
+            for guest in self._made()
+            if guest.record is not None and guest.record.running and not guest.alive
+        ]
+
+    async def prune_images(self, *, unused_seconds: float) -> list[str]:
+        """Remove base images no guest uses, unused for that long; their ids."""
+        used = {
+            disk.image.id
+            for guest in self._guests.values()
+            if guest.record is not None
+            for disk in guest.record.spec.disks
+            if disk.image is not None
+        }
+        return await self._cache.prune(used, unused_seconds=unused_seconds)
+
+    def _guest(self, server_id: str) -> Guest:
+        if not _SERVER_ID.match(server_id):
+            raise NotFound(f"{server_id} is no server id.")
+        if server_id not in self._guests:
+            self._guests[server_id] = Guest(server_id, self._need())
+        return self._guests[server_id]
+
+    def _find(self, server_id: str) -> Guest:
+        guest = self._guests.get(server_id)
+        if guest is None or guest.record is None or not guest.record.made:
+            raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
+        return guest
+
+    def _made(self) -> list[Guest]:
+        return [g for g in self._guests.values() if g.record is not None and g.record.made]
+
+    def _need(self) -> Given:
+        if self._given is None:
+            raise Conflict("The driver was not started.")
+        return self._given
+
+    async def _end_stray(self, server_id: str) -> None:
+        """End a process we lost sight of (its directory may be gone)."""
+        pid = process.find(self._directory).get(server_id)
+        stray = process.Process.hold(pid, server_id) if pid is not None else None
+        if stray is not None:
+            log.warning("Ending stray process %d of server %s", stray.pid, server_id)
+            await stray.end(seconds=0)
+
+    def _trim_logs(self) -> None:
+        for guest in list(self._guests.values()):
+            file = guest.directory / command.CONSOLE_LOG
+            try:
+                if file.stat().st_size > LOG_LIMIT:
+                    _trim(file)
+            except FileNotFoundError:
+                continue
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.exists() else []
+
+
+def _old(file: Path) -> Path:
+    return file.with_name(f"{file.name}.1")
+
+
+def _trim(file: Path) -> None:
+    """Keep the last MiB aside and empty the log; QEMU appends, so it goes on at the start."""
+    with file.open("r+b") as log_file:
+        log_file.seek(-LOG_BYTES, 2)
+        _old(file).write_bytes(log_file.read())
+        log_file.truncate(0)
+
+
+def _tail(directory: Path) -> bytes:
+    """The last MiB of the serial console, reaching back into the part put aside."""
+    file = directory / command.CONSOLE_LOG
+    text = b""
+    for part in (_old(file), file):
+        try:
+            with part.open("rb") as log_file:
+                size = log_file.seek(0, 2)
+                log_file.seek(max(0, size - LOG_BYTES))
+                text += log_file.read()
+        except FileNotFoundError:
+            continue
+    return text[-LOG_BYTES:]

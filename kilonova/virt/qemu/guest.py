@@ -1,0 +1,529 @@
+"""One guest: its directory, its process, its monitor, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
+from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
+from kilonova.virt import vifs
+from kilonova.virt.devices import Devices, plan
+from kilonova.virt.driver import Host
+from kilonova.virt.qemu import command, records, sockets, usernet
+from kilonova.virt.qemu.accel import Accel
+from kilonova.virt.qemu.disks import DiskFile, Maker
+from kilonova.virt.qemu.monitor import Monitor
+from kilonova.virt.qemu.process import Process, spawn
+from kilonova.virt.qemu.records import Record
+
+QEMU_LOG = "qemu.log"
+START_TRIES = 5
+QUIT_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 10.0
+RECONNECT_SECONDS = 0.3
+
+# QMP run states (QEMU's qapi/run-state.json) -> power states.
+POWER = {
+    "running": PowerState.RUNNING,
+    "paused": PowerState.PAUSED,
+    "prelaunch": PowerState.PAUSED,
+    "debug": PowerState.PAUSED,
+    "suspended": PowerState.RUNNING,
+    "shutdown": PowerState.SHUTDOWN,
+    "guest-panicked": PowerState.CRASHED,
+    "internal-error": PowerState.CRASHED,
+    "io-error": PowerState.PAUSED,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What all guests of a host share. ``taken``: forwarded ports in use by any of them."""
+
+    host: Host
+    accel: Accel
+    maker: Maker
+    taken: set[int]
+
+
+class Guest:
+    """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
+
+    def __init__(self, server_id: str, given: Given) -> None:
+        self.server_id = server_id
+        self.directory = given.host.state_dir / server_id
+        self.record: Record | None = records.load(self.directory)
+        self.lock = asyncio.Lock()
+        self._given = given
+        self._settings = given.host.settings
+        self._process: Process | None = None
+        self._monitor: Monitor | None = None
+        self._metadata: usernet.MetadataSocket | None = None
+        self._run = "shutdown"
+        self._off = asyncio.Event()
+        self._quiet = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What it is.
+
+    @property
+    def power(self) -> PowerState:
+        """As last heard from QEMU."""
+        if self._process is not None and self._process.alive:
+            return POWER.get(self._run, PowerState.NOSTATE)
+        if self.record is not None and self.record.ended:
+            return PowerState.CRASHED
+        return PowerState.SHUTDOWN
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.alive
+
+    def status(self, detail: str = "") -> GuestStatus:
+        """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
+        record = self.record
+        words = [detail] if detail else []
+        if record is not None:
+            words += [record.ended] if record.ended and not detail else []
+            if self.alive:
+                words += [f"ssh=127.0.0.1:{port}" for port in record.ports.values()]
+        pid = self._process.pid if self._process is not None and self.alive else None
+        name = record.spec.name if record is not None else ""
+        return GuestStatus(self.server_id, name, self.power, pid=pid, detail=" ".join(words))
+
+    # Taking up and letting go.
+
+    async def take_up(self, pid: int | None) -> bool:
+        """Connect to a process that lives on; True when the guest is not as it was left."""
+        record = self.record
+        process = Process.hold(pid, self.server_id) if pid is not None else None
+        if record is None or not record.made:
+            if process is not None:
+                await process.end(seconds=0)
+            return False
+        if process is None:
+            if record.running:
+                # A guest that ended with its host is no crash; it may be started again.
+                gone = record.boot == records.boot_id()
+                self._note(ended="the process is gone" if gone else "", running=not gone)
+            return record.running
+        with self._busy():
+            self._given.taken.update(record.ports.values())
+            await self._start_metadata(record.spec)
+            try:
+                await self._attach(process)
+            except Unavailable as fault:
+                log.error("Guest %s is not taken up yet: %s", record.spec.name, fault.message)
+                self._run = "running"
+                self._task(self._follow(process, None))
+            if self.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+                await self._finish_off()
+                return True
+        return False
+
+    async def let_go(self) -> None:
+        """Disconnect; the guest goes on."""
+        await self._detach()
+        for task in self._tasks:
+            task.cancel()
+
+    # What is done to it.
+
+    async def make(self, spec: GuestSpec, *, paused: bool) -> None:
+        """Disks, cards and process; what a former try left is thrown away."""
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        with self._busy():
+            await self.remove(spec)
+            self._make_directory()
+            self._save(Record(spec=spec, boot=records.boot_id()))
+            await self._plug(spec)
+            files = await _all(
+                self._given.maker.make(self.directory, spec, disk) for disk in devices.disks
+            )
+            disks = dict(zip((disk.device for disk in devices.disks), files, strict=True))
+            self._hand_over(disks)
+            await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
+
+    async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
+        """Start a guest that is off, from the spec as it is now, with the disks it has."""
+        record = self.record
+        if record is None or not record.made:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        with self._busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            disks = dict(record.disks)
+            for disk in devices.disks:
+                if disk.device not in disks or disk.disk.role == "config":
+                    made = await self._given.maker.make(self.directory, spec, disk)
+                    disks[disk.device] = made
+            self._hand_over(disks)
+            await self._plug(spec)
+            fresh = Record(spec=spec, disks=disks, ports=record.ports)
+            await self._start(devices, fresh, paused=paused)
+
+    async def resume(self) -> None:
+        """Let the CPUs run."""
+        if self.power == PowerState.PAUSED:
+            with self._busy():
+                await self._need_monitor().execute("cont")
+                self._run = "running"
+
+    async def shut_down(self, seconds: float) -> bool:
+        """Ask the guest to switch itself off; True when it did, and its process is gone then."""
+        if self.power != PowerState.RUNNING:
+            return False
+        with self._busy():
+            end = asyncio.get_running_loop().time() + seconds
+            while (left := end - asyncio.get_running_loop().time()) > 0 and self.alive:
+                try:
+                    await self._need_monitor().execute("system_powerdown")
+                except Unavailable:
+                    break
+                try:
+                    async with asyncio.timeout(min(left, ASK_AGAIN_SECONDS)):
+                        await self._off.wait()
+                    break
+                except TimeoutError:
+                    continue
+            if not self._off.is_set():
+                return False
+            await self._end_process(seconds=QUIT_SECONDS)
+            self._note(running=False, ended="")
+            return True
+
+    async def cut(self) -> None:
+        """Take the power away."""
+        with self._busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            if self.record is not None:
+                self._note(running=False, ended="")
+
+    async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
+        """Process, cards and (unless kept) disks; nothing there is success."""
+        with self._busy():
+            await self._end_process(seconds=QUIT_SECONDS if keep_disks else 0)
+            known = self.record.spec.nics if self.record is not None else ()
+            for nic in {nic.port_id: nic for nic in (*spec.nics, *known)}.values():
+                await self._given.host.vifs.unplug(nic)
+            if self.record is not None:
+                self._given.taken.difference_update(self.record.ports.values())
+            if keep_disks:
+                if self.record is not None:
+                    self._note(running=False, ended="")
+                return
+            await asyncio.to_thread(_remove, self.directory)
+            self.record = None
+
+    async def ask(self, question: str) -> Any:
+        """The answer of QEMU to a query command."""
+        return await self._need_monitor().execute(question)
+
+    # Starting.
+
+    async def _start(self, devices: Devices, record: Record, *, paused: bool) -> None:
+        for attempt in range(1, START_TRIES + 1):
+            ports = self._choose_ports(record)
+            self._save(msgspec.structs.replace(record, made=True, ports=ports, boot=""))
+            await self._start_metadata(record.spec)
+            try:
+                await self._start_once(devices, record.disks, ports)
+                break
+            except _PortTaken:
+                self._given.taken.difference_update(ports.values())
+                if attempt == START_TRIES:
+                    raise Unavailable("No port of the host could be forwarded.") from None
+        if not paused:
+            await self.resume()
+        done = self._note(running=True, boot=records.boot_id())
+        await asyncio.to_thread(records.save, self.directory, done, durable=True)
+
+    async def _start_once(
+        self, devices: Devices, disks: dict[str, DiskFile], ports: dict[str, int]
+    ) -> None:
+        assert self.record is not None
+        with contextlib.ExitStack() as opened:
+            fds = self._open(devices, opened)
+            parts = command.Parts(
+                directory=self.directory,
+                guest=self.record.spec,
+                devices=devices,
+                disks=disks,
+                accel=self._given.accel,
+                fds=fds,
+                ports=ports,
+                metadata=self._given.host.metadata is not None,
+            )
+            argv = command.build(parts, self._settings)
+            said = self.directory / QEMU_LOG
+            said.unlink(missing_ok=True)
+            pid = spawn(argv, log=said, fds=tuple(fds.values()), user=self._user())
+        process = Process(pid, os.pidfd_open(pid))
+        try:
+            await self._attach(process)
+        except BaseException as error:
+            await process.end(seconds=0)
+            self._process = None
+            if isinstance(error, Fault):
+                self._explain(said)
+            raise
+
+    def _open(self, devices: Devices, opened: contextlib.ExitStack) -> dict[str, int]:
+        """Descriptors for QEMU: taps, and sockets that listen before QEMU is even started."""
+        names = {"monitor": command.MONITOR}
+        if devices.machine.guest_agent:
+            names["agent"] = command.AGENT
+        if not self._settings.serial_console.enabled:
+            names["serial"] = command.SERIAL
+        fds = {}
+        for what, name in names.items():
+            fds[what] = opened.enter_context(sockets.listen(self.directory / name)).fileno()
+        for nic in devices.nics:
+            if nic.nic.vif_type != "user":
+                fd = vifs.open_tap(nic.tap)
+                opened.callback(os.close, fd)
+                fds[nic.id] = fd
+        return fds
+
+    def _choose_ports(self, record: Record) -> dict[str, int]:
+        ports = {}
+        for nic in record.spec.nics:
+            if nic.vif_type == "user":
+                wish = record.ports.get(nic.port_id, 0)
+                self._given.taken.discard(wish)
+                span = self._settings.qemu.ssh_port_range
+                ports[nic.port_id] = usernet.choose_port(nic.port_id, span, self._given.taken, wish)
+                self._given.taken.add(ports[nic.port_id])
+        return ports
+
+    def _explain(self, said: Path) -> None:
+        """Raise what QEMU's last words mean."""
+        lines = said.read_text(errors="replace").strip().splitlines() if said.exists() else []
+        last = lines[-1] if lines else "it said nothing"
+        log.error("QEMU did not start %s: %s", self.server_id, " / ".join(lines[-3:]))
+        if any("host forwarding" in line for line in lines):
+            raise _PortTaken
+        text = last.partition(": ")[2] or last
+        raise Unavailable(
+            f"QEMU could not start the guest: {text.replace(str(self._given.host.state_dir), '')}"
+        ) from None
+
+    async def _plug(self, spec: GuestSpec) -> None:
+        for nic in spec.nics:
+            await self._given.host.vifs.plug(nic)
+
+    async def _start_metadata(self, spec: GuestSpec) -> None:
+        serve = self._given.host.metadata
+        if serve is None or not any(nic.vif_type == "user" for nic in spec.nics):
+            return
+        if self._metadata is not None:
+            await self._metadata.stop()
+        path = self.directory / command.METADATA
+        self._metadata = usernet.MetadataSocket(path, spec, serve)
+        await self._metadata.start()
+        self._own(path)
+
+    # Process and monitor.
+
+    async def _attach(self, process: Process) -> None:
+        self._process = process
+        self._off.clear()
+        connecting = asyncio.create_task(
+            Monitor.connect(
+                self.directory / command.MONITOR,
+                self._on_event,
+                seconds=self._settings.qemu.start_seconds,
+            )
+        )
+        either: set[asyncio.Future[Any]] = {connecting, process.exited}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            raise Unavailable("QEMU ended at once.")
+        self._monitor = connecting.result()
+        self._run = (await self._monitor.execute("query-status"))["status"]
+        self._task(self._follow(process, self._monitor))
+
+    async def _follow(self, process: Process, monitor: Monitor | None) -> None:
+        """Wait for the end of the process; meanwhile reconnect a monitor that was lost."""
+        while process.alive:
+            if monitor is not None:
+                either: set[asyncio.Future[Any]] = {process.exited, monitor.lost}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if await process.wait(RECONNECT_SECONDS) or self._process is not process:
+                break
+            with contextlib.suppress(Unavailable):
+                monitor = await self._reconnect(process)
+        if process.alive or self._process is not process:
+            return
+        how = process.exited.result()
+        self._off.set()
+        if not self._quiet and self.record is not None:
+            log.warning("The process of guest %s ended: %s", self.record.spec.name, how)
+            self._note(running=False, ended=f"the process ended ({how or 'cause unknown'})")
+            await self._detach()
+            await self._given.host.on_event(self.status())
+
+    async def _reconnect(self, process: Process) -> Monitor | None:
+        monitor = await Monitor.connect(
+            self.directory / command.MONITOR, self._on_event, seconds=10
+        )
+        if self._process is not process:
+            await monitor.close()
+            return None
+        self._monitor = monitor
+        run = (await monitor.execute("query-status"))["status"]
+        if run == "shutdown" and self._run != run:
+            self._on_event("SHUTDOWN", {})
+        else:
+            self._changed(run)
+        return monitor
+
+    def _on_event(self, event: str, data: dict[str, Any]) -> None:
+        log.debug("QMP event %s %s of %s", event, data, self.server_id)
+        if event == "SHUTDOWN":
+            self._run = "shutdown"
+            self._off.set()
+            if not self._quiet:
+                self._task(self._went_off(str(data.get("reason", "guest-shutdown"))))
+        elif event == "STOP" and self._run == "running":
+            self._changed("paused")
+        elif event == "RESUME":
+            self._changed("running")
+        elif event == "GUEST_PANICKED":
+            self._changed("guest-panicked")
+        elif event == "RESET" and not self._quiet:
+            self._task(self._given.host.on_event(self.status("guest-reset")))
+
+    def _changed(self, run: str) -> None:
+        if run == self._run:
+            return
+        self._run = run
+        if not self._quiet:
+            self._task(self._given.host.on_event(self.status()))
+
+    async def _went_off(self, reason: str) -> None:
+        """The guest switched itself off: tell it first, then end the empty process."""
+        await self._given.host.on_event(self.status(reason))
+        async with self.lock:
+            if self._run == "shutdown" and self.alive:
+                await self._finish_off()
+
+    async def _finish_off(self) -> None:
+        with self._busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            self._note(running=False, ended="")
+
+    async def _end_process(self, *, seconds: float) -> None:
+        process = self._process
+        if process is not None and process.alive:
+            if seconds > 0 and self._monitor is not None:
+                with contextlib.suppress(Unavailable):
+                    await self._monitor.execute("quit", seconds=seconds)
+                await process.wait(seconds)
+            await process.end(seconds=min(seconds, 2.0))
+        await self._detach()
+        self._run = "shutdown"
+
+    async def _detach(self) -> None:
+        monitor, self._monitor = self._monitor, None
+        metadata, self._metadata = self._metadata, None
+        process, self._process = self._process, None
+        if process is not None:
+            process.release()
+        if monitor is not None:
+            await monitor.close()
+        if metadata is not None:
+            await metadata.stop()
+
+    def _need_monitor(self) -> Monitor:
+        if self._monitor is None:
+            raise Conflict("The guest does not run.")
+        return self._monitor
+
+    # The directory.
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        self._own(self.directory)
+
+    def _hand_over(self, disks: dict[str, DiskFile]) -> None:
+        (self.directory / command.CONSOLE_LOG).touch(mode=0o600)
+        for path in (command.CONSOLE_LOG, *(file.path for file in disks.values())):
+            self._own(self.directory / path)
+
+    def _user(self) -> str | None:
+        return self._settings.qemu.user if os.geteuid() == 0 else None
+
+    def _own(self, path: Path) -> None:
+        user = self._user()
+        if user is not None:
+            who = pwd.getpwnam(user)
+            os.chown(path, who.pw_uid, who.pw_gid)
+
+    def _save(self, record: Record) -> None:
+        records.save(self.directory, record)
+        self.record = record
+
+    def _note(self, **changes: Any) -> Record:
+        assert self.record is not None
+        changed = msgspec.structs.replace(self.record, **changes)
+        self._save(changed)
+        return changed
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        """While we do something ourselves, what it causes is no news."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    def _task(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _PortTaken(Exception):
+    """Somebody was faster with a forwarded port."""
+
+
+def _remove(directory: Path) -> None:
+    """A directory with all in it; the record last, so that an interrupted removal is found."""
+    if not directory.exists():
+        return
+    for entry in sorted(directory.iterdir(), key=lambda e: e.name == records.FILE):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    directory.rmdir()
+
+
+async def _all(work: Iterator[Awaitable[DiskFile]]) -> list[DiskFile]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(each)) for each in work]
+    except BaseExceptionGroup as many:
+        raise many.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _one(work: Awaitable[DiskFile]) -> DiskFile:
+    return await work

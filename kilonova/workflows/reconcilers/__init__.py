@@ -1,0 +1,1 @@
+"""Reconcilers: what no saga owns is put right again and again, without input."""

@@ -1,0 +1,5 @@
+"""The sagas: each reads top to bottom like what it does. Importing this registers them all."""
+
+from kilonova.workflows.sagas import build, delete, power
+
+__all__ = ["build", "delete", "power"]

@@ -1,0 +1,54 @@
+"""Starting, stopping and restarting a server."""
+
+from __future__ import annotations
+
+from kilonova.base.errors import Conflict
+from kilonova.domain.guest import GuestSpec
+from kilonova.domain.operations import POWER_OFF, POWER_ON, REBOOT, GuestArgs, PowerOff, Reboot
+from kilonova.domain.states import Task, VmState
+from kilonova.workflows.engine.saga import Saga
+from kilonova.workflows.engine.steps import saga
+from kilonova.workflows.steps.records import give_up, give_up_in_error, locate, settle
+
+SHUTDOWN_PROPERTY = "os_shutdown_timeout"
+
+
+@saga("server.start", action="start", notify="instance.power_on", failed=give_up)
+async def start(s: Saga, server_id: str) -> None:
+    """Power on."""
+    host, guest = await _where(s, server_id)
+    status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.POWERING_ON)
+    await s.do(settle, server_id, VmState.ACTIVE, status.power)
+
+
+@saga("server.stop", action="stop", notify="instance.power_off", failed=give_up)
+async def stop(s: Saga, server_id: str) -> None:
+    """Shut down politely, then cut the power."""
+    host, guest = await _where(s, server_id)
+    status = await s.on(
+        host, POWER_OFF, PowerOff(guest, _patience(s, guest)), task=Task.POWERING_OFF
+    )
+    await s.do(settle, server_id, VmState.STOPPED, status.power)
+
+
+@saga("server.reboot", action="reboot", notify="instance.reboot", failed=give_up_in_error)
+async def reboot(s: Saga, server_id: str, hard: bool) -> None:
+    """Restart: soft asks the guest first, hard makes it anew."""
+    host, guest = await _where(s, server_id)
+    task = Task.REBOOT_STARTED_HARD if hard else Task.REBOOT_STARTED
+    status = await s.on(host, REBOOT, Reboot(guest, hard), task=task)
+    await s.do(settle, server_id, VmState.ACTIVE, status.power)
+
+
+async def _where(s: Saga, server_id: str) -> tuple[str, GuestSpec]:
+    place = await s.do(locate, server_id)
+    if place.host is None or place.guest is None:
+        raise Conflict(f"Instance {server_id} is on no host.")
+    return place.host, place.guest
+
+
+def _patience(s: Saga, guest: GuestSpec) -> int:
+    """Seconds a guest may take to shut down: its image's word, else the operator's."""
+    given = guest.properties.get(SHUTDOWN_PROPERTY, "")
+    seconds: int = int(given) if given.isdigit() else s.settings.default.shutdown_timeout
+    return seconds

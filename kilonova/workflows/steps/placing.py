@@ -1,0 +1,61 @@
+"""Steps around the choice of a host: select, claim, release."""
+
+from __future__ import annotations
+
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.request import HostRef, request_of
+from kilonova.domain.server import BuildRequest, BuildSpec
+from kilonova.interfaces.placement import Claim
+from kilonova.store import mappings, servers
+from kilonova.workflows.engine.steps import remote
+from kilonova.workflows.world import Env, World
+
+
+class NoValidHost(NotFound):
+    """No host takes the server; the text is what its owner may read."""
+
+
+@remote(seconds=60)
+async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
+    """The host for a new server and its alternates; NoValidHost."""
+    request, spec = await wanted(env.world, server_id)
+    group = None
+    if spec.group_id is not None:
+        group = await env.world.group(spec.group_id, (server_id,))
+    chosen = await env.world.select(request_of(request.server, spec, group=group))
+    if not chosen.servers:
+        # Hosts are an administrator's knowledge: the reasons stay in the scheduler's log.
+        raise NoValidHost("No valid host was found. There are not enough hosts available.")
+    return list(chosen.servers[0])
+
+
+@remote()
+async def claim(env: Env, server_id: str, host: HostRef) -> None:
+    """Take the resources in Placement; Conflict when there is no room any more."""
+    request, _ = await wanted(env.world, server_id)
+    done = await env.world.placement.claim(
+        Claim(
+            consumer=server_id,
+            allocations=host.allocations,
+            project_id=request.server.project_id,
+            user_id=request.server.user_id,
+            mappings=host.mappings,
+        )
+    )
+    if not done:
+        raise Conflict("The host has no room for the server any more.")
+
+
+@remote()
+async def release(env: Env, server_id: str, _host: HostRef | None = None) -> None:
+    """Free what the server holds in Placement; holding nothing is success."""
+    await env.world.placement.release(server_id)
+
+
+async def wanted(world: World, server_id: str) -> tuple[BuildRequest, BuildSpec]:
+    """What was asked for; NotFound when the request is gone."""
+    request = await world.db.read(servers.building, server_id)
+    spec = await world.db.read(mappings.find_spec, server_id)
+    if request is None or spec is None:
+        raise NotFound(f"Instance {server_id} could not be found.")
+    return request, spec

@@ -1,0 +1,64 @@
+"""A network service in process, on SQLite in memory, with two projects and an administrator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kilonova.base.clock import SystemClock
+from kilonova.base.ids import RandomIds
+from kilonova.db.database import Database
+from kilonova.embedded.network import service
+from kilonova.embedded.network.app import NetworkApp, NetworkSettings
+from kilonova.web.auth import StaticAuthenticator
+from kilonova.web.call import Caller
+from kilonova.web.testing import Client
+
+ONE, TWO = "1" * 32, "2" * 32
+
+
+def caller(project: str, *roles: str) -> Caller:
+    return Caller(user_id=f"u-{project[:3]}", project_id=project, roles=roles)
+
+
+class Cloud:
+    """The service, what it told the compute service, and clients of everybody."""
+
+    def __init__(self, db: Database, mode: str) -> None:
+        self.events: list[dict[str, Any]] = []
+
+        async def notify(events: list[dict[str, Any]]) -> None:
+            self.events += events
+
+        self.app = NetworkApp(
+            db,
+            NetworkSettings(mode=mode),
+            clock=SystemClock(),
+            ids=RandomIds(),
+            random=os.urandom,
+            notify=notify,
+        )
+        auth = StaticAuthenticator(
+            {
+                "one": caller(ONE, "member", "reader"),
+                "two": caller(TWO, "member", "reader"),
+                "reader": caller(ONE, "reader"),
+                "nobody": caller(ONE),
+                "admin": caller("a" * 32, "admin", "member", "reader"),
+            }
+        )
+        self.asgi = service.build(self.app, auth=auth)
+        self.one = Client(self.asgi, token="one")
+        self.two = Client(self.asgi, token="two")
+        self.admin = Client(self.asgi, token="admin")
+
+
+@pytest.fixture
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    db = Database("sqlite://")
+    service.prepare(db)
+    yield Cloud(db, getattr(request, "param", "none"))
+    db.close()

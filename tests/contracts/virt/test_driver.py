@@ -1,0 +1,121 @@
+"""What every virt driver must do."""
+
+from __future__ import annotations
+
+import pytest
+
+from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.guest import PowerState
+from kilonova.virt.driver import HasConsoles
+from tests.contracts.virt.conftest import Lab
+from tests.support.guests import SERVER, spec
+
+OTHER = "5f2a9b1c-0000-4000-8000-000000000002"
+
+
+async def test_a_guest_is_made_paused_and_let_go(lab: Lab) -> None:
+    status = await lab.driver.spawn(spec(), paused=True)
+    assert (status.server_id, status.power) == (SERVER, PowerState.PAUSED)
+    assert (await lab.driver.status(SERVER)).power == PowerState.PAUSED
+    assert (await lab.driver.resume(spec())).power == PowerState.RUNNING
+    assert (await lab.driver.resume(spec())).power == PowerState.RUNNING
+    assert lab.events.heard == []
+
+
+async def test_making_it_twice_makes_it_once(lab: Lab) -> None:
+    first = await lab.driver.spawn(spec(), paused=False)
+    again = await lab.driver.spawn(spec(), paused=False)
+    assert first.power == again.power == PowerState.RUNNING
+    assert first.pid == again.pid
+    assert len(await lab.driver.guests()) == 1
+
+
+async def test_power_cycle(lab: Lab) -> None:
+    await lab.driver.spawn(spec(), paused=False)
+    assert (await lab.driver.power_off(spec(), seconds=0)).power == PowerState.SHUTDOWN
+    assert (await lab.driver.power_off(spec(), seconds=0)).power == PowerState.SHUTDOWN
+    with pytest.raises(Conflict):
+        await lab.driver.resume(spec())
+    assert (await lab.driver.power_on(spec())).power == PowerState.RUNNING
+    assert (await lab.driver.power_on(spec())).power == PowerState.RUNNING
+    assert (await lab.driver.reboot(spec(), hard=True)).power == PowerState.RUNNING
+    await lab.driver.power_off(spec(), seconds=0)
+    assert (await lab.driver.reboot(spec(), hard=True)).power == PowerState.RUNNING
+    assert lab.events.heard == []
+
+
+async def test_a_guest_that_does_not_react(lab: Lab) -> None:
+    """Nothing has booted in it, so it knows no power button."""
+    await lab.driver.spawn(spec(), paused=False)
+    if lab.world is not None:
+        lab.world.deaf(SERVER)
+    with pytest.raises(Conflict):
+        await lab.driver.reboot(spec(), hard=False)
+    assert (await lab.driver.status(SERVER)).power == PowerState.RUNNING
+    assert (await lab.driver.power_off(spec(), seconds=1)).power == PowerState.SHUTDOWN
+    with pytest.raises(Conflict):
+        await lab.driver.reboot(spec(), hard=False)
+
+
+async def test_destroy_leaves_nothing(lab: Lab) -> None:
+    await lab.driver.spawn(spec(), paused=True)
+    assert await lab.driver.leftovers(frozenset({SERVER})) == []
+    assert await lab.driver.leftovers(frozenset()) != []
+    await lab.driver.destroy(spec(), keep_disks=False)
+    await lab.driver.destroy(spec(), keep_disks=False)
+    assert await lab.driver.guests() == []
+    assert (await lab.driver.status(SERVER)).power == PowerState.NOSTATE
+    assert await lab.driver.leftovers(frozenset()) == []
+    for ask in (lab.driver.power_on, lab.driver.resume):
+        with pytest.raises(NotFound):
+            await ask(spec())
+    with pytest.raises(NotFound):
+        await lab.driver.console_log(SERVER)
+
+
+async def test_disks_can_be_kept(lab: Lab) -> None:
+    await lab.driver.spawn(spec(), paused=False)
+    await lab.driver.destroy(spec(), keep_disks=True)
+    assert (await lab.driver.status(SERVER)).power == PowerState.SHUTDOWN
+    assert (await lab.driver.power_on(spec())).power == PowerState.RUNNING
+
+
+async def test_guests_outlive_the_driver(lab: Lab) -> None:
+    running = await lab.driver.spawn(spec(), paused=False)
+    await lab.driver.spawn(spec(OTHER), paused=True)
+    driver = await lab.restart()
+    found = {status.server_id: status for status in await driver.guests()}
+    assert found[SERVER] == running
+    assert found[OTHER].power == PowerState.PAUSED
+    assert (await driver.spawn(spec(), paused=False)).pid == running.pid
+    assert (await driver.resume(spec(OTHER))).power == PowerState.RUNNING
+    assert (await driver.power_off(spec(), seconds=0)).power == PowerState.SHUTDOWN
+    assert lab.events.heard == []
+    driver = await lab.restart()
+    assert (await driver.status(SERVER)).power == PowerState.SHUTDOWN
+    assert lab.events.heard == []
+
+
+async def test_console_log_and_console(lab: Lab) -> None:
+    await lab.driver.spawn(spec(), paused=True)
+    assert isinstance(await lab.driver.console_log(SERVER), bytes)
+    assert isinstance(lab.driver, HasConsoles)
+    with pytest.raises(NotFound):
+        await lab.driver.console(SERVER, "smoke-signals")
+    await lab.driver.resume(spec())
+    target = await lab.driver.console(SERVER, "vnc")
+    assert target.host == "127.0.0.1"
+    assert target.port >= 5900
+    await lab.driver.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await lab.driver.console(SERVER, "vnc")
+
+
+async def test_the_report_counts_guests(lab: Lab) -> None:
+    empty = await lab.driver.report()
+    assert empty.node == "h1"
+    assert min(empty.vcpus, empty.memory_mb, empty.disk_gb) > 0
+    await lab.driver.spawn(spec(), paused=True)
+    used = await lab.driver.report()
+    assert used.used_vcpus - empty.used_vcpus == 1
+    assert used.used_memory_mb - empty.used_memory_mb == 64

@@ -1,0 +1,144 @@
+"""Replays are answered by name; code may change under a living saga, and misfits are caught."""
+
+from __future__ import annotations
+
+import pytest
+
+from kilonova.db.database import Tx
+from kilonova.workflows import operate
+from kilonova.workflows.engine.runner import Runner
+from kilonova.workflows.engine.saga import Saga
+from kilonova.workflows.engine.steps import StepEnv, remote, saga, transaction
+from kilonova.workflows.harness import Crash, Script, states
+from tests.sagas.examples import Neighbour, World
+
+Env = StepEnv[Neighbour]
+CALLS: list[str] = []
+MOOD = {"version": 1}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    CALLS.clear()
+    MOOD["version"] = 1
+
+
+@remote(name="r.call")
+async def call(env: Env, word: str) -> str:
+    CALLS.append(word)
+    await env.world.bind(word, "x")
+    return word.upper()
+
+
+@remote(name="r.uncall")
+async def uncall(env: Env, word: str) -> None:
+    await env.world.unbind(word)
+
+
+@remote(name="r.say", formerly=("r.old_say",))
+async def say(env: Env, word: str) -> str:
+    CALLS.append(f"say {word}")
+    return word
+
+
+@transaction(name="r.note")
+def note(tx: Tx, env: Env, word: str) -> None:
+    CALLS.append(f"note {word}")
+
+
+@saga("r.moody")
+async def moody(s: Saga) -> None:
+    await s.do(call, f"v{MOOD['version']}", undo=uncall)
+    await s.do(note, "end")
+
+
+@saga("r.double")
+async def double(s: Saga) -> None:
+    await s.do(call, "a", undo=uncall)
+    await s.do(call, "b", undo=uncall)
+
+
+@saga("r.renamed")
+async def renamed(s: Saga) -> None:
+    if MOOD["version"] == 1:
+        await s.do(call, "x", undo=uncall, key="before")
+        await s.attempt(old_part, "y", key="k")
+    else:
+        await s.do(call, "x", undo=uncall, key="after", formerly=["r.call#before"])
+        await s.do(call, "new", undo=uncall, key="new")
+        await s.attempt(new_part, "y", key="k", formerly=["old_part"])
+    await s.do(note, "end")
+
+
+async def old_part(s: Saga, word: str) -> None:
+    await s.do(call, word, undo=uncall)
+    await s.do(note, word)
+
+
+async def new_part(s: Saga, word: str) -> None:
+    await s.do(call, word, undo=uncall)
+    await s.do(note, word)
+
+
+async def crash(world: World, moment: str, step: str) -> None:
+    with pytest.raises(Crash):
+        await Runner(world.kit(Script(crash={(moment, step)}))).drain()
+
+
+async def test_other_arguments_park_the_saga_with_a_reason(world: World) -> None:
+    saga_id = await world.accept("r.moody")
+    await crash(world, "journal", "r.call")
+    MOOD["version"] = 2
+    await Runner(world.kit()).drain()
+    (stuck,) = await operate.list_sagas(world.databases, stuck=True)
+    assert "r.call is asked with other arguments" in stuck.error
+    MOOD["version"] = 1
+    await operate.retry_saga(world.databases, saga_id, world.clock)
+    await Runner(world.kit()).drain()
+    assert await states(world.databases) == [("r.moody", "done")]
+    assert CALLS == ["v1", "note end"]
+
+
+async def test_a_saga_that_does_not_fit_can_be_taken_back(world: World) -> None:
+    saga_id = await world.accept("r.moody")
+    await crash(world, "journal", "r.call")
+    MOOD["version"] = 2
+    await Runner(world.kit()).drain()
+    await operate.skip_saga(world.databases, saga_id, world.clock)
+    await Runner(world.kit()).drain()
+    assert await states(world.databases) == [("r.moody", "cancelled")]
+    assert world.neighbour.ports == {}
+
+
+async def test_the_same_name_twice_is_said_clearly(world: World) -> None:
+    await world.accept("r.double")
+    await Runner(world.kit()).drain()
+    (stuck,) = await operate.list_sagas(world.databases, stuck=True)
+    assert stuck.error == "step r.call comes twice; give each its key="
+
+
+@pytest.mark.parametrize(
+    "step", ["r.call#before", "old_part#k/r.call", "old_part#k/r.note", "old_part#k"]
+)
+async def test_renamed_steps_and_parts_are_recognized(world: World, step: str) -> None:
+    await world.accept("r.renamed")
+    await crash(world, "journal", step)
+    MOOD["version"] = 2
+    await Runner(world.kit()).drain()
+    assert await states(world.databases) == [("r.renamed", "done")]
+    assert sorted(CALLS) == ["new", "note end", "note y", "x", "y"]
+
+
+async def test_a_renamed_part_is_taken_back_with_its_old_steps(world: World) -> None:
+    await world.accept("r.renamed")
+    await crash(world, "journal", "old_part#k/r.call")
+    MOOD["version"] = 2
+    await Runner(world.kit(Script(fail={("before", "new_part#k/r.note")}))).drain()
+    assert await states(world.databases) == [("r.renamed", "done")]
+    assert set(world.neighbour.ports) == {"x", "new"}
+
+
+async def test_a_step_known_by_its_former_name_runs_undo_and_saga() -> None:
+    from kilonova.workflows.engine.steps import STEPS
+
+    assert STEPS.get("r.old_say") is STEPS.get("r.say")
