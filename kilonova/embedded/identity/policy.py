@@ -73,7 +73,6 @@ RULES: dict[str, Rule] = {
     "identity:list_user_projects": _owner_or(_of_domain),
     "identity:list_users": _of_domain,
     "identity:get_user": _owner_or(_of_domain),
-    "identity:change_password": _owner,
     "identity:list_groups": _of_domain,
     "identity:get_group": _of_domain,
     "identity:list_groups_for_user": _owner_or(_of_domain),
