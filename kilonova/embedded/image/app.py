@@ -70,12 +70,13 @@ async def reconcile(app: Images) -> dict[str, int]:
     Idempotent; how much of each was done.
     """
     done = {"requeued": 0, "removed": 0}
-    for image_id in await app.db.read(images.with_status, ["saving"]):
-        if await asyncio.to_thread(app.files.is_written, image_id):
-            continue
-        await asyncio.to_thread(app.files.take_back, image_id)
-        if await app.db.run(images.move, image_id, ["saving"], "queued", app.now()):
-            done["requeued"] += 1
+    for before, after in (("saving", "queued"), ("importing", "uploading")):
+        for image_id in await app.db.read(images.with_status, [before]):
+            if await asyncio.to_thread(app.files.is_written, image_id):
+                continue
+            await asyncio.to_thread(app.files.take_back, image_id)
+            if await app.db.run(images.move, image_id, [before], after, app.now()):
+                done["requeued"] += 1
     there = await asyncio.to_thread(app.files.ids)
     known = await app.db.read(images.present, sorted(there))
     for image_id in there - known:

@@ -20,7 +20,7 @@ from kilonova.base.errors import (
     UnsupportedMediaType,
 )
 from kilonova.embedded.image.app import Images
-from kilonova.embedded.image.content import Reader
+from kilonova.embedded.image.content import Meter, Reader
 from kilonova.embedded.image.files import CHUNK, Writer
 from kilonova.embedded.image.ranges import Part
 from kilonova.embedded.image.records import Content, Image
@@ -83,7 +83,8 @@ async def _store(
             f"The upload goes on at byte {kept}, not {part.first}.", headers={OFFSET: str(kept)}
         )
     await asyncio.to_thread(app.files.check_space, length or 0)
-    reader = Reader(image.disk_format, image.container_format, match=app.settings.match_format)
+    staged = after == "uploading"
+    reader = Meter() if staged else reader_of(app, image)
     most = app.settings.most_bytes if part is None else part.total
     writer = await asyncio.to_thread(Writer, app.files, image.id, reader, offset=offset, most=most)
     try:
@@ -92,26 +93,33 @@ async def _store(
         if part is not None and part.first >= 0 and reader.size != part.last + 1:
             raise BadRequest("The body does not fit its Content-Range.")
         content = None
-        if part is None or reader.size == part.total:
+        whole = part is None or reader.size == part.total
+        if whole:
             content = await asyncio.to_thread(reader.finish)
     finally:
         await asyncio.to_thread(writer.close)
-    if content is None:
-        if not await app.db.run(images.move, image.id, ["saving"], "queued", app.now()):
-            raise Gone(f"Image {image.id} was deleted during the upload.")
-        return reader.size
-    await _finish(app, image.id, content, after)
-    return None
+    if content is not None:
+        await finish(app, image.id, "saving", content)
+        return None
+    status = after if whole else "queued"
+    if not await app.db.run(images.move, image.id, ["saving"], status, app.now()):
+        raise Gone(f"Image {image.id} was deleted during the upload.")
+    return None if whole else reader.size
 
 
-async def _finish(app: Images, image_id: str, content: Content, after: str) -> None:
+def reader_of(app: Images, image: Image) -> Reader:
+    """What looks at the data of an image."""
+    return Reader(image.disk_format, image.container_format, match=app.settings.match_format)
+
+
+async def finish(app: Images, image_id: str, before: str, content: Content) -> None:
+    """Make a complete, good part the data of an image, which becomes active; Gone."""
     gone = Gone(f"Image {image_id} was deleted during the upload.")
-    if after == "active":
-        try:
-            await asyncio.to_thread(app.files.finish, image_id)
-        except FileNotFoundError:
-            raise gone from None
-    if not await app.db.run(images.fill, image_id, "saving", after, content, app.now()):
+    try:
+        await asyncio.to_thread(app.files.finish, image_id)
+    except FileNotFoundError:
+        raise gone from None
+    if not await app.db.run(images.fill, image_id, before, "active", content, app.now()):
         await asyncio.to_thread(app.files.delete, image_id)
         raise gone
 

@@ -156,8 +156,8 @@ async def imply(call: Call[Identity], prior_id: str, implied_id: str) -> dict[st
     def work(tx: Tx) -> None:
         prior = roles.get(tx, prior_id)
         implied = roles.get(tx, implied_id)
-        if implied.domain_id and implied.domain_id != prior.domain_id:
-            raise Forbidden("A role of a domain can be implied by roles of that domain only.")
+        if implied.domain_id and not prior.domain_id:
+            raise Forbidden("A role of all domains cannot imply a role of one domain.")
         if implied.name in _NEVER_IMPLIED:
             raise Forbidden(f"The role {implied.name} must not be implied by others.")
         roles.imply(tx, prior_id, implied_id)

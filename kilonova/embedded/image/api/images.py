@@ -12,7 +12,7 @@ from kilonova.base.errors import BadRequest, Forbidden, NotFound, TooLarge
 from kilonova.db.database import Tx
 from kilonova.embedded.image import patch, query, views
 from kilonova.embedded.image.app import Images, show, visible, writable
-from kilonova.embedded.image.records import Image
+from kilonova.embedded.image.records import STORE, Image
 from kilonova.embedded.image.schemas import NEW_IMAGE, WRITABLE
 from kilonova.embedded.image.store import images, listing
 from kilonova.web.call import Call, Reply
@@ -20,12 +20,17 @@ from kilonova.web.routes import Routes
 
 routes: Routes[Images] = Routes(prefix="/images", tag="images")
 
-IMPORT_METHODS = {"OpenStack-image-import-methods": "glance-direct"}
+IMPORT_METHODS = {
+    "OpenStack-image-import-methods": "glance-direct",
+    "OpenStack-image-store-ids": STORE,
+}
 
 
 @routes.get("", policy="get_images")
 async def index(call: Call[Images]) -> dict[str, Any]:
     """Images the caller sees, filtered, sorted and in pages."""
+    if str(call.request.scope["path"]).endswith("/"):
+        raise NotFound("No image has an empty ID.")
     asked = query.wanted(call.query, call.caller, call.app.settings)
     found = await call.app.db.read(listing.page, asked)
     shown = found[: asked.limit]
