@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from oslo_config.cfg import ConfigFilesNotFoundError
 from rich.console import Console
 from rich.table import Table
 
@@ -39,7 +40,7 @@ def audit(
     files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
     try:
         report = asyncio.run(fetch(files))
-    except (Fault, neighbours.Unconfigured) as error:
+    except (Fault, neighbours.Unconfigured, ConfigFilesNotFoundError) as error:
         Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
         raise typer.Exit(BROKEN) from None
     if json:
@@ -54,7 +55,7 @@ async def fetch(files: list[Path]) -> AuditReport:
     """The report of the cloud those files configure; Fault when it does not answer."""
     async with HttpClient() as http:
         cloud = neighbours.connect(settings.load(files), http, SystemClock())
-        answer = await cloud.compute.request("GET", "/ext/audit", timeout=SECONDS)
+        answer = await cloud.compute.request("GET", "/ext/audit", seconds=SECONDS)
         return msgspec.convert(expect(answer, 200, what="The audit")["audit"], AuditReport)
 
 

@@ -10,7 +10,10 @@ CONDUCTOR = "conductor"
 
 
 def topic(host: str) -> str:
-    """The bus topic an agent serves (``compute.<host>``); methods: operate, guests, status, leftovers."""
+    """The bus topic an agent serves (``compute.<host>``).
+
+    Methods: operate, guests, status, leftovers.
+    """
     return f"compute.{host}"
 
 

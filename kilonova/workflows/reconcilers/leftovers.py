@@ -1,4 +1,4 @@
-"""Allocations and ports whose server is gone: what a saga that was skipped or fenced left behind."""
+"""Allocations and ports of deleted servers: what a skipped or fenced saga left behind."""
 
 from __future__ import annotations
 
