@@ -41,6 +41,9 @@ class Sagas(Protocol):
     ) -> None:
         """Conflict when another one holds the server, unless ``kind.cancels``."""
 
+    def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
+        """Tell the sagas that wait for it; wake the conductors after the transaction."""
+
 
 class Projects(Protocol):
     """What knows whether a project exists."""

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from kilonova.api import (
     extensions,
+    external_events,
     flavors,
     hypervisors,
     instance_actions,
@@ -48,6 +49,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     services.ROUTES,
     hypervisors.ROUTES,
     limits.ROUTES,
+    external_events.ROUTES,
     extensions.ROUTES,
     versions.ROUTES,
 )

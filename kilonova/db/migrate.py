@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from kilonova.db.database import Database, Tx
+
+# Alembic's ``op`` is one object for the whole process: one migration at a time.
+_one = threading.Lock()
 
 _REVISION = re.compile(r"^(down_)?revision\b[^=]*=\s*(?:[\"'](\w+)[\"']|None)", re.MULTILINE)
 
@@ -31,7 +35,8 @@ def upgrade(db: Database, history: str) -> bool:
     table = version_table(history)
     if db.run_sync(_current, table) == head:
         return False
-    return db.run_sync(_upgrade, history, table, head)
+    with _one:
+        return db.run_sync(_upgrade, history, table, head)
 
 
 def newest(history: str) -> str:

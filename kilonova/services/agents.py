@@ -16,6 +16,7 @@ from kilonova.interfaces.image import ImageService
 from kilonova.messaging.bus import Bus
 from kilonova.metadata import drive, openstack
 from kilonova.metadata.door import door
+from kilonova.virt.driver import VifPlugger
 from kilonova.virt.vifs import LinuxBridgeVifs
 from kilonova.web.client import HttpClient
 
@@ -35,6 +36,7 @@ class Agents:
         http: HttpClient | None = None,
         metadata_url: str = "",
         journal: Path | None = None,
+        vifs: VifPlugger | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -43,6 +45,7 @@ class Agents:
         self._clock = clock
         self._ids = ids
         self._journal = Journal(journal, clock=clock)
+        self._vifs = vifs or LinuxBridgeVifs()
         secret = settings.neutron.metadata_proxy_shared_secret
         self._door = door(http, metadata_url, secret) if http and metadata_url else None
 
@@ -57,7 +60,7 @@ class Agents:
             bus=self._bus,
             journal=self._journal,
             images=self._images,
-            vifs=LinuxBridgeVifs(),
+            vifs=self._vifs,
             clock=self._clock,
             ids=self._ids,
             settings=self._settings,

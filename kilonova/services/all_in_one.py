@@ -15,7 +15,8 @@ from kilonova.config.settings import Settings, load
 from kilonova.embedded.identity import bootstrap
 from kilonova.embedded.identity import service as identity_service
 from kilonova.embedded.identity.settings import Settings as IdentitySettings
-from kilonova.services import clouds, demo, host, neighbours
+from kilonova.embedded.network.app import NetworkApp
+from kilonova.services import clouds, demo, host, neighbours, parts
 from kilonova.services import layout as layouts
 from kilonova.services.lifecycle import CannotStart, Wanted
 from kilonova.services.progress import Tell
@@ -47,6 +48,8 @@ class Cloud:
         self.http = HttpClient()
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[Listener] = []
+        self.cell_id = CELL
+        self.network: NetworkApp | None = None
 
     async def __aenter__(self) -> Cloud:
         try:
@@ -72,9 +75,6 @@ class Cloud:
         self._stack.push_async_callback(self.http.close)
         self.tell.step("identity service")
         await self._identity()
-        # The parts, each in a module of its own, in the order in which they need one another.
-        from kilonova.services import parts  # noqa: PLC0415
-
         await parts.start(self, self._stack)
         self.tell.step("opening the ports")
         try:

@@ -24,6 +24,7 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
@@ -69,6 +70,7 @@ class Conductor:
             ids=ids,
             down_after=down_after,
         )
+        self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         hosts = StoredHosts(db, cells, clock, down_after=down_after)
 
@@ -109,7 +111,11 @@ class Conductor:
 
     async def start(self) -> None:
         """Serve the conductors' topic and work."""
-        methods: dict[str, Any] = {**self.runner.methods(), **self.agents.methods()}
+        methods: dict[str, Any] = {
+            **self.runner.methods(),
+            **self.agents.methods(),
+            "network_changed": self.networks.network_changed,
+        }
         self._serving = await self._bus.serve(CONDUCTOR, methods)
         self._run("sagas", self.runner.run())
         self._every("aggregates", self.mirror.reconcile, MIRROR_EVERY)

@@ -16,6 +16,7 @@ from kilonova.workflows import sagas
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine.errors import Busy
 from kilonova.workflows.engine.steps import Asked
+from kilonova.workflows.engine.waits import signal
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -63,3 +64,7 @@ class EngineSagas:
             if busy.state == ELSEWHERE:
                 raise HeldElsewhere(busy.message) from busy
             raise
+
+    def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
+        """A row a waiting saga finds."""
+        signal(tx, subject, name, ids=ids, clock=clock)

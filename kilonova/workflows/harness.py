@@ -106,10 +106,11 @@ def scenario(name: str, saga: str) -> Callable[[Any], Any]:
     return wrap
 
 
-def unplayed() -> list[str]:
-    """Registered sagas that no scenario plays."""
+def unplayed(package: str = "kilonova.workflows.sagas") -> list[str]:
+    """Registered sagas of a package that no scenario plays."""
     played = {s.saga for _, s in SCENARIOS.items()}
-    return sorted({kind.name for _, kind in SAGAS.items()} - played)
+    kinds = {k.name for _, k in SAGAS.items() if k.fn.__module__.startswith(package)}
+    return sorted(kinds - played)
 
 
 Moment = tuple[str, str]
@@ -367,7 +368,10 @@ async def replay(what: Scenario, golden: Golden) -> list[str]:
 
 def _dump(tx: Tx) -> dict[str, list[dict[str, Any]]]:
     return {
-        table.name: [dict(row) for row in tx.execute(sa.select(table)).mappings()]
+        table.name: [
+            {name: value for name, value in row.items() if value is not None}
+            for row in tx.execute(sa.select(table)).mappings()
+        ]
         for table in TABLES
     }
 

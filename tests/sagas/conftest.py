@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import new_database
-from tests.sagas.examples import World
+from tests.sagas.examples import SPARE, World
 from tests.support.servers import Server
 
 _ENGINES = {"postgres": "KILONOVA_TEST_POSTGRES_URL", "mariadb": "KILONOVA_TEST_MARIADB_URL"}
@@ -20,6 +20,14 @@ class _Given(Server):
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_spare() -> Iterator[None]:
+    yield
+    for databases in SPARE:
+        for db in databases.values():
+            db.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])

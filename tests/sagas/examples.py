@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,12 +16,13 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.operations import Operation
 from kilonova.messaging.memory import MemoryBus
 from kilonova.workflows.engine.accept import accept, hold, let_go
+from kilonova.workflows.engine.journal import SAGAS
 from kilonova.workflows.engine.kit import Hook, Kit, Limits
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Asked, StepEnv, Undo, remote, saga, transaction
 from kilonova.workflows.engine.tables import tables
 from kilonova.workflows.engine.waits import Wanted, signal
-from kilonova.workflows.harness import JumpClock, scenario
+from kilonova.workflows.harness import JumpClock, scenario, states
 from tests.sagas.agent import FakeAgent
 
 META = sa.MetaData()
@@ -68,6 +70,35 @@ class Neighbour:
 
 
 Env = StepEnv[Neighbour]
+
+
+def create(tx: Tx) -> None:
+    """Make the tables; on SQLite from text made once, as the harness opens many worlds."""
+    if tx.dialect.name != "sqlite":
+        META.create_all(tx)
+        return
+    for statement in _sqlite_ddl():
+        tx.exec_driver_sql(statement)
+
+
+def clear(tx: Tx) -> None:
+    """Empty all tables."""
+    for table in META.sorted_tables:
+        tx.execute(table.delete())
+
+
+SPARE: list[dict[str, Database]] = []
+"""Emptied databases in memory: the harness opens many worlds, and each engine compiles anew."""
+
+
+@functools.cache
+def _sqlite_ddl() -> list[str]:
+    made: list[str] = []
+    engine = sa.create_mock_engine(
+        "sqlite://", lambda ddl, *_: made.append(str(ddl.compile(dialect=engine.dialect)))
+    )
+    META.create_all(engine, checkfirst=False)
+    return made
 
 
 def put(tx: Tx, name: str, value: str) -> None:
@@ -201,13 +232,9 @@ async def delete(s: Saga, server_id: str, ports: list[str], host: str) -> None:
 class World:
     """Two databases, a neighbour and two hosts on a bus; survives its conductors."""
 
-    def __init__(self, urls: tuple[str, str] = ("sqlite://", "sqlite:///:memory:")) -> None:
-        self.databases = {"api": Database(urls[0], name="api")}
-        self.databases["cell1"] = (
-            Database(urls[1], name="cell1") if urls[1] != urls[0] else self.databases["api"]
-        )
-        for db in set(self.databases.values()):
-            db.run_sync(META.create_all)
+    def __init__(self, urls: tuple[str, str] | None = None) -> None:
+        self.in_memory = urls is None
+        self.databases = SPARE.pop() if SPARE and urls is None else self._databases(urls)
         self.clock = JumpClock()
         self.bus = MemoryBus()
         self.neighbour = Neighbour()
@@ -230,6 +257,14 @@ class World:
             for host in ("h1", "h2")
         }
 
+    @staticmethod
+    def _databases(urls: tuple[str, str] | None) -> dict[str, Database]:
+        api, cell = urls or ("sqlite://", "sqlite://")
+        made = {"api": Database(api, name="api"), "cell1": Database(cell, name="cell1")}
+        for db in made.values():
+            db.run_sync(create)
+        return made
+
     async def open(self) -> None:
         for agent in self.agents.values():
             await agent.start()
@@ -238,7 +273,12 @@ class World:
         for agent in self.agents.values():
             await agent.stop()
         await self.bus.close()
-        for db in set(self.databases.values()):
+        if self.in_memory:
+            for db in self.databases.values():
+                await db.run(clear)
+            SPARE.append(self.databases)
+            return
+        for db in self.databases.values():
             db.close()
 
     def kit(self, hook: Hook | None = None, **more: Any) -> Kit:
@@ -313,9 +353,10 @@ class BuildStage(World):
             "holds": await self.holds(),
         }
 
-    async def holds(self) -> list[str]:
-        from kilonova.workflows.engine.journal import SAGAS
+    async def states(self) -> list[tuple[str, str]]:
+        return await states(self.databases)
 
+    async def holds(self) -> list[str]:
         found = []
         for db in self.databases.values():
             found += await db.read(
@@ -377,7 +418,7 @@ class DeleteStage(BuildStage):
 
 
 @contextlib.asynccontextmanager
-async def _opened(stage: Any) -> AsyncIterator[Any]:
+async def opened(stage: Any) -> AsyncIterator[Any]:
     await stage.open()
     try:
         yield stage
@@ -387,16 +428,16 @@ async def _opened(stage: Any) -> AsyncIterator[Any]:
 
 @scenario("build", "example.build")
 def build_stage() -> Any:
-    return _opened(BuildStage())
+    return opened(BuildStage())
 
 
 @scenario("build, first host broken", "example.build")
 def rebuild_stage() -> Any:
     stage = BuildStage()
     stage.broken_hosts.add("h1")
-    return _opened(stage)
+    return opened(stage)
 
 
 @scenario("delete", "example.delete")
 def delete_stage() -> Any:
-    return _opened(DeleteStage())
+    return opened(DeleteStage())

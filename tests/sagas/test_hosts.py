@@ -1,4 +1,4 @@
-"""Operations on hosts: joined, answered again, refused when stale, failed when the agent is dead."""
+"""Operations on hosts: joined, answered again, refused when stale, failed with a dead agent."""
 
 from __future__ import annotations
 

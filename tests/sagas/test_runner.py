@@ -148,10 +148,11 @@ class Flaky:
 async def test_an_absent_database_only_delays(world: World, which: str) -> None:
     flaky = {name: Flaky(db) for name, db in world.databases.items()}
     await world.accept("example.build", "s1", ["p1"])
+    absences = [3]
 
     def hook(moment: str, step: str) -> None:
-        if step == "build_on#h1/example.enter" and moment == "intent":
-            flaky[which].away = 3
+        if absences and step == "build_on#h1/example.enter" and moment == "intent":
+            flaky[which].away = absences.pop()
 
     await Runner(world.kit(hook, databases=flaky)).drain()
     assert await states(world.databases) == [("example.build", "done")]

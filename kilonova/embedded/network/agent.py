@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +19,6 @@ from kilonova.web.client import HttpClient
 
 log = logging.getLogger(__name__)
 
-LINKS = Path("/sys/class/net")
 LOOK = 0.05
 ANNOUNCE = 20.0
 
@@ -112,7 +111,8 @@ class PlaneAgent:
         plan = self._plan
         if plan is None:
             return
-        present = {port.id: (LINKS / port.tap).exists() for port in plan.ports}
+        links = {name for _, name in socket.if_nameindex()}
+        present = {port.id: port.tap in links for port in plan.ports}
         opened = [i for i, there in present.items() if there and not self._told.get(i)]
         closed = [i for i, there in present.items() if not there and self._told.get(i, True)]
         if opened or closed:

@@ -103,22 +103,28 @@ _READY = SAGAS.c.ready_at <= sa.bindparam("now")
 
 def any_ready(tx: Tx, names: Sequence[str], now: float) -> bool:
     """Whether there is a saga to take."""
-    found = sa.select(SAGAS.c.id).where(_READY, SAGAS.c.name.in_(names)).limit(1)
-    return tx.execute(found, {"now": now}).first() is not None
+    return tx.execute(_ANY_READY, {"now": now, "names": names}).first() is not None
+
+
+_READY_ONES = (
+    _select(SagaRow, SAGAS)
+    .where(_READY, SAGAS.c.name.in_(sa.bindparam("names", expanding=True)))
+    .order_by(SAGAS.c.ready_at)
+    .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_ANY_READY = (
+    sa.select(SAGAS.c.id)
+    .where(_READY, SAGAS.c.name.in_(sa.bindparam("names", expanding=True)))
+    .limit(1)
+)
 
 
 def claim(
     tx: Tx, names: Sequence[str], owner: str, now: float, lease: float, limit: int
 ) -> list[SagaRow]:
     """Take up to ``limit`` sagas of these names that nobody runs; each gets the next epoch."""
-    rows = tx.execute(
-        _select(SagaRow, SAGAS)
-        .where(_READY, SAGAS.c.name.in_(names))
-        .order_by(SAGAS.c.ready_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True),
-        {"now": now},
-    ).all()
+    rows = tx.execute(_READY_ONES, {"now": now, "names": names, "most": limit}).all()
     taken = [SagaRow(*row) for row in rows]
     if taken:
         tx.execute(
@@ -304,30 +310,49 @@ def stick(tx: Tx, saga_id: str, now: float, tries: int, error: ErrorInfo) -> Non
     )
 
 
-def end(tx: Tx, saga_id: str, state: str, now: float, result: str | None) -> bool:
-    """End the saga, let its server go and wake the saga queued behind it; True if there is one."""
-    _update(
-        tx,
-        saga_id,
-        state=state,
+_END = (
+    SAGAS.update()
+    .where(SAGAS.c.id == sa.bindparam("b_saga"))
+    .values(
         living_for=None,
         owner=None,
         ready_at=None,
-        result=result,
-        updated_at=now,
-        ended_at=now,
-        **({"error": None} if state == "done" else {}),
+        **{c: sa.bindparam(c) for c in ("state", "result", "error", "updated_at", "ended_at")},
+    )
+)
+_PROMOTE = (
+    SAGAS.update()
+    .where(SAGAS.c.queued_after == sa.bindparam("b_saga"))
+    .values(
+        queued_after=None,
+        living_for=SAGAS.c.server_id,
+        ready_at=sa.bindparam("ready_at"),
+        updated_at=sa.bindparam("updated_at"),
+    )
+)
+
+
+def end(
+    tx: Tx, saga_id: str, state: str, now: float, *, result: str | None, error: str | None
+) -> bool:
+    """End the saga, let its server go and wake the saga queued behind it; True if there is one."""
+    tx.execute(
+        _END,
+        {
+            "b_saga": saga_id,
+            "state": state,
+            "result": result,
+            "error": error,
+            "updated_at": now,
+            "ended_at": now,
+        },
     )
     return promote(tx, saga_id, now)
 
 
 def promote(tx: Tx, saga_id: str, now: float) -> bool:
     """Let the saga behind this one live."""
-    woken = tx.execute(
-        SAGAS.update()
-        .where(SAGAS.c.queued_after == saga_id)
-        .values(queued_after=None, living_for=SAGAS.c.server_id, ready_at=now, updated_at=now)
-    )
+    woken = tx.execute(_PROMOTE, {"b_saga": saga_id, "ready_at": now, "updated_at": now})
     return woken.rowcount > 0
 
 

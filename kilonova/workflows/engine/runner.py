@@ -303,7 +303,8 @@ class Runner:
         def end(tx: Tx) -> bool:
             if visible is not None and home == run.own:
                 visible.saga_ended(tx, what)
-            return journal.end(tx, row.id, state, self.kit.now(), result)
+            text = encode(error) if error else None
+            return journal.end(tx, row.id, state, self.kit.now(), result=result, error=text)
 
         self.kit.at("ending", "")
         if await run.write(end):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import typing
@@ -214,7 +215,12 @@ class SagaType(msgspec.Struct, frozen=True):
 
     def types(self) -> Types:
         """The types of its arguments (after ``s``) and result."""
-        return Types(self.fn, skip=1)
+        return _saga_types(self.fn)
+
+
+@functools.cache
+def _saga_types(fn: Callable[..., Any]) -> Types:
+    return Types(fn, skip=1)
 
 
 SAGAS: Registry[SagaType] = Registry("saga")

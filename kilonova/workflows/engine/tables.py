@@ -1,7 +1,11 @@
-"""The tables a database needs to hold sagas (they are declared beside all others)."""
+"""The saga tables as the engine's statements see them; every database has the same set."""
 
 from __future__ import annotations
 
-from kilonova.db.tables.sagas import TABLES, SagaTables, tables
+import sqlalchemy as sa
+
+from kilonova.db.tables.sagas import SagaTables, tables
 
 __all__ = ["TABLES", "SagaTables", "tables"]
+
+TABLES = tables(sa.MetaData())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kilonova.base.errors import NotFound
 from kilonova.db.cells import Cell
 from kilonova.db.database import Database
 from kilonova.interfaces.placement import PlacementService
@@ -37,8 +38,12 @@ class Mirror:
             if self._told.get(node.uuid) == (wanted, off):
                 continue
             owned = known | set(self._told.get(node.uuid, (frozenset(), False))[0])
-            await self._placement.set_aggregates(node.uuid, wanted, owned=owned)
-            await self._placement.set_traits(
-                node.uuid, {DISABLED_TRAIT} if off else set(), owned={DISABLED_TRAIT}
-            )
+            try:
+                await self._placement.set_aggregates(node.uuid, wanted, owned=owned)
+                await self._placement.set_traits(
+                    node.uuid, {DISABLED_TRAIT} if off else set(), owned={DISABLED_TRAIT}
+                )
+            except NotFound:
+                # Its provider is being made; the next look finds it.
+                continue
             self._told[node.uuid] = (wanted, off)

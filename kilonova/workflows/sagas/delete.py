@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kilonova.db.cells import CELL0
 from kilonova.domain.operations import DESTROY, Destroy
 from kilonova.domain.states import Task
 from kilonova.workflows.engine.saga import Saga
@@ -25,7 +24,7 @@ async def delete(s: Saga, server_id: str) -> None:
         alive = bool(place.host) and await s.do(is_alive, place.host or "")
         if alive and place.host and place.guest:
             await s.on(place.host, DESTROY, Destroy(place.guest), task=Task.DELETING)
-        if place.cell_id != CELL0:
+        if not place.buried:
             await s.do(drop_ports, server_id)
             await s.do(release, server_id)
         await s.do(mark_deleted, server_id)

@@ -103,7 +103,7 @@ async def drop_ports(env: Env, server_id: str) -> None:
 def plugged(server_id: str, ports: list[BoundPort]) -> Wanted | None:
     """The signals that all ports are open; None when nothing is to be waited for."""
     names = tuple(f"{PLUGGED}:{port.id}" for port in ports if not port.open)
-    return Wanted(server_id, names) if names else None
+    return Wanted(server_id, names, bad=tuple(f"{n}:failed" for n in names)) if names else None
 
 
 async def _auto(env: Env, project: str) -> str:

@@ -21,12 +21,16 @@ from kilonova.workflows.world import Env
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is: its cell, its host (None: none), and what its agent must know of it."""
+    """Where a server is: its cell, its host (None: none), and what its agent must know of it.
+
+    ``buried``: it never found a host and lies in cell0.
+    """
 
     cell_id: str | None
     host: str | None = None
     guest: GuestSpec | None = None
     vm_state: str = ""
+    buried: bool = False
 
 
 @remote()
@@ -201,12 +205,13 @@ async def _place(env: Env, server_id: str) -> Place:
         server = servers.get(tx, server_id)
         private = servers.private(tx, server_id)
         if server is None or private is None:
-            return Place(mapping.cell_id)
+            return Place(mapping.cell_id, buried=cell.is_cell0)
         return Place(
             mapping.cell_id,
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
+            cell.is_cell0,
         )
 
     return await cell.db.read(read)

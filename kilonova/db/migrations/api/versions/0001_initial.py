@@ -143,6 +143,7 @@ def _idempotency_keys() -> None:
         "idempotency_keys",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column(
             "reply",

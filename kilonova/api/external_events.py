@@ -1,0 +1,114 @@
+"""``POST /os-server-external-events``: what the other services of the cloud tell of servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kilonova.base.errors import NotFound
+from kilonova.context import Context, Services
+from kilonova.db.cells import Cell
+from kilonova.db.database import Tx
+from kilonova.domain.sagas import ServerArgs
+from kilonova.store import mappings, servers
+from kilonova.web.call import Reply
+from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema, since
+
+ROUTES: Routes[Services] = Routes(tag="server events")
+
+PLUGGED = "network-vif-plugged"
+CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", "network-vif-deleted")
+MOST = 1000
+
+BODY = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "events": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MOST,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "server_uuid": {"type": "string", "format": "uuid"},
+                        "name": {
+                            "type": "string",
+                            "enum": [
+                                "network-changed",
+                                "network-vif-plugged",
+                                "network-vif-unplugged",
+                                "network-vif-deleted",
+                                since(51, "volume-extended"),
+                                since(76, "power-update"),
+                                since(82, "accelerator-request-bound"),
+                                since(93, "volume-reimaged"),
+                            ],
+                        },
+                        "status": {
+                            "type": "string",
+                            "enum": ["failed", "completed", "in-progress"],
+                        },
+                        "tag": {"type": "string", "maxLength": 255},
+                    },
+                    "required": ["server_uuid", "name"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["events"],
+        "additionalProperties": False,
+    }
+)
+
+
+@ROUTES.post(
+    "/os-server-external-events",
+    policy="os_compute_api:os-server-external-events:create",
+    body=BODY,
+    summary="Tell of events of servers",
+)
+async def create(call: Context) -> Reply:
+    """Each event gets a code of its own: 200, 404 (no such server) or 422 (on no host).
+
+    The whole is 200, 207 when some were not taken, 404 when no server is known.
+    """
+    events = [{"status": "completed", **event} for event in call.body["events"]]
+    answers = [await _take(call, event) for event in events]
+    codes = {answer["code"] for answer in answers}
+    if codes == {404}:
+        raise NotFound("No instances found for any event")
+    if 200 in codes:
+        await call.app.wake()
+    return Reply({"events": answers}, status=200 if codes == {200} else 207)
+
+
+async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
+    mapping = await call.app.db.read(mappings.find, event["server_uuid"])
+    if mapping is None:
+        return {**event, "status": "failed", "code": 404}
+    if mapping.cell_id is None:
+        return {**event, "status": "failed", "code": 422}
+    cell = call.app.cells.get(mapping.cell_id)
+    server = await cell.db.read(servers.get, event["server_uuid"])
+    if server is None:
+        return {**event, "status": "failed", "code": 404}
+    if server.host is None:
+        return {**event, "status": "failed", "code": 422}
+    await _apply(call, cell, event)
+    return {**event, "code": 200}
+
+
+async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
+    server_id = event["server_uuid"]
+    if event["name"] == PLUGGED:
+        name = f"{PLUGGED}:{event.get('tag', '')}"
+        if event["status"] == "failed":
+            name += ":failed"
+
+        def write(tx: Tx) -> None:
+            call.app.sagas.signal(tx, server_id, name, ids=call.app.ids, clock=call.clock)
+
+        await cell.db.run(write)
+    if event["name"] in CHANGED:
+        await call.app.bus_of(cell.id).cast("conductor", "network_changed", ServerArgs(server_id))

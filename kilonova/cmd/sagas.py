@@ -1,0 +1,127 @@
+"""``kilonova saga``: look at the work under way, and help what is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kilonova.base.clock import SystemClock
+from kilonova.base.errors import Fault
+from kilonova.config import settings
+from kilonova.db.database import Database
+from kilonova.services import databases, layout
+from kilonova.services.conductor import API
+from kilonova.services.neighbours import Unconfigured
+from kilonova.workflows import operate
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Look at the work under way; help what is stuck.")
+
+Config = Annotated[
+    list[Path] | None, typer.Option("--config-file", help="INI files of separate daemons.")
+]
+StateDir = Annotated[Path | None, typer.Option(help="Directory of an all-in-one cloud.")]
+
+
+@app.command("list")
+def list_(
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only what waits for a person.")] = False,
+    ended: Annotated[bool, typer.Option("--all", help="What has ended, too.")] = False,
+    server: Annotated[str | None, typer.Option(help="Of one server.")] = None,
+    state_dir: StateDir = None,
+    config_file: Config = None,
+) -> None:
+    """List sagas."""
+
+    async def work(dbs: Mapping[str, Database]) -> list[operate.SagaView]:
+        return await operate.list_sagas(dbs, stuck=stuck, ended=ended, server_id=server)
+
+    table = Table("id", "saga", "server", "state", "step", "since", "error")
+    for view in _run(work, state_dir, config_file):
+        since = dt.datetime.fromtimestamp(view.created_at, dt.UTC)
+        table.add_row(
+            view.id,
+            view.name,
+            view.server_id or "",
+            view.state,
+            view.step,
+            f"{since:%Y-%m-%d %H:%M:%S}",
+            view.error,
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
+    """Show a saga with its steps and what would be taken back."""
+
+    async def work(dbs: Mapping[str, Database]) -> operate.SagaDetail:
+        return await operate.show_saga(dbs, saga_id)
+
+    detail = _run(work, state_dir, config_file)
+    console = Console()
+    view = detail.saga
+    console.print(f"{view.name} {view.id}: {view.state} {view.error}", highlight=False)
+    table = Table("step", "status", "host", "seconds")
+    for step in detail.steps:
+        spent = f"{step.finished_at - step.started_at:.3f}" if step.finished_at else ""
+        table.add_row(step.name, step.status, step.host or "", spent)
+    console.print(table)
+    if detail.undo:
+        table = Table("to take back", "with", "state", "tries", "error")
+        for entry in detail.undo:
+            table.add_row(entry.step, entry.undo, entry.state, str(entry.tries), entry.error or "")
+        console.print(table)
+
+
+@app.command()
+def retry(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
+    """Let a stuck saga try again now."""
+
+    async def work(dbs: Mapping[str, Database]) -> None:
+        await operate.retry_saga(dbs, saga_id, SystemClock())
+
+    _run(work, state_dir, config_file)
+    Console().print("It will be tried again.")
+
+
+@app.command()
+def skip(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
+    """Leave out what a stuck saga is stuck at; look at the audit afterwards."""
+
+    async def work(dbs: Mapping[str, Database]) -> str:
+        return await operate.skip_saga(dbs, saga_id, SystemClock())
+
+    Console().print(f"Left out: {_run(work, state_dir, config_file)}", highlight=False)
+
+
+def _run(
+    work: Callable[[Mapping[str, Database]], Awaitable[T]],
+    state_dir: Path | None,
+    config_file: list[Path] | None,
+) -> T:
+    place = state_dir or layout.default_state_dir()
+    files = config_file or [place / "nova.conf"]
+
+    async def run() -> T:
+        read = settings.load(files)
+        api = databases.open_api(read)
+        cells = await databases.load_cells(read, api)
+        try:
+            return await work({API: api, **{cell.id: cell.db for cell in cells.all}})
+        finally:
+            databases.close(api, cells)
+
+    try:
+        return asyncio.run(run())
+    except (Fault, Unconfigured) as error:
+        Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
+        raise typer.Exit(1) from None
