@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
@@ -16,10 +17,12 @@ from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.resources import CellRow
-from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.store import mappings
-from kilonova.web.health import Check
+
+if TYPE_CHECKING:  # tools work on databases without the machinery of daemons
+    from kilonova.services.daemon import Daemon
+    from kilonova.web.health import Check
 
 API_HISTORY = "kilonova.db.migrations.api"
 CELL_HISTORY = "kilonova.db.migrations.cell"

@@ -7,7 +7,7 @@ from kilonova.db.cells import Cell, Cells
 from kilonova.services import buses, databases, neighbours
 from kilonova.services.conductor import Conductor
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 
 async def compose(daemon: Daemon) -> None:

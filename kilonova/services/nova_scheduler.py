@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kilonova.services import buses, databases, neighbours, scheduler
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 
 async def compose(daemon: Daemon) -> None:
