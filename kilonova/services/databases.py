@@ -163,6 +163,27 @@ def same(db: Database, url: str) -> bool:
     )
 
 
+def own_cell(settings: Settings, cells: Cells) -> Cell:
+    """The cell with the database of ``[database] connection``, or the only one there is.
+
+    Unconfigured when that cannot be told.
+    """
+    if not cells.real:
+        raise Unconfigured("There is no cell besides cell0: run nova-manage cell_v2 create_cell.")
+    connection = settings.database.connection
+    if connection:
+        for cell in cells.real:
+            if same(cell.db, connection):
+                return cell
+        raise Unconfigured(
+            "No cell is mapped with the database of [database] connection: "
+            "run nova-manage cell_v2 create_cell."
+        )
+    if len(cells.real) == 1:
+        return cells.real[0]
+    raise Unconfigured("[database] connection is not set; it says whose conductor this is.")
+
+
 async def need(db: Database, history: str, command: str) -> None:
     """Unconfigured when the database is not at the newest version of a history."""
     if await asyncio.to_thread(migrate.version, db, history) != migrate.newest(history):

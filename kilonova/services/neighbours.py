@@ -11,7 +11,7 @@ from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.placement import Placement
 from kilonova.config.settings import Settings
-from kilonova.services.startup import Unconfigured as Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.web.auth import Authenticator, CachingAuthenticator, NoAuth2
 from kilonova.web.client import HttpClient
 from kilonova.web.keystone import KeystoneAuthenticator
