@@ -64,12 +64,12 @@ class Namespace:
 
     def processes(self) -> dict[int, str]:
         """Process id → command line of all that lives in the namespace but its holder."""
-        own = os.stat(self.path).st_ino
+        own = Path(self.path).stat().st_ino
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != self._holder.pid:
                 with contextlib.suppress(OSError):
-                    if os.stat(entry / "ns/net").st_ino == own:
+                    if (entry / "ns/net").stat().st_ino == own:
                         line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
                         found[int(entry.name)] = line.decode(errors="replace").strip()
         return found

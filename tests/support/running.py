@@ -218,11 +218,12 @@ class Running:
         }
         links = json.loads(self.space.run("ip", "-j", "link").stdout)
         found |= {f"link {link['ifname']}" for link in links}
-        found |= {f"netns {name}" for name in netns.names_with(names.namespace_prefix(env.deployment_id))}
+        prefix = names.namespace_prefix(env.deployment_id)
+        found |= {f"netns {name}" for name in netns.names_with(prefix)}
         rules = self.space.run("nft", "-n", "list", "ruleset").stdout
         found |= {f"rule {line.strip()}" for line in rules.splitlines() if "tap" in line}
         instances = self.state_dir / "instances"
-        found |= {f"file {entry.relative_to(instances)}" for entry in instances.glob("*")}
+        found |= {f"file {each.name}" for each in instances.glob("*") if each.name != "_base"}
         return found
 
     def end(self) -> None:

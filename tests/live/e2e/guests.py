@@ -35,7 +35,7 @@ class Login:
 
     def wait(self, seconds: float = BOOT_SECONDS) -> str:
         """Wait until somebody answers; the host name inside."""
-        return until(lambda: self.run("hostname", check=False), seconds, "the guest's SSH", pause=0.5)
+        return until(lambda: self.run("hostname", check=False), seconds, "SSH of the guest")
 
     def boots(self) -> int:
         """How many times the guest has booted; 0 while it does not answer."""

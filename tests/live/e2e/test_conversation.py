@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,7 +29,7 @@ def admin(cloud: Running, recorded: Path) -> Shell:
 
 
 class Made:
-    """What the conversation has made so far."""
+    """What the conversation has made so far; each test goes on where the one before ended."""
 
     key: Path
     server: str
@@ -41,11 +39,13 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Made]:
-    yield Made()
+def made() -> Made:
+    return Made()
 
 
-def test_things_a_server_needs(cloud: Running, user: Shell, made: Made, tmp_path_factory: Any) -> None:
+def test_things_a_server_needs(
+    cloud: Running, user: Shell, made: Made, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     home = tmp_path_factory.mktemp("user")
     made.key = home / "key"
     user.do("keypair", "create", "made-key", "--private-key", home / "made")
@@ -92,7 +92,7 @@ def test_server_becomes_active(cloud: Running, user: Shell, made: Made, tmp_path
     made.server = server["id"]
     assert server["status"] == "ACTIVE"
     assert server["properties"] == {"colour": "blue", "size": "small"}
-    assert [address for address in server["addresses"]["net"]][0].startswith("10.20.0.")
+    assert server["addresses"]["net"][0].startswith("10.20.0.")
     listed = user.json("server", "list")
     assert [(row["Name"], row["Status"], row["Image"]) for row in listed] == [
         ("first", "ACTIVE", "own")
@@ -119,7 +119,8 @@ def test_metadata_inside_the_guest(made: Made, source: str) -> None:
     assert meta["name"] == "first"
     assert meta["hostname"].split(".")[0] == "first"
     assert meta["meta"] == {"colour": "blue", "size": "small"}
-    assert meta["public_keys"]["key"].split()[1] == made.key.with_suffix(".pub").read_text().split()[1]
+    public = made.key.with_suffix(".pub").read_text()
+    assert meta["public_keys"]["key"].split()[1] == public.split()[1]
     assert read("openstack/latest/user_data") == USER_DATA.strip()
     network = json.loads(read("openstack/latest/network_data.json"))
     assert [link["ethernet_mac_address"] for link in network["links"]] == [made.login.mac()]
