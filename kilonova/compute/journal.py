@@ -12,6 +12,7 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import Conflict, Unavailable
 from kilonova.domain.operations import OperationId, OperationReply
 
+UNDO_SUFFIX = "/undo"
 KEEP_SECONDS = 86_400
 PRUNE_EVERY = 3_600
 
@@ -58,7 +59,8 @@ class Journal:
     ) -> OperationReply | None:
         """Note that the work begins; the reply to give again if it ended before.
 
-        A failure is answered again to the epoch that met it, and tried anew for a later one.
+        A failure is answered again to the epoch that met it, and tried anew for a later one; that
+        of an undo is tried anew by anybody.
         Raises Stale when the saga was already heard with a higher epoch.
         """
         self.fence(host, who)
@@ -67,8 +69,10 @@ class Journal:
             " WHERE host = ? AND saga = ? AND step = ?",
             (host, who.saga, who.step),
         ).fetchone()
-        if row is not None and (row[0] == "done" or (row[0] == "failed" and row[4] == who.epoch)):
-            return OperationReply(*row[:4])
+        if row is not None:
+            failed_now = row[0] == "failed" and row[4] == who.epoch and not is_undo(who)
+            if row[0] == "done" or failed_now:
+                return OperationReply(*row[:4])
         self._db.execute(
             _BEGIN, (host, who.saga, who.step, who.epoch, name, server_id, self._stamp())
         )
@@ -123,6 +127,11 @@ class Journal:
 
     def _stamp(self) -> float:
         return self._clock.now().timestamp()
+
+
+def is_undo(who: OperationId) -> bool:
+    """Whether a saga takes something back by this operation (it goes on trying to)."""
+    return who.step.endswith(UNDO_SUFFIX)
 
 
 def _open(file: Path | None) -> sqlite3.Connection:

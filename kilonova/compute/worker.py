@@ -12,7 +12,7 @@ import msgspec
 from kilonova.base.errors import Fault
 from kilonova.compute.journal import Journal, Stale
 from kilonova.compute.operations import HANDLERS, At, Handler
-from kilonova.domain.operations import OperationReply, OperationRequest
+from kilonova.domain.operations import OperationId, OperationReply, OperationRequest
 
 ANSWER_SECONDS = 20.0
 """A caller that waited this long reads *running* and asks again."""
@@ -21,10 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class _Work:
-    """An operation under way. ``given_up`` says why it was ended before its time."""
+    """An operation under way, and who asked for it last.
 
-    def __init__(self, server_id: str) -> None:
+    ``given_up`` says why it was ended before its time.
+    """
+
+    def __init__(self, server_id: str, who: OperationId) -> None:
         self.server_id = server_id
+        self.who = who
         self.task: asyncio.Task[OperationReply]
         self.given_up = ""
 
@@ -84,13 +88,14 @@ class Worker:
         work = self._running.get(key)
         if work is not None:
             self._journal.join(self._at.host, request.id)
+            work.who = request.id
             return work
         if self._stop_signal().done():
             return OperationReply("running")
         known = self._journal.begin(self._at.host, request.id, request.name, request.server_id)
         if known is not None:
             return known
-        work = _Work(request.server_id)
+        work = _Work(request.server_id, request.id)
         work.task = asyncio.create_task(self._work(handler, args, request, work))
         self._running[key] = work
         work.task.add_done_callback(lambda _: self._running.pop(key, None))
@@ -122,7 +127,11 @@ class Worker:
             if handler.clears:
                 await self._clear(work, f"{handler.operation.name} of the guest came first.")
             async with lock:
+                # While this waited its turn, a newer conductor may have decided otherwise.
+                self._journal.fence(self._at.host, work.who)
                 reply = await self._do(handler, args, request)
+        except Stale as stale:
+            reply = _failure(stale)
         except asyncio.CancelledError:
             if not work.given_up:
                 raise
@@ -171,5 +180,4 @@ class Worker:
 
 
 def _failure(fault: Fault) -> OperationReply:
-    kind = "Conflict" if isinstance(fault, Stale) else type(fault).__name__
-    return OperationReply("failed", error=kind, message=fault.message)
+    return OperationReply("failed", error=type(fault).__name__, message=fault.message)

@@ -236,7 +236,8 @@ class ImageCache:
 
     @contextlib.asynccontextmanager
     async def _lock(self, image_id: str) -> AsyncIterator[None]:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # Others may open what they know the id of (QEMU as another user), but not look around.
+        self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         with (self._directory / f"{_key(image_id)}.lock").open("a") as file:
             while True:
                 try:

@@ -7,9 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -77,8 +77,10 @@ def open_tap(name: str) -> int:
 
     Source: Linux Documentation/networking/tuntap.rst.
     """
-    if not Path("/sys/class/net", name).exists():
-        raise Unavailable(f"The network device {name} is not there.")
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        raise Unavailable(f"The network device {name} is not there.") from None
     fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)

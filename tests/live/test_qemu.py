@@ -198,6 +198,16 @@ async def test_forwarded_ports_do_not_collide_and_are_told(lab: Lab) -> None:
     await lab.driver.destroy(spec(other), keep_disks=False)
 
 
+async def test_the_graphical_console_speaks_rfb(lab: Lab) -> None:
+    await lab.driver.spawn(spec(), paused=True)
+    assert isinstance(lab.driver, QemuDriver)
+    target = await lab.driver.console(SERVER, "vnc")
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    assert await reader.readexactly(12) == b"RFB 003.008\n"
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_serial_console_over_tcp(lab: Lab) -> None:
     await lab.stop()
     lab.settings = msgspec.structs.replace(

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kilonova.compute.metadata import MetadataProxy
 from kilonova.config.hypervisor import Libvirt
 from kilonova.domain.guest import (
     Disk,
@@ -29,6 +28,8 @@ from kilonova.domain.guest import (
 )
 from kilonova.embedded.guestimage import build
 from kilonova.metadata import drive, openstack
+from kilonova.metadata.door import door
+from kilonova.web.client import HttpClient
 from tests.contracts.virt.conftest import SETTINGS, Lab
 from tests.support.guests import SERVER, Files, flavor
 
@@ -40,7 +41,7 @@ pytestmark = [
 ]
 DEADLINE = 120.0
 EXTRAS = openstack.Extras(random=os.urandom)
-USER_DATA = b"#!/bin/sh\necho made-by-user-data > /root/mark\n"
+USER_DATA = b"#!/bin/sh\necho made-by-user-data > mark\n"
 SSH = (
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"),
@@ -125,9 +126,10 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
         SETTINGS, libvirt=Libvirt(virt_type="qemu", wait_soft_reboot_seconds=60)
     )
     lab.images = Files(tiny=image.path)
+    http = HttpClient()
     await lab.start(
         config_drive=lambda guest: drive.content(guest, EXTRAS),
-        metadata=MetadataProxy(url=service.url, secret="shared"),
+        metadata=door(http, service.url, "shared"),
     )
     ref = ImageRef(
         id="tiny",
@@ -161,6 +163,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     yield Machine(lab, spec, key, service)
     await lab.driver.destroy(spec, keep_disks=False)
     await lab.stop()
+    await http.close()
     service.server.close()
     for pid in lab.processes().values():
         os.kill(pid, signal.SIGKILL)
@@ -172,7 +175,7 @@ async def test_a_guest_boots_and_lives(machine: Machine) -> None:
     told = await machine.says("guest: ready")
     assert "configdrive /dev/vdb iso9660" in told
     assert f"uuid={SERVER}" in told
-    assert (await machine.ssh("cat /root/mark; hostname")).split() == ["made-by-user-data", "web-1"]
+    assert (await machine.ssh("cat mark; hostname")).split() == ["made-by-user-data", "web-1"]
     assert "OpenStack Nova" in await machine.ssh("cat /sys/class/dmi/id/product_name")
     assert SERVER in await machine.ssh("cat /sys/class/dmi/id/product_serial")
 

@@ -54,7 +54,6 @@ class Machine(msgspec.Struct, frozen=True):
     localtime: bool = False
     usb_tablet: bool = False
     boot_menu: bool = False
-    uefi: bool = False
 
     @property
     def q35(self) -> bool:
@@ -68,6 +67,7 @@ def machine(guest: GuestSpec, *, default_type: str = "pc") -> Machine:
     for name, what in IMPOSSIBLE.items():
         if properties.get(name):
             raise BadRequest(f"The image asks for {what} ({name}), which this hypervisor has not.")
+    props.choice(properties, "hw_firmware_type", {"bios"}, "bios")
     extra = guest.flavor.extra_specs
     return Machine(
         type=_type(properties, default_type),
@@ -81,7 +81,6 @@ def machine(guest: GuestSpec, *, default_type: str = "pc") -> Machine:
         localtime=properties.get("os_type") == "windows",
         usb_tablet=_pointer(properties) == "usbtablet",
         boot_menu=_boot_menu(properties, extra),
-        uefi=props.choice(properties, "hw_firmware_type", {"bios", "uefi"}, "bios") == "uefi",
     )
 
 

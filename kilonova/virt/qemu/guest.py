@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import pwd
-import shutil
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,15 @@ from kilonova.virt.driver import Host
 from kilonova.virt.qemu import command, records, sockets, usernet
 from kilonova.virt.qemu.accel import Accel
 from kilonova.virt.qemu.disks import DiskFile, Maker
-from kilonova.virt.qemu.monitor import Monitor
+from kilonova.virt.qemu.home import Home
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.records import Record
+from kilonova.virt.qemu.running import News, Running
 
 QEMU_LOG = "qemu.log"
 START_TRIES = 5
 QUIT_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 10.0
-RECONNECT_SECONDS = 0.3
 
 # QMP run states (QEMU's qapi/run-state.json) -> power states.
 POWER = {
@@ -67,11 +65,13 @@ class Guest:
         self.lock = asyncio.Lock()
         self._given = given
         self._settings = given.host.settings
-        self._process: Process | None = None
-        self._monitor: Monitor | None = None
+        self._home = Home(self.directory, self._settings.qemu.user)
+        self._qemu = Running(
+            self.directory / command.MONITOR,
+            self._on_news,
+            seconds=self._settings.qemu.start_seconds,
+        )
         self._metadata: usernet.MetadataSocket | None = None
-        self._run = "shutdown"
-        self._off = asyncio.Event()
         self._quiet = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,8 +80,8 @@ class Guest:
     @property
     def power(self) -> PowerState:
         """As last heard from QEMU."""
-        if self._process is not None and self._process.alive:
-            return POWER.get(self._run, PowerState.NOSTATE)
+        if self._qemu.alive:
+            return POWER.get(self._qemu.run, PowerState.NOSTATE)
         if self.record is not None and self.record.ended:
             return PowerState.CRASHED
         return PowerState.SHUTDOWN
@@ -89,7 +89,7 @@ class Guest:
     @property
     def alive(self) -> bool:
         """Whether there is a process."""
-        return self._process is not None and self._process.alive
+        return self._qemu.alive
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
@@ -99,9 +99,10 @@ class Guest:
             words += [record.ended] if record.ended and not detail else []
             if self.alive:
                 words += [f"ssh=127.0.0.1:{port}" for port in record.ports.values()]
-        pid = self._process.pid if self._process is not None and self.alive else None
         name = record.spec.name if record is not None else ""
-        return GuestStatus(self.server_id, name, self.power, pid=pid, detail=" ".join(words))
+        return GuestStatus(
+            self.server_id, name, self.power, pid=self._qemu.pid, detail=" ".join(words)
+        )
 
     # Taking up and letting go.
 
@@ -123,18 +124,19 @@ class Guest:
             self._given.taken.update(record.ports.values())
             await self._start_metadata(record.spec)
             try:
-                await self._attach(process)
+                await self._qemu.attach(process)
             except Unavailable as fault:
                 log.error("Guest %s is not taken up yet: %s", record.spec.name, fault.message)
-                self._run = "running"
-                self._task(self._follow(process, None))
+                self._qemu.attach_later(process)
+            self._note(running=True, boot=records.boot_id())
             if self.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
-                await self._finish_off()
+                await self.cut()
                 return True
         return False
 
     async def let_go(self) -> None:
         """Disconnect; the guest goes on."""
+        self._qemu.stop_following()
         await self._detach()
         for task in self._tasks:
             task.cancel()
@@ -146,14 +148,14 @@ class Guest:
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
         with self._busy():
             await self.remove(spec)
-            self._make_directory()
+            self._home.make()
             self._save(Record(spec=spec, boot=records.boot_id()))
             await self._plug(spec)
             files = await _all(
                 self._given.maker.make(self.directory, spec, disk) for disk in devices.disks
             )
             disks = dict(zip((disk.device for disk in devices.disks), files, strict=True))
-            self._hand_over(disks)
+            self._home.hand_over(file.path for file in disks.values())
             await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
@@ -169,7 +171,11 @@ class Guest:
                 if disk.device not in disks or disk.disk.role == "config":
                     made = await self._given.maker.make(self.directory, spec, disk)
                     disks[disk.device] = made
-            self._hand_over(disks)
+            self._home.hand_over(file.path for file in disks.values())
+            kept = {nic.port_id for nic in spec.nics}
+            for nic in record.spec.nics:
+                if nic.port_id not in kept:
+                    await self._given.host.vifs.unplug(nic)
             await self._plug(spec)
             fresh = Record(spec=spec, disks=disks, ports=record.ports)
             await self._start(devices, fresh, paused=paused)
@@ -178,8 +184,8 @@ class Guest:
         """Let the CPUs run."""
         if self.power == PowerState.PAUSED:
             with self._busy():
-                await self._need_monitor().execute("cont")
-                self._run = "running"
+                await self._qemu.execute("cont")
+                self._qemu.run = "running"
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
@@ -189,16 +195,16 @@ class Guest:
             end = asyncio.get_running_loop().time() + seconds
             while (left := end - asyncio.get_running_loop().time()) > 0 and self.alive:
                 try:
-                    await self._need_monitor().execute("system_powerdown")
-                except Unavailable:
+                    await self._qemu.execute("system_powerdown")
+                except (Unavailable, Conflict):
                     break
                 try:
                     async with asyncio.timeout(min(left, ASK_AGAIN_SECONDS)):
-                        await self._off.wait()
+                        await self._qemu.off.wait()
                     break
                 except TimeoutError:
                     continue
-            if not self._off.is_set():
+            if not self._qemu.off.is_set():
                 return False
             await self._end_process(seconds=QUIT_SECONDS)
             self._note(running=False, ended="")
@@ -224,12 +230,12 @@ class Guest:
                 if self.record is not None:
                     self._note(running=False, ended="")
                 return
-            await asyncio.to_thread(_remove, self.directory)
+            await asyncio.to_thread(self._home.remove)
             self.record = None
 
     async def ask(self, question: str) -> Any:
         """The answer of QEMU to a query command."""
-        return await self._need_monitor().execute(question)
+        return await self._qemu.execute(question)
 
     # Starting.
 
@@ -269,13 +275,12 @@ class Guest:
             argv = command.build(parts, self._settings)
             said = self.directory / QEMU_LOG
             said.unlink(missing_ok=True)
-            pid = spawn(argv, log=said, fds=tuple(fds.values()), user=self._user())
+            pid = spawn(argv, log=said, fds=tuple(fds.values()), user=self._home.user)
         process = Process(pid, os.pidfd_open(pid))
         try:
-            await self._attach(process)
+            await self._qemu.attach(process)
         except BaseException as error:
-            await process.end(seconds=0)
-            self._process = None
+            await self._qemu.end(seconds=0)
             if isinstance(error, Fault):
                 self._explain(said)
             raise
@@ -328,152 +333,56 @@ class Guest:
         serve = self._given.host.metadata
         if serve is None or not any(nic.vif_type == "user" for nic in spec.nics):
             return
-        if self._metadata is not None:
-            await self._metadata.stop()
+        await self._stop_metadata()
         path = self.directory / command.METADATA
         self._metadata = usernet.MetadataSocket(path, spec, serve)
         await self._metadata.start()
-        self._own(path)
+        self._home.own(path)
 
-    # Process and monitor.
-
-    async def _attach(self, process: Process) -> None:
-        self._process = process
-        self._off.clear()
-        connecting = asyncio.create_task(
-            Monitor.connect(
-                self.directory / command.MONITOR,
-                self._on_event,
-                seconds=self._settings.qemu.start_seconds,
-            )
-        )
-        either: set[asyncio.Future[Any]] = {connecting, process.exited}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not connecting.done():
-            connecting.cancel()
-            await asyncio.wait({connecting})
-            raise Unavailable("QEMU ended at once.")
-        self._monitor = connecting.result()
-        self._run = (await self._monitor.execute("query-status"))["status"]
-        self._task(self._follow(process, self._monitor))
-
-    async def _follow(self, process: Process, monitor: Monitor | None) -> None:
-        """Wait for the end of the process; meanwhile reconnect a monitor that was lost."""
-        while process.alive:
-            if monitor is not None:
-                either: set[asyncio.Future[Any]] = {process.exited, monitor.lost}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if await process.wait(RECONNECT_SECONDS) or self._process is not process:
-                break
-            with contextlib.suppress(Unavailable):
-                monitor = await self._reconnect(process)
-        if process.alive or self._process is not process:
-            return
-        how = process.exited.result()
-        self._off.set()
-        if not self._quiet and self.record is not None:
-            log.warning("The process of guest %s ended: %s", self.record.spec.name, how)
-            self._note(running=False, ended=f"the process ended ({how or 'cause unknown'})")
-            await self._detach()
-            await self._given.host.on_event(self.status())
-
-    async def _reconnect(self, process: Process) -> Monitor | None:
-        monitor = await Monitor.connect(
-            self.directory / command.MONITOR, self._on_event, seconds=10
-        )
-        if self._process is not process:
-            await monitor.close()
-            return None
-        self._monitor = monitor
-        run = (await monitor.execute("query-status"))["status"]
-        if run == "shutdown" and self._run != run:
-            self._on_event("SHUTDOWN", {})
-        else:
-            self._changed(run)
-        return monitor
-
-    def _on_event(self, event: str, data: dict[str, Any]) -> None:
-        log.debug("QMP event %s %s of %s", event, data, self.server_id)
-        if event == "SHUTDOWN":
-            self._run = "shutdown"
-            self._off.set()
-            if not self._quiet:
-                self._task(self._went_off(str(data.get("reason", "guest-shutdown"))))
-        elif event == "STOP" and self._run == "running":
-            self._changed("paused")
-        elif event == "RESUME":
-            self._changed("running")
-        elif event == "GUEST_PANICKED":
-            self._changed("guest-panicked")
-        elif event == "RESET" and not self._quiet:
-            self._task(self._given.host.on_event(self.status("guest-reset")))
-
-    def _changed(self, run: str) -> None:
-        if run == self._run:
-            return
-        self._run = run
-        if not self._quiet:
-            self._task(self._given.host.on_event(self.status()))
-
-    async def _went_off(self, reason: str) -> None:
-        """The guest switched itself off: tell it first, then end the empty process."""
-        await self._given.host.on_event(self.status(reason))
-        async with self.lock:
-            if self._run == "shutdown" and self.alive:
-                await self._finish_off()
-
-    async def _finish_off(self) -> None:
-        with self._busy():
-            await self._end_process(seconds=QUIT_SECONDS)
-            self._note(running=False, ended="")
+    # Ending, and what happens by itself.
 
     async def _end_process(self, *, seconds: float) -> None:
-        process = self._process
-        if process is not None and process.alive:
-            if seconds > 0 and self._monitor is not None:
-                with contextlib.suppress(Unavailable):
-                    await self._monitor.execute("quit", seconds=seconds)
-                await process.wait(seconds)
-            await process.end(seconds=min(seconds, 2.0))
-        await self._detach()
-        self._run = "shutdown"
+        await self._qemu.end(seconds=seconds)
+        await self._stop_metadata()
 
     async def _detach(self) -> None:
-        monitor, self._monitor = self._monitor, None
+        await self._qemu.detach()
+        await self._stop_metadata()
+
+    async def _stop_metadata(self) -> None:
         metadata, self._metadata = self._metadata, None
-        process, self._process = self._process, None
-        if process is not None:
-            process.release()
-        if monitor is not None:
-            await monitor.close()
         if metadata is not None:
             await metadata.stop()
 
-    def _need_monitor(self) -> Monitor:
-        if self._monitor is None:
-            raise Conflict("The guest does not run.")
-        return self._monitor
+    def _on_news(self, news: News, detail: str) -> None:
+        if self._quiet or self.record is None:
+            return
+        work = {News.OFF: self._went_off, News.GONE: self._is_gone}.get(news, self._tell)
+        task = asyncio.create_task(work(detail))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    # The directory.
+    async def _tell(self, detail: str) -> None:
+        await self._given.host.on_event(self.status(detail))
 
-    def _make_directory(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.directory.chmod(0o700)
-        self._own(self.directory)
+    async def _went_off(self, reason: str) -> None:
+        """The guest switched itself off: tell it first, then end the empty process."""
+        await self._tell(reason)
+        async with self.lock:
+            if self.alive and self.power == PowerState.SHUTDOWN:
+                await self.cut()
 
-    def _hand_over(self, disks: dict[str, DiskFile]) -> None:
-        (self.directory / command.CONSOLE_LOG).touch(mode=0o600)
-        for path in (command.CONSOLE_LOG, *(file.path for file in disks.values())):
-            self._own(self.directory / path)
+    async def _is_gone(self, how: str) -> None:
+        """The process ended although nobody told it to."""
+        async with self.lock:
+            if self.alive or self.record is None or not self.record.running:
+                return
+            log.warning("The process of guest %s ended: %s", self.record.spec.name, how)
+            await self._detach()
+            self._note(running=False, ended=f"the process ended ({how or 'cause unknown'})")
+        await self._tell("")
 
-    def _user(self) -> str | None:
-        return self._settings.qemu.user if os.geteuid() == 0 else None
-
-    def _own(self, path: Path) -> None:
-        user = self._user()
-        if user is not None:
-            who = pwd.getpwnam(user)
-            os.chown(path, who.pw_uid, who.pw_gid)
+    # What is remembered.
 
     def _save(self, record: Record) -> None:
         records.save(self.directory, record)
@@ -494,26 +403,9 @@ class Guest:
         finally:
             self._quiet -= 1
 
-    def _task(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 class _PortTaken(Exception):
     """Somebody was faster with a forwarded port."""
-
-
-def _remove(directory: Path) -> None:
-    """A directory with all in it; the record last, so that an interrupted removal is found."""
-    if not directory.exists():
-        return
-    for entry in sorted(directory.iterdir(), key=lambda e: e.name == records.FILE):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    directory.rmdir()
 
 
 async def _all(work: Iterator[Awaitable[DiskFile]]) -> list[DiskFile]:

@@ -148,7 +148,7 @@ def arguments(pid: int) -> list[str]:
 def find(directory: Path) -> dict[str, int]:
     """Server id → process id of every guest whose process keeps its things in ``directory``."""
     found: dict[str, int] = {}
-    prefix = f"{directory}/"
+    prefix = f"{directory.resolve()}/"
     for entry in PROC.iterdir():
         if not entry.name.isdecimal():
             continue

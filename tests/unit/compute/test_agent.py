@@ -19,7 +19,7 @@ from kilonova.compute.service import Agent
 from kilonova.config.default import Default
 from kilonova.config.settings import Settings
 from kilonova.domain.agent import GuestAsk, GuestEvent, GuestList, Heartbeat, Welcome, topic
-from kilonova.domain.guest import GuestStatus, PowerState
+from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
 from kilonova.domain.operations import (
     CONSOLE,
     CONSOLE_LOG,
@@ -78,11 +78,16 @@ class Cloud:
         self.path = tmp_path
         self.agents: list[Agent] = []
 
-    def agent(self, host: str = "h1", settings: Settings | None = None) -> Agent:
+    def agent(
+        self,
+        host: str = "h1",
+        settings: Settings | None = None,
+        kind: type[FakeDriver] = FakeDriver,
+    ) -> Agent:
         made = Agent(
             host=host,
             node_uuid=f"node-{host}",
-            make_driver=lambda given: FakeDriver(given, self.world),
+            make_driver=lambda given: kind(given, self.world),
             bus=self.bus,
             journal=self.journal,
             images=Files(),
@@ -186,7 +191,7 @@ async def test_a_slow_operation_reads_running_until_it_is_done(
     assert (await cloud.ask(SPAWN, Spawn(spec()))).state == "running"
     assert (await cloud.ask(SPAWN, Spawn(spec()), epoch=2)).state == "running"
     stale = await cloud.ask(SPAWN, Spawn(spec()), epoch=1)
-    assert (stale.state, stale.error) == ("failed", "Conflict")
+    assert (stale.state, stale.error) == ("failed", "Stale")
     await cloud.clock.advance(31)
     assert (await cloud.ask(SPAWN, Spawn(spec()), epoch=2)).state == "done"
 
@@ -232,6 +237,22 @@ async def test_operations_on_one_guest_wait_for_each_other(cloud: Cloud) -> None
     await cloud.clock.advance(6)
     assert (await off).power == PowerState.SHUTDOWN
     assert (await on).power == PowerState.RUNNING
+
+
+async def test_work_that_waited_while_a_newer_epoch_spoke_is_not_done(cloud: Cloud) -> None:
+    await cloud.start()
+    await cloud.do(SPAWN, Spawn(spec()))
+    cloud.world.takes("power_off", 5, times=1)
+    off = asyncio.create_task(cloud.ask(POWER_OFF, PowerOff(spec())))
+    await asyncio.sleep(0.01)
+    on = asyncio.create_task(cloud.ask(POWER_ON, GuestArgs(spec())))
+    await asyncio.sleep(0.01)
+    other = asyncio.create_task(cloud.ask(REBOOT, Reboot(spec()), epoch=2))
+    await asyncio.sleep(0.01)
+    await cloud.clock.advance(6)
+    assert (await off).state == "done"
+    assert (await on).error == "Stale"
+    assert (await other).state == "done"
 
 
 async def test_a_deaf_guest_is_rebooted_hard_and_its_image_decides_on_patience(
@@ -342,3 +363,32 @@ async def test_unknown_and_malformed_requests_are_failures(cloud: Cloud) -> None
     assert reply.error == "BadRequest"
     cloud.world.fails("spawn", error=Unavailable("no"), times=None)
     assert (await cloud.ask(SPAWN, Spawn(spec()))).error == "Unavailable"
+
+
+class AfterBoot(FakeDriver):
+    """A driver whose host was restarted, and which caches images."""
+
+    async def interrupted(self) -> list[GuestSpec]:
+        return [spec()]
+
+    async def prune_images(self, *, unused_seconds: float) -> list[str]:
+        assert unused_seconds == 86400
+        self._world.says(SERVER, "pruned\n")
+        return ["image"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_guests_run_again_after_the_host_was_restarted_if_wanted(
+    cloud: Cloud, wanted: bool
+) -> None:
+    power = PowerState.SHUTDOWN
+    cloud.world.make("h1", spec(), power)
+    settings = Settings(default=Default(resume_guests_state_on_host_boot=wanted))
+    await cloud.agent(settings=settings, kind=AfterBoot).start()
+    await asyncio.sleep(0.01)
+    one = await cloud.bus.call(topic("h1"), "status", GuestAsk(SERVER), reply=GuestStatus)
+    assert one.power == (PowerState.RUNNING if wanted else power)
+    told = [event.status.power for event in cloud.conductor.events]
+    assert told == ([PowerState.RUNNING] if wanted else [])
+    await cloud.clock.advance(2401)
+    assert cloud.world.guests("h1")[SERVER].console.count("pruned") == 1

@@ -71,3 +71,14 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     assert journal.begin("h", who(), "spawn", "s") is None
     journal.close()
     assert (tmp_path / "journal.damaged").is_file()
+
+
+def test_the_failure_of_an_undo_is_tried_anew() -> None:
+    journal = Journal(None, clock=VirtualClock())
+    undo = who(step="spawn/undo")
+    journal.begin("h", undo, "destroy", "s")
+    journal.finish("h", undo, FAILED)
+    assert journal.begin("h", undo, "destroy", "s") is None
+    journal.finish("h", undo, DONE)
+    assert journal.begin("h", undo, "destroy", "s") == DONE
+    journal.close()

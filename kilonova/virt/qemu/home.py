@@ -1,0 +1,49 @@
+"""A guest's directory, and to whom it belongs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from kilonova.virt.qemu import command, records
+
+
+class Home:
+    """``path`` holds all of one guest; ``user`` is whom its process runs as (None: as we do)."""
+
+    def __init__(self, path: Path, user: str | None) -> None:
+        self.path = path
+        self.user = user if os.geteuid() == 0 else None
+
+    def make(self) -> None:
+        """Make the directory, private to the guest's user."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        self.own(self.path)
+
+    def own(self, path: Path) -> None:
+        """Give a file to the guest's user."""
+        if self.user is not None:
+            who = pwd.getpwnam(self.user)
+            os.chown(path, who.pw_uid, who.pw_gid)
+
+    def hand_over(self, files: Iterable[str]) -> None:
+        """Give the disks' files, and an empty console log, to the guest's user."""
+        log = self.path / command.CONSOLE_LOG
+        log.touch(mode=0o600)
+        for path in (log, *(Path(file) for file in files)):
+            self.own(path)
+
+    def remove(self) -> None:
+        """Remove it with all in it; the record last, so that a broken-off removal is found."""
+        if not self.path.exists():
+            return
+        for entry in sorted(self.path.iterdir(), key=lambda e: e.name == records.FILE):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        self.path.rmdir()
