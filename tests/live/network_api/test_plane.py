@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import socket
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from kilonova.embedded.network.open import ensure_private, ensure_public
 from tests.live.network.conftest import Lab
 from tests.live.network.test_routing import ask_dhcp
 from tests.live.network_api.cloud import PROJECT, SECRET, World, until
+from tests.support import serving
 
 pytestmark = pytest.mark.live
 
@@ -173,11 +176,7 @@ async def test_groups_change_while_packets_flow(world: World, lab: Lab) -> None:
     lab.listener(guests[1], 80)
 
     async def opens(guest: str, *, wanted: bool = True) -> None:
-        await until(
-            lambda: asyncio.to_thread(
-                lambda: (lab.connect(guest, target, 80) is not None) == wanted
-            )
-        )
+        await until(lambda: asyncio.to_thread(lambda: lab.shut(guest, target, 80) != wanted))
 
     await opens(guests[0], wanted=False)
     rule = await world.make(
@@ -252,9 +251,63 @@ async def test_two_hosts_are_one_network(world: World, lab: Lab) -> None:
         assert await plane.leftovers(env) == []
 
 
+async def test_an_agent_killed_in_the_middle_comes_back(
+    world: World, lab: Lab, tmp_path: Path
+) -> None:
+    """An agent in a process of its own, over a socket, killed while the plan keeps changing."""
+    door = serving.listening_socket()
+    async with serving.served(world.asgi, door) as origin:
+        config = {"origin": origin, "mark": lab.mark, "dir": str(lab.dir), "host": lab.host}
+        net = await ready(world)
+        ports = [await world.server_port(net["id"], f"s{i}") for i in range(6)]
+        process = await run_agent(config)
+        await until(lambda: _alive(world), 20)
+        for round_ in range(3):
+            for port in ports[2 * round_ : 2 * round_ + 2]:
+                bound = await world.bind(port, "h1")
+                await asyncio.sleep(0.03 * round_)
+                details = bound["binding:vif_details"]
+                await plane.plug_tap(
+                    details["tap_name"], details["bridge_name"], net["mtu"], graceful(lab.env)
+                )
+            process.kill()
+            await process.wait()
+            process = await run_agent(config)
+        try:
+            for port in ports:
+                await world.plugged(port, 20)
+            await world.delete(f"ports/{ports[0]['id']}")
+        finally:
+            process.kill()
+            await process.wait()
+    agent = await world.agent("h1")
+    await until(lambda: agent.plan is not None and len(agent.plan.ports) == 5)
+    await agrees(agent)
+    await agent.stop()
+    await plane.destroy(lab.env)
+    assert await plane.leftovers(lab.env) == []
+
+
+async def _alive(world: World) -> bool:
+    agents = (await world.admin.get("/v2.0/agents")).json()["agents"]
+    return bool(agents and agents[0]["alive"])
+
+
+async def run_agent(config: dict[str, str]) -> asyncio.subprocess.Process:
+    """The agent of host h1 as a program."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.live.network_api.agent", json.dumps(config)
+    )
+
+
+def graceful(env: plane.PlaneEnv) -> plane.PlaneEnv:
+    """As on a real host: a tap may be newer than the plan."""
+    return msgspec.structs.replace(env, tap_grace=60.0)
+
+
 async def test_a_port_is_open_soon(world: World, lab: Lab) -> None:
     """From the binding to the rules in force, and from the card to the word to compute."""
-    world.lab.env = msgspec.structs.replace(lab.env, tap_grace=60.0)
+    lab.env = graceful(lab.env)
     agent = await world.agent("h1")
     net = await ready(world)
     await until(lambda: agent.plan is not None and agent.plan.networks)
@@ -269,4 +322,3 @@ async def test_a_port_is_open_soon(world: World, lab: Lab) -> None:
         await plane.plug_tap(details["tap_name"], details["bridge_name"], net["mtu"], lab.env)
         took.append(await world.plugged(port) - begun)
     assert statistics.median(took) < 1.0, "generous: other work may share the machine"
-    print("took", took)
