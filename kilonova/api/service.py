@@ -29,6 +29,7 @@ from kilonova.web.call import Enforcer
 from kilonova.web.faults import nova_faults
 from kilonova.web.health import Check, Metrics
 from kilonova.web.idempotency import IdempotencyStore
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api, Root, Routes
 
 ROUTES: tuple[Routes[Services], ...] = (
@@ -59,7 +60,7 @@ def api() -> Api[Services]:
     """Every route of the Compute API under its roots."""
     return Api(
         "compute",
-        ROUTES,
+        (*ROUTES, openapi_routes(api, title="Compute API")),
         versions=versions.VERSIONS,
         faults=nova_faults,
         roots=(
