@@ -57,10 +57,14 @@ ROUTES: tuple[Routes[Services], ...] = (
 
 
 def api() -> Api[Services]:
-    """Every route of the Compute API under its roots."""
-    return Api(
+    """Every route of the Compute API under its roots, and their OpenAPI documents."""
+
+    def whole() -> Api[Services]:
+        return made
+
+    made: Api[Services] = Api(
         "compute",
-        (*ROUTES, openapi_routes(api, title="Compute API")),
+        (*ROUTES, openapi_routes(whole, title="Compute API")),
         versions=versions.VERSIONS,
         faults=nova_faults,
         roots=(
@@ -72,6 +76,7 @@ def api() -> Api[Services]:
         wrong_method=404,
         request_id_header="X-Compute-Request-Id",
     )
+    return made
 
 
 def build(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
 from pathlib import Path
 
 from kilonova.config.settings import Settings
@@ -14,11 +12,11 @@ from kilonova.embedded.identity import service as identity_service
 from kilonova.embedded.identity.settings import Settings as IdentitySettings
 from kilonova.embedded.image import service as image_service
 from kilonova.embedded.image.settings import Settings as ImageSettings
-from kilonova.embedded.network import planner
 from kilonova.embedded.network import service as network_service
-from kilonova.embedded.network.agent import PlaneAgent
-from kilonova.embedded.network.app import NetworkApp, NetworkSettings
+from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
+from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
+from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.network.plane import PlaneEnv
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.services import neighbours
@@ -107,26 +105,17 @@ async def network(daemon: Daemon) -> None:
         name="network",
     )
     daemon.stack.callback(db.close)
-    await asyncio.to_thread(network_service.prepare, db)
-    app = NetworkApp(
+    notifier = NovaNotifier(
+        daemon.http, lambda: base_url(settings, "compute"), outside.source.token
+    )
+    app = await open_network(
         db,
-        NetworkSettings(mode=options.network_mode),
+        NetworkSettings(mode=options.network_mode, dns=host_resolvers()),
         clock=daemon.clock,
         ids=daemon.ids,
-        random=os.urandom,
-        notify=NovaNotifier(
-            daemon.http, lambda: base_url(settings, "compute"), outside.source.token
-        ),
+        notify=notifier,
     )
-    if options.network_mode == "user":
-        await db.run(
-            planner.announce,
-            settings.default.host,
-            mode="user",
-            vtep_ip=None,
-            clock=daemon.clock,
-            ids=daemon.ids,
-        )
+    daemon.stack.push_async_callback(app.close)
     daemon.serve(
         "network",
         network_service.build(
@@ -147,15 +136,21 @@ async def network_agent(daemon: Daemon) -> None:
     if not secret:
         raise Unconfigured("[neutron] metadata_proxy_shared_secret is not set.")
     outside = neighbours.connect(settings, daemon.http, daemon.clock)
-    agent = PlaneAgent(
-        settings.default.host,
-        url=base_url(settings, "network"),
-        http=daemon.http,
-        token=outside.source.token,
-        env=plane_env(settings),
-        proxy=ProxySettings(settings.kilonova.metadata_url, secret),
-        vtep_ip=settings.default.my_ip,
-    )
+    url, token = base_url(settings, "network"), outside.source.token
+    agent: PlaneAgent | Announcer
+    if settings.embedded.network_mode != "bridge":
+        link = HostLink(settings.default.host, url=url, http=daemon.http, token=token)
+        agent = Announcer(link, settings.embedded.network_mode)
+    else:
+        agent = PlaneAgent(
+            settings.default.host,
+            url=url,
+            http=daemon.http,
+            token=token,
+            env=plane_env(settings),
+            proxy=ProxySettings(settings.kilonova.metadata_url, secret),
+            vtep_ip=settings.default.my_ip,
+        )
     await agent.start()
     daemon.stack.push_async_callback(agent.stop)
 
