@@ -91,7 +91,7 @@ def success_codes(function: Any, version: Version) -> set[int]:
     return found | {201, 204} if "tags" in function.__module__ else found or {200}
 
 
-def judge(table: Table, line: dict[str, Any]) -> list[str]:
+def judge(table: Table, line: dict[str, Any]) -> list[str]:  # noqa: PLR0912
     """What is wrong with one exchange."""
     heads, status, body = line["response_headers"], line["status"], line["body"]
     path = line["path"].rstrip("/").removeprefix("/v2.1") or "/"
