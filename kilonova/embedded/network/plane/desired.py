@@ -250,12 +250,7 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
     for subnet in network.subnets:
         _check_subnet(subnet)
     for endpoint in network.endpoints:
-        _leg(endpoint.port_id, endpoint.mac, (fixed.ip for fixed in endpoint.fixed_ips))
-        if endpoint.hostname is not None and not _HOSTNAME.fullmatch(endpoint.hostname):
-            raise BadPlan(f"port {endpoint.port_id}: {endpoint.hostname!r} is no host name")
-        for option in endpoint.options:
-            if not (_OPTION.fullmatch(option.name) and _PRINTABLE.fullmatch(option.value)):
-                raise BadPlan(f"port {endpoint.port_id}: {option} is no DHCP option")
+        _check_endpoint(endpoint)
     if network.dhcp is not None:
         dhcp = network.dhcp
         _leg(dhcp.port_id, dhcp.mac, (fixed.ip for fixed in dhcp.fixed_ips))
@@ -269,6 +264,15 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
     if network.host_gateway is not None:
         for address in network.host_gateway.addresses:
             _interface(address)
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    _leg(endpoint.port_id, endpoint.mac, (fixed.ip for fixed in endpoint.fixed_ips))
+    if endpoint.hostname is not None and not _HOSTNAME.fullmatch(endpoint.hostname):
+        raise BadPlan(f"port {endpoint.port_id}: {endpoint.hostname!r} is no host name")
+    for option in endpoint.options:
+        if not (_OPTION.fullmatch(option.name) and _PRINTABLE.fullmatch(option.value)):
+            raise BadPlan(f"port {endpoint.port_id}: {option} is no DHCP option")
 
 
 def _check_subnet(subnet: Subnet) -> None:
