@@ -22,7 +22,7 @@ HISTORIES = {
     "kilonova.embedded.identity.migrations": identity.META,
     "kilonova.embedded.image.migrations": image.META,
     "kilonova.embedded.network.migrations": network.METADATA,
-    "kilonova.placement.migrations": placement.METADATA,
+    "kilonova.placement.migrations": placement.metadata,
 }
 
 
