@@ -14,7 +14,8 @@ from kilonova.base.clock import isoformat_micro
 from kilonova.context import Context
 from kilonova.domain import states
 from kilonova.domain.resources import Service
-from kilonova.domain.server import Server, host_id
+from kilonova.domain.server import BuildSpec, Server, host_id
+from kilonova.domain.server import Mapping as WhereItIs
 from kilonova.domain.states import WITH_FAULT, WITH_PROGRESS
 from kilonova.store.servers import Extras
 from kilonova.web.view import OMIT, Field, View
@@ -319,6 +320,33 @@ def render(view: ServerView, servers: Iterable[Server], frame: Frame) -> list[An
     """Servers as dicts."""
     one = view.render_at(frame.version, frame.granted)
     return [one(server, frame) for server in servers]
+
+
+def outline(
+    call: Context, mapping: WhereItIs, spec: BuildSpec, created: dt.datetime
+) -> dict[str, Any]:
+    """`partial`, with what was asked for when the server was made."""
+    assert spec.flavor is not None
+    server = Server(
+        id=mapping.server_id,
+        project_id=mapping.project_id,
+        user_id=mapping.user_id,
+        name="",
+        hostname="",
+        vm_state="",
+        flavor=spec.flavor,
+        image=spec.image,
+        created_at=created,
+    )
+    frame = Frame(call, granted(call))
+    return {
+        **partial(call, mapping.server_id, mapping.project_id, created),
+        "user_id": mapping.user_id,
+        "flavor": _flavor(server, frame),
+        "image": _image(server, frame),
+        "OS-EXT-AZ:availability_zone": spec.zone or "UNKNOWN",
+        "OS-EXT-STS:power_state": 0,
+    }
 
 
 def partial(call: Context, server_id: str, project_id: str, created: dt.datetime) -> dict[str, Any]:
