@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from kilonova.api import (
     aggregates,
+    audit,
     extensions,
     external_events,
     flavors,
@@ -60,6 +61,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     removed.ROUTES,
     external_events.ROUTES,
     extensions.ROUTES,
+    audit.ROUTES,
     versions.ROUTES,
 )
 
