@@ -56,13 +56,9 @@ class Conductor:
         self._bus = bus
         self._clock = clock
         down_after = float(settings.default.service_down_time)
+        placement = neighbours.placement
         self.agents = Agents(
-            db=db,
-            cell=cell,
-            placement=neighbours.placement,
-            clock=clock,
-            ids=ids,
-            down_after=down_after,
+            db=db, cell=cell, placement=placement, clock=clock, ids=ids, down_after=down_after
         )
         self.guests = Guests(
             db=db,
@@ -75,13 +71,13 @@ class Conductor:
             down_after=down_after,
         )
         self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
-        self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
+        self.mirror = Mirror(db=db, cell=cell, placement=placement)
         self.sources = Sources(
             db=db,
             cells=cells,
             clock=clock,
             bus=bus,
-            placement=neighbours.placement,
+            placement=placement,
             ports=neighbours.networks.compute_ports,
             down_after=down_after,
         )
@@ -89,7 +85,7 @@ class Conductor:
             db=db,
             cells=cells,
             sources=self.sources,
-            placement=neighbours.placement,
+            placement=placement,
             networks=neighbours.networks,
         )
         world = _world(
@@ -100,19 +96,16 @@ class Conductor:
             neighbours=neighbours,
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
         )
-        self.runner = Runner(
-            Kit(
-                databases={API: db, **{c.id: c.db for c in cells.all}},
-                clock=clock,
-                world=world,
-                settings=settings,
-                bus=bus,
-                alive=self.agents.alive,
-                visible=ServerVisible(db, clock),
-            ),
-            ids=ids,
-            name=settings.default.host,
+        kit = Kit(
+            databases={API: db, **{c.id: c.db for c in cells.all}},
+            clock=clock,
+            world=world,
+            settings=settings,
+            bus=bus,
+            alive=self.agents.alive,
+            visible=ServerVisible(db, clock),
         )
+        self.runner = Runner(kit, ids=ids, name=settings.default.host)
         self._serving: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
