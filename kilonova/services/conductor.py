@@ -56,9 +56,13 @@ class Conductor:
         self._bus = bus
         self._clock = clock
         down_after = float(settings.default.service_down_time)
-        placement = neighbours.placement
         self.agents = Agents(
-            db=db, cell=cell, placement=placement, clock=clock, ids=ids, down_after=down_after
+            db=db,
+            cell=cell,
+            placement=neighbours.placement,
+            clock=clock,
+            ids=ids,
+            down_after=down_after,
         )
         self.guests = Guests(
             db=db,
@@ -71,13 +75,13 @@ class Conductor:
             down_after=down_after,
         )
         self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
-        self.mirror = Mirror(db=db, cell=cell, placement=placement)
+        self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
             cells=cells,
             clock=clock,
             bus=bus,
-            placement=placement,
+            placement=neighbours.placement,
             ports=neighbours.networks.compute_ports,
             down_after=down_after,
         )
@@ -85,7 +89,7 @@ class Conductor:
             db=db,
             cells=cells,
             sources=self.sources,
-            placement=placement,
+            placement=neighbours.placement,
             networks=neighbours.networks,
         )
         world = _world(
@@ -96,18 +100,21 @@ class Conductor:
             neighbours=neighbours,
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
         )
-        kit = Kit(
-            databases={API: db, **{c.id: c.db for c in cells.all}},
-            clock=clock,
-            world=world,
-            settings=settings,
-            bus=bus,
-            alive=self.agents.alive,
-            visible=ServerVisible(db, clock),
-        )
-        self.runner = Runner(kit, ids=ids, name=settings.default.host)
+        self.runner = self._runner(db, cells, world, ids)
         self._serving: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _runner(self, db: Database, cells: Cells, world: World, ids: Ids) -> Runner:
+        kit = Kit(
+            databases={API: db, **{c.id: c.db for c in cells.all}},
+            clock=self._clock,
+            world=world,
+            settings=self._settings,
+            bus=self._bus,
+            alive=self.agents.alive,
+            visible=ServerVisible(db, self._clock),
+        )
+        return Runner(kit, ids=ids, name=self._settings.default.host)
 
     async def start(self) -> None:
         """Serve the conductors' topic and work."""
