@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,24 +19,36 @@ from tests.support import servers
 _names = itertools.count()
 
 
+@contextlib.contextmanager
+def _place(name: str) -> Iterator[Path]:
+    """A directory for a server that runs as a user of its own.
+
+    Not below pytest's: each further run on the machine closes that to other users again.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix=f"kilonova-{name}-", ignore_cleanup_errors=True
+    ) as where:
+        yield Path(where)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def postgres() -> Iterator[servers.Server]:
     """A PostgreSQL server for the whole run."""
-    with servers.postgres(tmp_path_factory.mktemp("postgres")) as server:
+    with _place("postgres") as where, servers.postgres(where) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def mariadb() -> Iterator[servers.Server]:
     """A MariaDB server for the whole run."""
-    with servers.mariadb(tmp_path_factory.mktemp("mariadb")) as server:
+    with _place("mariadb") as where, servers.mariadb(where) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def rabbitmq() -> Iterator[servers.Server]:
     """A RabbitMQ node for the whole run."""
-    with servers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
+    with _place("rabbitmq") as where, servers.rabbitmq(where) as server:
         yield server
 
 

@@ -166,7 +166,7 @@ async def _home(call: Context, name: str) -> dict[str, Any] | Response:
     return _document(call, name)
 
 
-@ROUTES.get("/v2.1", public=True, summary="Show API version 2.1")
+@ROUTES.get("/v2.1", public=True, versioned=True, summary="Show API version 2.1")
 async def home(call: Context) -> dict[str, Any] | Response:
     """The version document; without the slash at the end a redirect to it."""
     return await _home(call, "v2.1")
@@ -178,13 +178,15 @@ async def old_home(call: Context) -> dict[str, Any] | Response:
     return await _home(call, "v2.0")
 
 
-@ROUTES.get("/v2.1/versions", public=True, summary="List API versions")
+@ROUTES.get("/v2.1/versions", public=True, versioned=True, summary="List API versions")
 async def listed(call: Context) -> Reply:
     """As at the root, as choices."""
     return _choices(call, "")
 
 
-@ROUTES.get("/v2.1/versions/{version_id}", public=True, summary="Show an API version")
+@ROUTES.get(
+    "/v2.1/versions/{version_id}", public=True, versioned=True, summary="Show an API version"
+)
 async def by_id(call: Context, version_id: str) -> dict[str, Any]:
     """One version document."""
     if version_id not in _UPDATED:

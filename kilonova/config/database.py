@@ -26,3 +26,7 @@ class ApiDatabase(Database, frozen=True):
 
 class PlacementDatabase(Database, frozen=True):
     """``[placement_database]``: the Placement service's own."""
+
+    sync_on_startup: Annotated[
+        bool, Opt("Let placement-api bring the schema to the newest version when it starts.")
+    ] = False

@@ -44,6 +44,24 @@ class Default(msgspec.Struct, frozen=True):
     log_file: Annotated[str | None, Opt("Log to this file instead of standard error.")] = None
     log_dir: Annotated[str | None, Opt("Log to a file named after the daemon in here.")] = None
 
+    enabled_apis: Annotated[
+        tuple[str, ...], Opt("What nova-api serves: osapi_compute, metadata.")
+    ] = ("osapi_compute", "metadata")
+    enabled_ssl_apis: Annotated[
+        tuple[str, ...], Opt("Which of these have TLS (see [wsgi] ssl_cert_file).")
+    ] = ()
+    osapi_compute_listen: Annotated[str, Opt("Address of the Compute API.")] = "0.0.0.0"
+    osapi_compute_listen_port: Annotated[int, Opt("Port of the Compute API.", min=0, max=65535)] = (
+        8774
+    )
+    metadata_listen: Annotated[str, Opt("Address of the metadata service.")] = "0.0.0.0"
+    metadata_listen_port: Annotated[int, Opt("Port of the metadata service.", min=0, max=65535)] = (
+        8775
+    )
+    config_drive_skip_versions: Annotated[
+        str, Opt("EC2 metadata versions left out of config drives, separated by spaces.")
+    ] = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
+
     compute_driver: Annotated[
         str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
     ] = None

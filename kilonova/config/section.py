@@ -57,6 +57,12 @@ def freeze(section: type[Any], group: Any) -> Any:
     return section(**values)
 
 
+def mutable(section: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields a running service takes anew when its configuration is read again."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if _unwrap(hint)[1].mutable)
+
+
 def _unwrap(hint: Any) -> tuple[Any, Opt]:
     meta = Opt(help="")
     if typing.get_origin(hint) is typing.Annotated:

@@ -15,13 +15,16 @@ from kilonova.config.api import Api
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
+from kilonova.config.embedded import Embedded
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
+from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
 from kilonova.config.quota import Quota
 from kilonova.config.scheduler import Scheduler
+from kilonova.config.web import Cors, OsloMiddleware, OsloPolicy, Wsgi
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -47,20 +50,35 @@ class Settings(msgspec.Struct, frozen=True):
     qemu: Qemu = Qemu()
     vnc: Vnc = Vnc()
     serial_console: SerialConsole = SerialConsole()
+    wsgi: Wsgi = Wsgi()
+    cors: Cors = Cors()
+    oslo_middleware: OsloMiddleware = OsloMiddleware()
+    oslo_policy: OsloPolicy = OsloPolicy()
+    kilonova: Kilonova = Kilonova()
+    embedded: Embedded = Embedded()
 
 
 def load(
-    files: Sequence[Path] = (), *, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    files: Sequence[Path] = (),
+    *,
+    dirs: Sequence[Path] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
-    """Read the files (later ones win), then ``overrides`` (section → option → value).
+    """Read the files, then the ``*.conf`` of ``dirs`` (later ones win), then ``overrides``.
 
-    Raises ``oslo_config.cfg.Error`` with the option's name for a value that does not fit.
+    ``overrides``: section → option → value. Raises ``oslo_config.cfg.Error`` with the option's
+    name for a value that does not fit, and for a file that is not there.
     """
     conf = cfg.ConfigOpts()
     sections = typing.get_type_hints(Settings)
     for name, kind in sections.items():
         conf.register_opts(section.options(kind), group=_group(name))
-    conf(args=[], project="nova", default_config_files=[str(f) for f in files])
+    conf(
+        args=[],
+        project="nova",
+        default_config_files=[str(f) for f in files],
+        default_config_dirs=[str(d) for d in dirs],
+    )
     for name, values in (overrides or {}).items():
         for option, value in values.items():
             conf.set_override(option, value, group=_group(name))
@@ -73,3 +91,23 @@ def _group(name: str) -> str | None:
 
 def _values(conf: cfg.ConfigOpts, name: str) -> Any:
     return conf if name == "default" else conf[name]
+
+
+def mutated(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
+    """``running`` with the mutable options of ``read``; the names of the others that differ."""
+    ignored: list[str] = []
+    sections = {}
+    for name, kind in typing.get_type_hints(Settings).items():
+        before, after = getattr(running, name), getattr(read, name)
+        mutable = section.mutable(kind)
+        changed = {
+            field: getattr(after, field)
+            for field in kind.__struct_fields__
+            if getattr(before, field) != getattr(after, field)
+        }
+        shown = "DEFAULT" if name == "default" else name
+        ignored += [f"[{shown}] {field}" for field in changed if field not in mutable]
+        sections[name] = msgspec.structs.replace(
+            before, **{field: value for field, value in changed.items() if field in mutable}
+        )
+    return Settings(**sections), ignored

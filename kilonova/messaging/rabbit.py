@@ -78,6 +78,10 @@ class RabbitBus:
             self._keeper = asyncio.create_task(self._keep(), name="rabbit")
         await self._ready(seconds)
 
+    async def check(self) -> str | None:
+        """For health checks: None while connected, else what is wrong."""
+        return None if self._connected.is_set() else "the message broker is not reachable"
+
     async def call(
         self,
         topic: str,

@@ -16,6 +16,7 @@ from kilonova.interfaces.image import ImageService
 from kilonova.messaging.bus import Bus
 from kilonova.metadata import drive, openstack
 from kilonova.metadata.door import door
+from kilonova.services import vendor
 from kilonova.virt.driver import VifPlugger
 from kilonova.virt.vifs import LinuxBridgeVifs
 from kilonova.web.client import HttpClient
@@ -47,7 +48,13 @@ class Agents:
         self._journal = Journal(journal, clock=clock)
         self._vifs = vifs or LinuxBridgeVifs()
         secret = settings.neutron.metadata_proxy_shared_secret
-        self._door = door(http, metadata_url, secret) if http and metadata_url else None
+        self._door = door(http, metadata_url, secret) if http and metadata_url and secret else None
+        self._extras = openstack.Extras(
+            random=os.urandom,
+            dhcp_domain=settings.api.dhcp_domain,
+            vendor_data=vendor.data(settings),
+        )
+        self._skip = frozenset(settings.default.config_drive_skip_versions.split())
 
     def make(self, host: str, node_uuid: str) -> Agent:
         """The agent of one host; start it yourself."""
@@ -74,5 +81,4 @@ class Agents:
         self._journal.close()
 
     def _content(self, guest: GuestSpec) -> dict[str, bytes]:
-        extras = openstack.Extras(random=os.urandom, dhcp_domain=self._settings.api.dhcp_domain)
-        return drive.content(guest, extras)
+        return drive.content(guest, self._extras, skip=self._skip)

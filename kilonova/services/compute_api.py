@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -13,15 +13,15 @@ from kilonova.base.ids import Ids
 from kilonova.config.settings import Settings
 from kilonova.context import Services
 from kilonova.db.cells import Cells
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database
 from kilonova.db.tables import api as tables
 from kilonova.messaging.bus import Bus
-from kilonova.policy import base, compute
-from kilonova.policy.enforcer import PolicyEnforcer
+from kilonova.services import databases, policies
 from kilonova.services.neighbours import Neighbours
 from kilonova.store.idempotency import SqlIdempotencyStore
 from kilonova.web.auth import Authenticator
 from kilonova.web.health import Check
+from kilonova.web.middleware import with_cors
 from kilonova.workflows.accepting import EngineSagas
 
 
@@ -35,19 +35,17 @@ def application(
     auth: Authenticator,
     clock: Clock,
     ids: Ids,
-    policy_file: Path | None = None,
+    near: Sequence[Path] = (),
+    buses: Mapping[str, Bus] | None = None,
     checks: Mapping[str, Check] | None = None,
 ) -> ASGIApp:
-    """The ASGI application."""
+    """The ASGI application.
 
-    def ping(tx: Tx) -> None:
-        tx.exec_driver_sql("SELECT 1")
-
-    async def database() -> str | None:
-        await db.read(ping)
-        return None
-
-    return service.build(
+    ``near``: where a relative ``[oslo_policy] policy_file`` is looked for. ``buses``: cell id → its
+    own bus. Raises PolicyError.
+    """
+    section = settings.keystone_authtoken
+    app = service.build(
         Services(
             settings=settings,
             db=db,
@@ -58,14 +56,13 @@ def application(
             sagas=EngineSagas(),
             clock=clock,
             ids=ids,
+            buses=dict(buses or {}),
         ),
         auth=auth,
-        policy=PolicyEnforcer(
-            (*base.RULES, *(rule for rule in compute.RULES if rule not in base.RULES)),
-            clock=clock,
-            policy_file=policy_file,
-        ),
+        policy=policies.compute_enforcer(settings, clock, near=near),
         idempotency=SqlIdempotencyStore(db, tables.idempotency, clock),
-        checks={"database": database, **(checks or {})},
-        auth_uri=settings.keystone_authtoken.www_authenticate_uri,
+        checks={**databases.checks(db, cells), **(checks or {})},
+        auth_uri=section.www_authenticate_uri or section.auth_url,
+        trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
     )
+    return with_cors(app, policies.cors(settings))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 
+import msgspec
 import sqlalchemy as sa
 
+from kilonova.base.errors import Unavailable
+from kilonova.config.database import Database as Section
 from kilonova.config.settings import Settings
 from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
-from kilonova.db.database import Database
+from kilonova.db.database import Database, Tx
 from kilonova.domain.resources import CellRow
+from kilonova.services.daemon import Daemon
 from kilonova.services.neighbours import Unconfigured
 from kilonova.store import mappings
+from kilonova.web.health import Check
 
 API_HISTORY = "kilonova.db.migrations.api"
 CELL_HISTORY = "kilonova.db.migrations.cell"
@@ -21,30 +28,160 @@ FIRST_CELL = "cell1"
 
 def open_api(settings: Settings) -> Database:
     """The database all cells share (``[api_database] connection``)."""
-    section = settings.api_database
-    if not section.connection:
-        raise Unconfigured("[api_database] connection is not set; give the database's URL.")
-    return Database(
-        section.connection,
-        name="api",
-        size=section.max_pool_size,
-        retries=section.max_retries,
-        recycle=section.connection_recycle_time,
-    )
+    return _open(settings.api_database, "[api_database]", name="api")
+
+
+def open_placement(settings: Settings) -> Database:
+    """The Placement service's database (``[placement_database] connection``)."""
+    return _open(settings.placement_database, "[placement_database]", name="placement")
 
 
 def open_cell(settings: Settings, row: CellRow) -> Cell:
     """A cell by its mapping; templates (``{...}``) are filled from ``[database] connection``."""
     section = settings.database
     url = fill(row.database, section.connection)
-    db = Database(
-        url,
-        name=row.name or row.uuid[:8],
-        size=section.max_pool_size,
-        retries=section.max_retries,
-        recycle=section.connection_recycle_time,
+    name = row.name or row.uuid[:8]
+    db = _open(section, f"The mapping of cell {name}:", name=name, url=url)
+    transport = fill(row.transport_url, settings.default.transport_url)
+    return Cell(row.uuid, row.name or "", db, transport, row.disabled)
+
+
+def _open(section: Section, what: str, *, name: str, url: str | None = None) -> Database:
+    """Unconfigured when the URL is missing, makes no sense, or its driver is not installed."""
+    url = url or section.connection
+    if not url:
+        raise Unconfigured(f"{what} connection is not set; give the database's URL.")
+    try:
+        return Database(
+            url,
+            name=name,
+            size=section.max_pool_size,
+            retries=section.max_retries,
+            recycle=section.connection_recycle_time,
+        )
+    except sa.exc.ArgumentError:
+        raise Unconfigured(
+            f"{what} connection is no database URL such as "
+            "postgresql://user:password@host/name or mysql+pymysql://user:password@host/name."
+        ) from None
+    except ImportError as error:
+        raise Unconfigured(
+            f"{what} connection needs the library {error.name}: install kilonova[postgres] "
+            "or kilonova[mysql]."
+        ) from None
+
+
+def open_own(settings: Settings) -> Database:
+    """The database of ``[database] connection``: this cell's."""
+    return _open(settings.database, "[database]", name="cell", url=own_url(settings))
+
+
+def own_url(settings: Settings) -> str:
+    """``[database] connection``; Unconfigured when it is not set."""
+    connection = settings.database.connection
+    if not connection:
+        raise Unconfigured("[database] connection is not set; give the cell database's URL.")
+    return connection
+
+
+async def reach(db: Database, what: str) -> None:
+    """Unconfigured with the reason when the database does not let us in."""
+    await asyncio.to_thread(let_in, db, what)
+
+
+def let_in(db: Database, what: str) -> None:
+    """The same for tools without an event loop."""
+    try:
+        db.run_sync(_ping)
+    except (Unavailable, sa.exc.DBAPIError) as error:
+        cause = error.__cause__ if isinstance(error, Unavailable) else error
+        reason = re.sub(r"\s+", " ", str(getattr(cause, "orig", None) or cause)).strip(" .")
+        raise Unconfigured(
+            f"The database of {what} ({db.url.render_as_string()}) cannot be used: {reason}."
+        ) from None
+
+
+def _ping(tx: Tx) -> None:
+    tx.exec_driver_sql("SELECT 1")
+
+
+def checks(api: Database, cells: Cells) -> dict[str, Check]:
+    """Health checks: the API database, and whether any cell with hosts answers."""
+
+    async def api_database() -> str | None:
+        await api.read(_ping)
+        return None
+
+    async def some_cell() -> str | None:
+        answer = await cells.ask(cells.real, _ping)
+        if answer.down and not answer.found:
+            return f"no answer from {', '.join(cell.name for cell in answer.down)}"
+        return None
+
+    return {"api_database": api_database, "cells": some_cell}
+
+
+async def open_all(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Database, Cells]:
+    """API database and mapped cells of a daemon, closed with ``stack``.
+
+    Unconfigured when the API database or cell0 cannot be used or is not at our schema; any other
+    cell may be down.
+    """
+    api = open_api(settings)
+    stack.callback(api.close)
+    await reach(api, "[api_database] connection")
+    await need(api, API_HISTORY, "nova-manage api_db sync")
+    cells = await load_cells(settings, api)
+    for cell in cells.all:
+        stack.callback(cell.db.close)
+    await reach(cells.cell0.db, "cell0")
+    await need(cells.cell0.db, CELL_HISTORY, "nova-manage db sync")
+    return api, cells
+
+
+def follow(daemon: Daemon, db: Database, cells: Cells) -> None:
+    """Let the daemon read the mapped cells again on SIGHUP."""
+
+    async def read(settings: Settings) -> None:
+        await refresh_cells(settings, db, cells, daemon.stack)
+
+    daemon.on_reload(read)
+
+
+def same(db: Database, url: str) -> bool:
+    """Whether ``url`` names that database, in whatever spelling of the driver."""
+    other = sa.make_url(url)
+    mine = db.url
+    return (mine.get_backend_name(), mine.host, mine.port, mine.database) == (
+        other.get_backend_name(),
+        other.host,
+        other.port,
+        other.database,
     )
-    return Cell(row.uuid, row.name or "", db, row.transport_url, row.disabled)
+
+
+async def need(db: Database, history: str, command: str) -> None:
+    """Unconfigured when the database is not at the newest version of a history."""
+    if await asyncio.to_thread(migrate.version, db, history) != migrate.newest(history):
+        raise Unconfigured(
+            f"The database {db.name} is not at this version's schema: run {command}."
+        )
+
+
+async def refresh_cells(
+    settings: Settings, api: Database, cells: Cells, stack: contextlib.AsyncExitStack
+) -> None:
+    """Take cells up that were mapped since, and forget those that are gone."""
+    rows = await api.read(mappings.cells)
+    known = {cell.id: cell for cell in cells.all}
+    taken = []
+    for row in rows:
+        cell = known.get(row.uuid)
+        if cell is None:
+            cell = open_cell(settings, row)
+            stack.callback(cell.db.close)
+        taken.append(msgspec.structs.replace(cell, name=row.name or "", disabled=row.disabled))
+    cells.replace(taken)
 
 
 def fill(template: str, connection: str | None) -> str:
@@ -91,9 +228,7 @@ async def prepare(settings: Settings, *, cell_id: str) -> tuple[Database, Cells]
     """Bring API database, cell0 and one cell to the newest schema and map them, all in one."""
     api = open_api(settings)
     await asyncio.to_thread(migrate.upgrade, api, API_HISTORY)
-    connection = settings.database.connection
-    if not connection:
-        raise Unconfigured("[database] connection is not set; give the cell database's URL.")
+    connection = own_url(settings)
     transport = settings.default.transport_url or "none:///"
     for row in (
         CellRow(CELL0, "cell0", "none:///", cell0_url(connection), disabled=False),

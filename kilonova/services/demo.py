@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilonova.embedded import guestimage
+from kilonova.embedded.network.open import ensure_public
 from kilonova.services.lifecycle import CannotStart
 from kilonova.web.client import Answer
 
@@ -24,7 +25,6 @@ FLAVORS = (
 )
 IMAGE = "tiny"
 PUBLIC = "public"
-PUBLIC_CIDR = "172.24.4.0/24"
 FAKE_IMAGE_BYTES = 1 << 20
 CHUNK = 1 << 20
 
@@ -37,16 +37,17 @@ async def make(cloud: Cloud) -> None:
     if not cloud.wanted.demo:
         return
     cloud.tell.step("public network")
-    await _public(admin)
+    await _public(cloud, admin)
     await _image(cloud, admin)
 
 
 class Admin:
     """Requests to the cloud's own services as its administrator."""
 
-    def __init__(self, cloud: Cloud, token: str) -> None:
+    def __init__(self, cloud: Cloud, token: str, project_id: str) -> None:
         self._cloud = cloud
         self._token = token
+        self.project_id = project_id
 
     @classmethod
     async def login(cls, cloud: Cloud) -> Admin:
@@ -63,7 +64,8 @@ class Admin:
         answer = await cloud.http.request("POST", url, json=body)
         if answer.status != 201:
             raise CannotStart(f"The identity service refused the administrator: {answer.text}")
-        return cls(cloud, answer.headers["x-subject-token"])
+        project = answer.json()["token"]["project"]["id"]
+        return cls(cloud, answer.headers["x-subject-token"], project)
 
     async def ask(
         self,
@@ -106,22 +108,9 @@ async def _flavors(admin: Admin) -> None:
             )
 
 
-async def _public(admin: Admin) -> None:
-    found = await admin.ask("GET", "network", f"/v2.0/networks?name={PUBLIC}")
-    networks = found.json()["networks"]
-    if not networks:
-        wanted = {"name": PUBLIC, "router:external": True, "is_default": True}
-        made = await admin.ask("POST", "network", "/v2.0/networks", json={"network": wanted})
-        networks = [made.json()["network"]]
-    if not networks[0]["subnets"]:
-        subnet = {
-            "network_id": networks[0]["id"],
-            "name": f"{PUBLIC}-subnet",
-            "ip_version": 4,
-            "cidr": PUBLIC_CIDR,
-            "enable_dhcp": False,
-        }
-        await admin.ask("POST", "network", "/v2.0/subnets", json={"subnet": subnet})
+async def _public(cloud: Cloud, admin: Admin) -> None:
+    assert cloud.network is not None
+    await ensure_public(cloud.network, project_id=admin.project_id, name=PUBLIC)
 
 
 async def _image(cloud: Cloud, admin: Admin) -> None:

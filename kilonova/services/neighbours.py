@@ -82,6 +82,13 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
     )
 
 
+def own_tokens(settings: Settings, http: HttpClient, clock: Clock) -> OwnTokens | None:
+    """Our own token for token checks; None when no user of ours is configured."""
+    if not settings.keystone_authtoken.username:
+        return None
+    return OwnTokens(keystone.source(http, login(settings), clock))
+
+
 def authenticator(
     settings: Settings, http: HttpClient, clock: Clock, *, strategy: str, tokens: OwnTokens | None
 ) -> Authenticator:

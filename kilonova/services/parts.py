@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,14 @@ from kilonova.compute.service import DriverMaker
 from kilonova.db.database import Database
 from kilonova.embedded.image import service as image_service
 from kilonova.embedded.image.settings import Settings as ImageSettings
-from kilonova.embedded.network import planner
 from kilonova.embedded.network import service as network_service
-from kilonova.embedded.network.agent import PlaneAgent
-from kilonova.embedded.network.app import NetworkApp, NetworkSettings
+from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
+from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
+from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.network.plane import PlaneEnv
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
+from kilonova.embedded.network.vifs import PlaneVifs
 from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import policies as placement_policies
 from kilonova.placement import service as placement_service
@@ -28,7 +28,6 @@ from kilonova.services import compute_api, databases, metadata, scheduler
 from kilonova.services.agents import Agents
 from kilonova.services.conductor import Conductor
 from kilonova.services.neighbours import OwnTokens, authenticator
-from kilonova.services.vifs import PlaneVifs
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
 from kilonova.web.auth import Authenticator
@@ -121,27 +120,17 @@ async def _image(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authentic
 async def _network(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authenticator) -> None:
     db = Database(cloud.layout.database("network"), name="network")
     stack.callback(db.close)
-    await asyncio.to_thread(network_service.prepare, db)
     notifier = NovaNotifier(
         cloud.http, lambda: cloud.layout.url("compute"), cloud.neighbours.source.token
     )
-    app = NetworkApp(
+    app = await open_network(
         db,
-        NetworkSettings(mode=cloud.machine.network_mode),
+        NetworkSettings(mode=cloud.machine.network_mode, dns=host_resolvers()),
         clock=cloud.clock,
         ids=cloud.ids,
-        random=os.urandom,
         notify=notifier,
     )
-    if cloud.machine.network_mode == "user":
-        await db.run(
-            planner.announce,
-            cloud.machine.name,
-            mode="user",
-            vtep_ip=None,
-            clock=cloud.clock,
-            ids=cloud.ids,
-        )
+    stack.push_async_callback(app.close)
     cloud.network = app
     cloud.serve(
         "network",
@@ -168,18 +157,28 @@ async def _placement(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authe
 
 
 async def _plane(cloud: Cloud, stack: contextlib.AsyncExitStack) -> None:
-    """The data plane of this host, where there is one."""
-    if cloud.machine.network_mode != "bridge":
+    """The data plane of this host, or only its name where there is none."""
+    mode = cloud.machine.network_mode
+    if mode == "none":
         return
     cloud.tell.step("network of this host")
-    agent = PlaneAgent(
+    name, url, token = (
         cloud.machine.name,
-        url=cloud.layout.url("network"),
-        http=cloud.http,
-        token=cloud.neighbours.source.token,
-        env=plane_env(cloud.layout.state_dir),
-        proxy=ProxySettings(cloud.layout.url("metadata"), cloud.secrets.metadata_secret),
+        cloud.layout.url("network"),
+        cloud.neighbours.source.token,
     )
+    agent: PlaneAgent | Announcer
+    if mode == "user":
+        agent = Announcer(HostLink(name, url=url, http=cloud.http, token=token), mode)
+    else:
+        agent = PlaneAgent(
+            name,
+            url=url,
+            http=cloud.http,
+            token=token,
+            env=plane_env(cloud.layout.state_dir),
+            proxy=ProxySettings(cloud.layout.url("metadata"), cloud.secrets.metadata_secret),
+        )
     await agent.start()
     stack.push_async_callback(agent.stop)
 

@@ -68,7 +68,7 @@ def _free_name(tx: Tx, name: str, but: int | None = None) -> None:
         raise Conflict(f"Aggregate {name} already exists.")
 
 
-def update(tx: Tx, aggregate_id: int, *, now: dt.datetime, **values: Any) -> Aggregate:
+def update(tx: Tx, /, aggregate_id: int, *, now: dt.datetime, **values: Any) -> Aggregate:
     """Change name or metadata."""
     if "name" in values:
         _free_name(tx, values["name"], aggregate_id)

@@ -116,7 +116,7 @@ def create(
     return made
 
 
-def update(tx: Tx, flavorid: str, *, now: dt.datetime, **values: Any) -> None:
+def update(tx: Tx, /, flavorid: str, *, now: dt.datetime, **values: Any) -> None:
     """Change columns of a flavor."""
     changed = tx.execute(
         flavors.update().where(flavors.c.flavorid == flavorid).values(updated_at=now, **values)

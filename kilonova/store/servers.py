@@ -273,7 +273,7 @@ def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
     return tuple(row[0] for row in rows)
 
 
-def update(tx: Tx, server_id: str, *, now: dt.datetime, **values: Any) -> None:
+def update(tx: Tx, /, server_id: str, *, now: dt.datetime, **values: Any) -> None:
     """Change columns of a server; NotFound when it is gone."""
     changed = tx.execute(
         instances.update()
@@ -286,6 +286,7 @@ def update(tx: Tx, server_id: str, *, now: dt.datetime, **values: Any) -> None:
 
 def begin(
     tx: Tx,
+    /,
     server_id: str,
     action: str,
     *,
@@ -332,6 +333,7 @@ def set_task(
 
 def finish(
     tx: Tx,
+    /,
     server_id: str,
     vm_state: str,
     *,

@@ -81,7 +81,7 @@ def heartbeat(
     return found
 
 
-def update(tx: Tx, service_id: int, *, now: dt.datetime, **values: Any) -> Service | None:
+def update(tx: Tx, /, service_id: int, *, now: dt.datetime, **values: Any) -> Service | None:
     """Change a service; as it is then."""
     tx.execute(
         services.update().where(services.c.id == service_id).values(updated_at=now, **values)

@@ -27,6 +27,7 @@ class Identity:
         self.clock = clock
         self.ids = ids
         self.keys = KeyRing(settings.key_dir)
+        self.credential_keys = KeyRing(settings.key_dir / "credentials")
         self.passwords = Passwords(settings.cost)
         self.tokens = Tokens(db, self.keys, clock, ids, window=settings.expired_window_seconds)
 

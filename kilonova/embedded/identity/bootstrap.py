@@ -58,13 +58,16 @@ async def bootstrap(
     wanted |= dict.fromkeys(service_users, service_password or admin_password)
     present = await app.db.read(_hashes, list(wanted))
 
-    async def digest(name: str) -> tuple[str, str]:
-        stored = present.get(name)
-        if stored and await app.passwords.check(wanted[name], stored):
-            return name, stored
-        return name, await app.passwords.hash(wanted[name])
+    # One hash for each password, not for each user: hashing is what takes time at a start.
+    async def digest(password: str) -> tuple[str, str]:
+        names = [name for name, other in wanted.items() if other == password]
+        for stored in {present[name] for name in names if present.get(name)}:
+            if await app.passwords.check(password, stored):
+                return password, stored
+        return password, await app.passwords.hash(password)
 
-    hashes = dict(await asyncio.gather(*(digest(name) for name in wanted)))
+    made = dict(await asyncio.gather(*(digest(one) for one in set(wanted.values()))))
+    hashes = {name: made[password] for name, password in wanted.items()}
     await app.change(_write, app, _Facts(hashes, region, tuple(endpoints)), app.now())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-
 from kilonova.base.errors import BadRequest
 from kilonova.embedded.identity.app import Identity
+from kilonova.embedded.identity.store import rows
 from kilonova.embedded.identity.store.rows import Part, Where
 from kilonova.embedded.identity.views import Link, View
 from kilonova.web import pages
@@ -16,31 +15,14 @@ from kilonova.web.call import Call
 
 T = TypeVar("T")
 
-_HOWS = (
-    "contains", "startswith", "endswith", "equals",
-    "icontains", "istartswith", "iendswith",
-)  # fmt: skip
 
-
-def filters(call: Call[Identity], table: sa.Table, names: Sequence[str]) -> list[Where]:
+def filters(call: Call[Identity], table: rows.Table, names: Sequence[str]) -> list[Where]:
     """The filters of the query string on ``names``: ``name=x``, ``name__icontains=x``.
 
     ``enabled`` is false for ``0`` and ``false``, true for anything else; an empty or ``null``
     value means: has none.
     """
-    result = []
-    for key, value in call.query.items():
-        name, _, how = key.partition("__")
-        if name not in names or (how and how not in _HOWS):
-            continue
-        column = table.c[name]
-        if isinstance(column.type, sa.Boolean):
-            result.append(Where(name, value.strip().lower() not in ("0", "false", "no", "off")))
-        elif column.nullable and value in ("", "null", "None"):
-            result.append(Where(name, None))
-        else:
-            result.append(Where(name, value, how or "equals"))
-    return result
+    return rows.given(table, call.query.items(), names)
 
 
 def part(call: Call[Identity]) -> Part:
@@ -63,7 +45,7 @@ def answer(
     links: dict[str, Any] = {"next": None, "self": self_link(call), "previous": None}
     body: View = {"links": links, key: [view(item, call.link) for item in shown]}
     if len(shown) < len(items):
-        links["next"] = pages.next_href(call, getattr(shown[-1], "id"))  # noqa: B009
+        links["next"] = pages.next_href(call, _id_of(shown[-1]))
         body["truncated"] = True
     return body
 
@@ -72,3 +54,7 @@ def self_link(call: Call[Identity]) -> str:
     """The URL of the present request."""
     url = call.base + str(call.request.scope["path"])
     return f"{url}?{call.query.raw}" if call.query.raw else url
+
+
+def _id_of(item: Any) -> str:
+    return str((item[0] if isinstance(item, tuple) else item).id)

@@ -49,12 +49,14 @@ class Passwords:
     async def hash(self, password: str) -> str:
         """A new hash of ``password``."""
         async with self._gate:
-            return await asyncio.to_thread(hash_password, password, self._cost)
+            made = await asyncio.to_thread(hash_password, password, self._cost)
+        self._remember(self._mark(password, made))
+        return made
 
     async def check(self, password: str, stored: str | None) -> bool:
         """Whether it is right; with ``stored`` None (nobody of that name) the time is the same."""
         wanted = stored or self._nobody
-        mark = hmac.digest(self._key, f"{wanted}\0{password}".encode(), "sha256")
+        mark = self._mark(password, wanted)
         if mark in self._right:
             self._right.move_to_end(mark)
             return True
@@ -62,10 +64,16 @@ class Passwords:
             right = await asyncio.to_thread(check_password, password, wanted)
         if not right or stored is None:
             return False
+        self._remember(mark)
+        return True
+
+    def _mark(self, password: str, stored: str) -> bytes:
+        return hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
+
+    def _remember(self, mark: bytes) -> None:
         self._right[mark] = None
         while len(self._right) > _REMEMBERED:
             self._right.popitem(last=False)
-        return True
 
 
 def _scrypt(password: str, salt: bytes, cost: Cost) -> bytes:

@@ -56,7 +56,7 @@ def _anybody(_caller: Caller, _target: Mapping[str, Any]) -> bool:
 
 _MANAGED = (
     "domain", "project", "project_tags", "user", "group", "role", "implied_role", "grant",
-    "service", "endpoint", "region",
+    "service", "endpoint", "region", "registered_limit", "limit",
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {
@@ -73,7 +73,6 @@ RULES: dict[str, Rule] = {
     "identity:list_user_projects": _owner_or(_of_domain),
     "identity:list_users": _of_domain,
     "identity:get_user": _owner_or(_of_domain),
-    "identity:change_password": _owner,
     "identity:list_groups": _of_domain,
     "identity:get_group": _of_domain,
     "identity:list_groups_for_user": _owner_or(_of_domain),
@@ -95,6 +94,12 @@ RULES: dict[str, Rule] = {
     "identity:get_application_credential": _owner_or(_reader),
     "identity:create_application_credential": _owner,
     "identity:delete_application_credential": _owner_or(_admin),
+    "identity:get_limit_model": _anybody,
+    "identity:get_registered_limit": _anybody,
+    "identity:list_limits": _anybody,
+    "identity:list_all_limits": _reader,
+    "identity:get_limit": _project_reader,
+    "identity:list_credentials": _reader,
     "identity:get_credential": _owner_or(_reader),
     "identity:create_credential": _owner_or(_admin),
     "identity:update_credential": _owner_or(_admin),

@@ -140,3 +140,25 @@ class Credential(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Credential(id={self.id!r}, type={self.type!r})"
+
+
+class RegisteredLimit(msgspec.Struct, frozen=True):
+    """The limit of a resource where no project has its own; ``region_id`` may be empty."""
+
+    id: str
+    service_id: str
+    region_id: str
+    resource_name: str
+    default_limit: int
+    description: str
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A project's or domain's own limit in place of a registered one."""
+
+    id: str
+    registered_id: str
+    project_id: str | None
+    domain_id: str | None
+    resource_limit: int
+    description: str

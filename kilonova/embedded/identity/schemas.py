@@ -280,3 +280,54 @@ EC2_CREDENTIAL = Schema(
         "additionalProperties": False,
     }
 )
+
+_AMOUNT: Tree = {"type": "integer", "minimum": -1, "maximum": 2147483647}
+_RESOURCE: Tree = {
+    "service_id": ID,
+    "region_id": {"type": ["string", "null"], "maxLength": 255},
+    "resource_name": NAME,
+    "description": TEXT,
+}
+_REGISTERED: Tree = {**_RESOURCE, "default_limit": _AMOUNT}
+_LIMIT: Tree = {
+    **_RESOURCE,
+    "project_id": ID_OR_NULL,
+    "domain_id": ID_OR_NULL,
+    "resource_limit": _AMOUNT,
+}
+
+
+def _many(key: str, properties: Tree, *required: str) -> Schema:
+    item = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    items = {"type": "array", "items": item, "minItems": 1, "maxItems": 500}
+    return Schema(
+        {
+            "type": "object",
+            "properties": {key: items},
+            "required": [key],
+            "additionalProperties": False,
+        }
+    )
+
+
+def _change(key: str, properties: Tree) -> Schema:
+    inner = {
+        "type": "object",
+        "properties": properties,
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    return Schema({"type": "object", "properties": {key: inner}, "required": [key]})
+
+
+REGISTERED_LIMITS = _many(
+    "registered_limits", _REGISTERED, "service_id", "resource_name", "default_limit"
+)
+REGISTERED_LIMIT_CHANGE = _change("registered_limit", _REGISTERED)
+LIMITS = _many("limits", _LIMIT, "service_id", "resource_name", "resource_limit")
+LIMIT_CHANGE = _change("limit", {"resource_limit": _AMOUNT, "description": TEXT})

@@ -182,3 +182,27 @@ REVISION = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
+
+REGISTERED_LIMIT = sa.Table(
+    "identity_registered_limit",
+    META,
+    _id(primary_key=True),
+    _id("service_id"),
+    sa.Column("region_id", sa.String(255), nullable=False),
+    sa.Column("resource_name", sa.String(255), nullable=False),
+    sa.Column("default_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Index("ix_identity_registered_limit_service_id", "service_id"),
+)
+
+LIMIT = sa.Table(
+    "identity_limit",
+    META,
+    _id(primary_key=True),
+    _id("registered_id"),
+    sa.Column("project_id", sa.String(64), nullable=True, index=True),
+    sa.Column("domain_id", sa.String(64), nullable=True, index=True),
+    sa.Column("resource_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Index("ix_identity_limit_registered_id", "registered_id"),
+)

@@ -8,7 +8,6 @@ disabling), with the last role in its scope, or by revocation of its audit id.
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from kilonova.embedded.identity.store import rows, standing
 from kilonova.embedded.identity.store.standing import Claims, Standing
 from kilonova.web.call import Caller
 
-_REMEMBERED = 20_000
+_REMEMBERED = 5_000
 _METHODS = ("password", "token", "application_credential")
 
 
@@ -168,7 +167,7 @@ def unpack(payload: bytes) -> Claims | None:
     """The claims in `pack`; None for bytes of another form."""
     try:
         packed = msgspec.msgpack.decode(payload, type=_Packed)
-    except (msgspec.MsgspecError, binascii.Error):
+    except (msgspec.MsgspecError, ValueError):
         return None
     scope = None if packed.scope is None else _long(packed.scope)
     credential = packed.application_credential_id

@@ -14,8 +14,10 @@ from kilonova.embedded.identity.records import (
     Credential,
     Endpoint,
     Group,
+    Limit,
     Project,
     Region,
+    RegisteredLimit,
     Role,
     Service,
     User,
@@ -253,4 +255,33 @@ def credential(item: Credential, blob: str, link: Link) -> View:
         "type": item.type,
         "blob": blob,
         "links": {"self": link("credentials", item.id)},
+    }
+
+
+def registered_limit(item: RegisteredLimit, link: Link) -> View:
+    """A registered limit."""
+    return {
+        "id": item.id,
+        "service_id": item.service_id,
+        "region_id": item.region_id or None,
+        "resource_name": item.resource_name,
+        "default_limit": item.default_limit,
+        "description": item.description or None,
+        "links": {"self": link("registered_limits", item.id)},
+    }
+
+
+def limit(pair: tuple[Limit, RegisteredLimit], link: Link) -> View:
+    """A limit and the registered one it replaces."""
+    item, registered = pair
+    return {
+        "id": item.id,
+        "project_id": item.project_id,
+        "domain_id": item.domain_id,
+        "service_id": registered.service_id,
+        "region_id": registered.region_id or None,
+        "resource_name": registered.resource_name,
+        "resource_limit": item.resource_limit,
+        "description": item.description or None,
+        "links": {"self": link("limits", item.id)},
     }

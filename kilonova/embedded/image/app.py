@@ -37,9 +37,9 @@ class Images:
         self.db.close()
 
 
-def visible(tx: Tx, image_id: str, caller: Caller) -> Image:
-    """The image if the caller sees it, else NotFound."""
-    image = images.find(tx, image_id)
+def visible(tx: Tx, image_id: str, caller: Caller, *, lock: bool = False) -> Image:
+    """The image if the caller sees it, else NotFound; ``lock`` it to change it."""
+    image = images.find(tx, image_id, lock=lock)
     if image is not None:
         project = caller.project_id
         member = (
@@ -70,12 +70,13 @@ async def reconcile(app: Images) -> dict[str, int]:
     Idempotent; how much of each was done.
     """
     done = {"requeued": 0, "removed": 0}
-    for image_id in await app.db.read(images.with_status, ["saving"]):
-        if await asyncio.to_thread(app.files.is_written, image_id):
-            continue
-        await asyncio.to_thread(app.files.take_back, image_id)
-        if await app.db.run(images.move, image_id, ["saving"], "queued", app.now()):
-            done["requeued"] += 1
+    for before, after in (("saving", "queued"), ("importing", "uploading")):
+        for image_id in await app.db.read(images.with_status, [before]):
+            if await asyncio.to_thread(app.files.is_written, image_id):
+                continue
+            await asyncio.to_thread(app.files.take_back, image_id)
+            if await app.db.run(images.move, image_id, [before], after, app.now()):
+                done["requeued"] += 1
     there = await asyncio.to_thread(app.files.ids)
     known = await app.db.read(images.present, sorted(there))
     for image_id in there - known:

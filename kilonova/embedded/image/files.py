@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kilonova.base.errors import Conflict, TooLarge
-from kilonova.embedded.image.content import Reader
+from kilonova.embedded.image.content import Meter, Reader
+from kilonova.embedded.image.records import Content
 
 CHUNK = 1 << 20
 PART = ".part"
@@ -62,6 +63,13 @@ class Files:
             self.path(image_id).replace(self.part(image_id))
             self._sync()
 
+    def read_part(self, image_id: str, reader: Reader) -> Content:
+        """Feed all of a part to ``reader``; what it found. FileNotFoundError."""
+        with self.part(image_id).open("rb") as file:
+            for chunk in _chunks(file.fileno()):
+                reader.feed(chunk)
+        return reader.finish()
+
     def delete(self, image_id: str) -> None:
         """Remove data and parts."""
         for file in (self.path(image_id), self.part(image_id)):
@@ -102,7 +110,9 @@ class Files:
 class Writer:
     """One upload under way: appends to the part, which stays locked until ``close``."""
 
-    def __init__(self, files: Files, image_id: str, reader: Reader, *, offset: int, most: int):
+    def __init__(
+        self, files: Files, image_id: str, reader: Reader | Meter, *, offset: int, most: int
+    ):
         """Open the part at ``offset`` (what lies before is read again, what lies behind is cut).
 
         Conflict if another upload writes it. ``most``: greatest size in bytes.

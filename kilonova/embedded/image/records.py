@@ -14,7 +14,7 @@ DISK_FORMATS = (
     "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop", "gpt",
 )  # fmt: skip
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
-HASH = "sha512"
+STORE = "files"
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -48,6 +48,20 @@ class Member(msgspec.Struct, frozen=True):
     image_id: str
     member_id: str
     status: str
+    created_at: int
+    updated_at: int
+
+
+class Task(msgspec.Struct, frozen=True):
+    """An import: ``status`` is ``success`` or ``failure``, ``message`` says why."""
+
+    id: str
+    image_id: str
+    owner: str | None
+    user_id: str
+    request_id: str
+    status: str
+    message: str
     created_at: int
     updated_at: int
 

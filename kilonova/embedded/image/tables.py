@@ -55,3 +55,17 @@ MEMBER = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Index("ix_image_member_member_id", "member_id"),
 )
+
+TASK = sa.Table(
+    "image_task",
+    META,
+    sa.Column("id", sa.String(36), primary_key=True, nullable=False),
+    sa.Column("image_id", sa.String(36), nullable=False, index=True),
+    sa.Column("owner", sa.String(255), nullable=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)

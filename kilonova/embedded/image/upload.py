@@ -20,7 +20,7 @@ from kilonova.base.errors import (
     UnsupportedMediaType,
 )
 from kilonova.embedded.image.app import Images
-from kilonova.embedded.image.content import Reader
+from kilonova.embedded.image.content import Meter, Reader
 from kilonova.embedded.image.files import CHUNK, Writer
 from kilonova.embedded.image.ranges import Part
 from kilonova.embedded.image.records import Content, Image
@@ -38,8 +38,6 @@ async def receive(call: Call[Images], image: Image, part: Part | None, *, after:
     BadRequest, Conflict, TooLarge, UnsupportedMediaType; Gone when the image was deleted
     meanwhile.
     """
-    if image.disk_format is None or image.container_format is None:
-        raise BadRequest("Set disk_format and container_format before uploading data.")
     app = call.app
     length = declared_length(dict(call.request.scope["headers"]))
     if part is not None and length is not None and length != part.last - part.first + 1:
@@ -50,7 +48,13 @@ async def receive(call: Call[Images], image: Image, part: Part | None, *, after:
     if not await app.db.run(images.move, image.id, ["queued"], "saving", app.now()):
         raise Conflict(f"Image {image.id} is not queued: its data cannot be set.")
     try:
-        return await _store(call, image, part, length, after)
+        # Read again: until the status changed, so could the formats.
+        present = await app.db.read(images.find, image.id)
+        if present is None:
+            raise Gone(f"Image {image.id} was deleted.")
+        if present.disk_format is None or present.container_format is None:
+            raise BadRequest("Set disk_format and container_format before uploading data.")
+        return await _store(call, present, part, length, after)
     except BaseException as error:
         # Whatever happened, also a cancellation: the image must not stay in status saving.
         await asyncio.shield(_give_up(app, image.id, error))
@@ -79,7 +83,8 @@ async def _store(
             f"The upload goes on at byte {kept}, not {part.first}.", headers={OFFSET: str(kept)}
         )
     await asyncio.to_thread(app.files.check_space, length or 0)
-    reader = Reader(image.disk_format, image.container_format, match=app.settings.match_format)
+    staged = after == "uploading"
+    reader = Meter() if staged else reader_of(app, image)
     most = app.settings.most_bytes if part is None else part.total
     writer = await asyncio.to_thread(Writer, app.files, image.id, reader, offset=offset, most=most)
     try:
@@ -88,26 +93,33 @@ async def _store(
         if part is not None and part.first >= 0 and reader.size != part.last + 1:
             raise BadRequest("The body does not fit its Content-Range.")
         content = None
-        if part is None or reader.size == part.total:
+        whole = part is None or reader.size == part.total
+        if whole:
             content = await asyncio.to_thread(reader.finish)
     finally:
         await asyncio.to_thread(writer.close)
-    if content is None:
-        if not await app.db.run(images.move, image.id, ["saving"], "queued", app.now()):
-            raise Gone(f"Image {image.id} was deleted during the upload.")
-        return reader.size
-    await _finish(app, image.id, content, after)
-    return None
+    if content is not None:
+        await finish(app, image.id, "saving", content)
+        return None
+    status = after if whole else "queued"
+    if not await app.db.run(images.move, image.id, ["saving"], status, app.now()):
+        raise Gone(f"Image {image.id} was deleted during the upload.")
+    return None if whole else reader.size
 
 
-async def _finish(app: Images, image_id: str, content: Content, after: str) -> None:
+def reader_of(app: Images, image: Image) -> Reader:
+    """What looks at the data of an image."""
+    return Reader(image.disk_format, image.container_format, match=app.settings.match_format)
+
+
+async def finish(app: Images, image_id: str, before: str, content: Content) -> None:
+    """Make a complete, good part the data of an image, which becomes active; Gone."""
     gone = Gone(f"Image {image_id} was deleted during the upload.")
-    if after == "active":
-        try:
-            await asyncio.to_thread(app.files.finish, image_id)
-        except FileNotFoundError:
-            raise gone from None
-    if not await app.db.run(images.fill, image_id, "saving", after, content, app.now()):
+    try:
+        await asyncio.to_thread(app.files.finish, image_id)
+    except FileNotFoundError:
+        raise gone from None
+    if not await app.db.run(images.fill, image_id, before, "active", content, app.now()):
         await asyncio.to_thread(app.files.delete, image_id)
         raise gone
 

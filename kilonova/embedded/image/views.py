@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from kilonova.embedded.image.records import Image, Member
+from kilonova.embedded.image.records import STORE, Image, Member, Task
 
 View = dict[str, Any]
 
@@ -19,7 +19,7 @@ def time(number: int) -> str:
 
 def image(item: Image) -> View:
     """An image; its properties stand beside its attributes."""
-    return {
+    shown = {
         **item.properties,
         "id": item.id,
         "name": item.name,
@@ -44,6 +44,9 @@ def image(item: Image) -> View:
         "file": f"/v2/images/{item.id}/file",
         "schema": "/v2/schemas/image",
     }
+    if item.status in ("active", "deactivated"):
+        shown["stores"] = STORE
+    return shown
 
 
 def member(item: Member) -> View:
@@ -55,4 +58,26 @@ def member(item: Member) -> View:
         "created_at": time(item.created_at),
         "updated_at": time(item.updated_at),
         "schema": "/v2/schemas/member",
+    }
+
+
+def task(item: Task) -> View:
+    """A task of importing."""
+    request = {"method": {"name": "glance-direct"}, "all_stores_must_succeed": True}
+    return {
+        "id": item.id,
+        "type": "api_image_import",
+        "status": item.status,
+        "owner": item.owner,
+        "image_id": item.image_id,
+        "user_id": item.user_id,
+        "request_id": item.request_id,
+        "input": {"image_id": item.image_id, "import_req": request, "backend": [STORE]},
+        "result": {"image_id": item.image_id} if item.status == "success" else None,
+        "message": item.message,
+        "created_at": time(item.created_at),
+        "updated_at": time(item.updated_at),
+        "expires_at": time(item.created_at + 48 * 3600 * 1_000_000),
+        "self": f"/v2/tasks/{item.id}",
+        "schema": "/v2/schemas/task",
     }

@@ -1,132 +1,55 @@
-"""The data plane's agent of one host: fetch the plan, apply it, say which ports are open."""
+"""The network agents of one host: fetch the plan, apply it, say which ports are open."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from kilonova.base.aio import backoff
+from kilonova.base.aio import Signal, backoff
+from kilonova.base.errors import Unavailable
 from kilonova.embedded.network import plane
+from kilonova.embedded.network.links import LinkWatch
 from kilonova.embedded.network.plane.desired import HostPlan
 from kilonova.embedded.network.plane.metadata_proxy import MetadataProxy, ProxySettings
 from kilonova.web.client import HttpClient
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.05
 ANNOUNCE = 20.0
+WAIT = 30.0
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+
+Token = Callable[[], Awaitable[str]]
 
 
-class PlaneAgent:
-    """Keeps one host as the network service wants it, until stopped."""
+class HostLink:
+    """One host's line to the network service (``{url}/ext/hosts/{host}``)."""
 
-    def __init__(
-        self,
-        host: str,
-        *,
-        url: str,
-        http: HttpClient,
-        token: Callable[[], Awaitable[str]],
-        env: plane.PlaneEnv,
-        proxy: ProxySettings,
-        vtep_ip: str | None = None,
-    ) -> None:
-        self._host = host
+    def __init__(self, host: str, *, url: str, http: HttpClient, token: Token) -> None:
+        self.host = host
         self._url = f"{url.rstrip('/')}/ext/hosts/{host}"
         self._http = http
         self._token = token
-        self._env = env
-        self._proxy = MetadataProxy(proxy, env)
-        self._vtep = vtep_ip
-        self._plan: HostPlan | None = None
-        self._told: dict[str, bool] = {}
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Announce the host and begin to follow the plan; Unavailable if the service is away."""
-        await self._announce()
-        self._tasks = [
-            asyncio.create_task(self._follow(), name="network-plan"),
-            asyncio.create_task(self._watch(), name="network-ports"),
-            asyncio.create_task(self._live(), name="network-announce"),
-        ]
+    async def announce(self, mode: str, vtep_ip: str | None = None) -> None:
+        """Say that the host lives and how it plugs cards."""
+        await self._ask("PUT", "", json={"mode": mode, "vtep_ip": vtep_ip})
 
-    async def stop(self) -> None:
-        """Stop following; what is on the host stays as it is."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-        await self._proxy.close()
+    async def plan(self, after: str, wait: float) -> dict[str, Any]:
+        """The plan as soon as it is another one than ``after``, or after ``wait`` seconds."""
+        params = {"after": after, "wait": str(int(wait))}
+        answer: dict[str, Any] = await self._ask("GET", "/plan", params=params, seconds=wait + 15)
+        return answer
 
-    async def audit(self) -> list[str]:
-        """Where the host differs from the plan."""
-        if self._plan is None:
-            return []
-        return await plane.audit(self._plan, self._env)
-
-    async def _follow(self) -> None:
-        version = ""
-        pauses = backoff(0.2, most=5.0)
-        while True:
-            try:
-                answer = await self._ask("GET", "/plan", params={"after": version}, seconds=45)
-                self._plan = msgspec.convert(answer["plan"], HostPlan)
-                report = await plane.apply(self._plan, env=self._env)
-                for line in (*report.problems, *report.notes):
-                    log.warning("network of this host: %s", line)
-                for line in await self._proxy.sync(self._plan):
-                    log.warning("metadata proxy: %s", line)
-                await self._tell()
-                # What could not be done is tried again soon, also when nothing changes.
-                version = "" if report.problems else answer["version"]
-                if report.problems:
-                    await asyncio.sleep(next(pauses))
-                else:
-                    pauses = backoff(0.2, most=5.0)
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("the network of this host could not be brought up to date")
-                await asyncio.sleep(next(pauses))
-
-    async def _watch(self) -> None:
-        """Report a port as soon as its card appears or goes."""
-        while True:
-            await asyncio.sleep(LOOK)
-            try:
-                await self._tell()
-            except Exception as error:
-                log.warning("could not report ports: %s", error)
-                await asyncio.sleep(1.0)
-
-    async def _tell(self) -> None:
-        plan = self._plan
-        if plan is None:
-            return
-        links = {name for _, name in socket.if_nameindex()}
-        present = {port.id: port.tap in links for port in plan.ports}
-        opened = [i for i, there in present.items() if there and not self._told.get(i)]
-        closed = [i for i, there in present.items() if not there and self._told.get(i, True)]
-        if opened or closed:
-            await self._ask("PUT", "/ports", json={"opened": opened, "closed": closed})
-        self._told = present
-
-    async def _live(self) -> None:
-        while True:
-            await asyncio.sleep(ANNOUNCE)
-            with contextlib.suppress(Exception):
-                await self._announce()
-
-    async def _announce(self) -> None:
-        await self._ask("PUT", "", json={"mode": "bridge", "vtep_ip": self._vtep})
+    async def report(self, opened: list[str], closed: list[str]) -> None:
+        """Say which ports are open now and which no longer."""
+        await self._ask("PUT", "/ports", json={"opened": opened, "closed": closed})
 
     async def _ask(
         self,
@@ -146,5 +69,163 @@ class PlaneAgent:
             timeout=seconds,
         )
         if answer.status not in (200, 204):
-            raise RuntimeError(f"the network service answered {answer.status}: {answer.text[:200]}")
+            raise Unavailable(f"the network service answered {answer.status}: {answer.text[:200]}")
         return answer.json() if answer.body else None
+
+
+class Announcer:
+    """Keeps a host known that has no data plane of ours (modes user and none)."""
+
+    def __init__(self, link: HostLink, mode: str, vtep_ip: str | None = None) -> None:
+        self._link = link
+        self._mode = mode
+        self._vtep = vtep_ip
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Announce the host, again and again; raises if the service cannot be reached now."""
+        await self._link.announce(self._mode, self._vtep)
+        self._task = asyncio.create_task(self._live(), name="network-announce")
+
+    async def stop(self) -> None:
+        """Announce no more."""
+        await _end(self._task)
+        self._task = None
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(ANNOUNCE)
+            try:
+                await self._link.announce(self._mode, self._vtep)
+            except Exception as error:
+                log.warning("the network service does not know that this host lives: %s", error)
+
+
+class PlaneAgent:
+    """Keeps one host as the network service wants it, until stopped.
+
+    A change of the plan is applied as soon as the service knows of it; every half minute the host
+    is brought right again also without one.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        url: str,
+        http: HttpClient,
+        token: Token,
+        env: plane.PlaneEnv,
+        proxy: ProxySettings,
+        vtep_ip: str | None = None,
+    ) -> None:
+        """``proxy`` says where guests' metadata requests go; ``vtep_ip`` where tunnels end."""
+        self._link = HostLink(host, url=url, http=http, token=token)
+        self._announcer = Announcer(self._link, "bridge", vtep_ip)
+        self._env = env
+        self._proxy = MetadataProxy(proxy, env)
+        self._look = Signal()
+        self._watch = LinkWatch(env.netns, self._look.set)
+        self._plan: HostPlan | None = None
+        self._told: dict[str, bool] = {}
+        self._boot = ""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Announce the host and begin to follow the plan; Unavailable if the service is away."""
+        await self._announcer.start()
+        await self._watch.open()
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="network-plan"),
+            asyncio.create_task(self._report(), name="network-ports"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following; what is on the host stays as it is."""
+        for task in self._tasks:
+            await _end(task)
+        self._tasks = []
+        self._watch.close()
+        await self._announcer.stop()
+        await self._proxy.close()
+
+    @property
+    def plan(self) -> HostPlan | None:
+        """The plan in force; None before the first."""
+        return self._plan
+
+    async def audit(self) -> list[str]:
+        """Where the host differs from the plan in force."""
+        if self._plan is None:
+            return []
+        return await plane.audit(self._plan, self._env)
+
+    async def _follow(self) -> None:
+        version, wait = "", WAIT
+        pauses = backoff(FIRST_PAUSE, most=LONGEST_PAUSE)
+        again = backoff(1.0, most=LONGEST_PAUSE)
+        while True:
+            try:
+                answer = await self._link.plan(version, wait)
+                done = await self._apply(answer)
+                version = answer["version"]
+            except Exception:
+                log.exception("the network of this host could not be brought up to date")
+                await asyncio.sleep(next(pauses))
+                continue
+            pauses = backoff(FIRST_PAUSE, most=LONGEST_PAUSE)
+            if done:
+                wait, again = WAIT, backoff(1.0, most=LONGEST_PAUSE)
+            else:
+                # Tried again soon also when nothing changes, and at once when something does.
+                wait = next(again)
+
+    async def _apply(self, answer: dict[str, Any]) -> bool:
+        """Bring the host to a plan; False when something is left to do."""
+        wanted = msgspec.convert(answer["plan"], HostPlan)
+        report = await plane.apply(wanted, env=self._env)
+        for line in (*report.problems, *report.notes):
+            log.warning("network of this host: %s", line)
+        if report.enforced:
+            self._plan = wanted
+            if answer["boot"] != self._boot:
+                self._told = {}
+                self._boot = answer["boot"]
+            self._look.set()
+        problems = await self._proxy.sync(wanted)
+        for line in problems:
+            log.warning("metadata proxy: %s", line)
+        return not report.problems and not problems
+
+    async def _report(self) -> None:
+        """Report ports whose cards are there and whose rules are in force, and those that left."""
+        pauses = backoff(FIRST_PAUSE, most=LONGEST_PAUSE)
+        while True:
+            await self._look.wait()
+            try:
+                await self._compare()
+                pauses = backoff(FIRST_PAUSE, most=LONGEST_PAUSE)
+            except Exception as error:
+                log.warning("ports could not be reported: %s", error)
+                await asyncio.sleep(next(pauses))
+                self._look.set()
+
+    async def _compare(self) -> None:
+        if self._plan is None:
+            return
+        devices = await self._watch.names()
+        told = self._told
+        present = {port.id: port.tap in devices for port in self._plan.ports}
+        opened = [i for i, there in present.items() if there and not told.get(i)]
+        closed = [i for i, there in present.items() if not there and told.get(i, True)]
+        if opened or closed:
+            await self._link.report(opened, closed)
+        if self._told is told:
+            self._told = present
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task

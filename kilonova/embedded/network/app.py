@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from kilonova.base.clock import Clock, isoformat
+from kilonova.base.errors import Conflict
 from kilonova.base.ids import Ids
 from kilonova.db.database import Database, Tx
+from kilonova.embedded.network.store import outbox, rows
 from kilonova.embedded.network.store.quotas import DEFAULTS
+from kilonova.embedded.network.telling import Notify, Teller
 from kilonova.web.call import Call, Caller
 
-# What is told to the compute service: os-server-external-events entries.
-Notify = Callable[[list[dict[str, Any]]], Awaitable[None]]
+T = TypeVar("T")
 
+TRIES = 3
 ADMINS = frozenset({"admin", "service"})
 
 
@@ -24,7 +27,9 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     """How this network service works.
 
     ``mode``: bridge (taps on Linux bridges), user (user-mode networking of the hypervisor) or
-    none (nothing is plugged: simulated hosts). ``mtu`` is of the physical network, in bytes.
+    none (nothing is plugged: simulated hosts, any host binds). ``mtu`` is of the physical network,
+    in bytes. ``tunnels``: networks span hosts by VXLAN. ``dns``: name servers given to guests of
+    subnets that name none. ``auto_cidr`` is where automatic networks get their prefixes.
     """
 
     mode: str = "bridge"
@@ -40,7 +45,10 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
 
 class NetworkApp:
-    """The service: its database, settings and what wakes the data plane."""
+    """The service: its database, settings and what wakes the data plane.
+
+    Call ``start`` in the event loop it is served by and ``close`` at the end.
+    """
 
     def __init__(
         self,
@@ -57,39 +65,81 @@ class NetworkApp:
         self.clock = clock
         self.ids = ids
         self.random = random
-        self.notify = notify
-        self._boot = ids.hex()[:8]
-        self._count = 0
-        self._changed = asyncio.Condition()
-        self._telling: set[asyncio.Task[None]] = set()
+        self.teller = Teller(db, notify, clock) if notify is not None else None
+        self.boot = ids.hex()[:8]
+        self._changes = 0
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to tell the compute service what it does not know yet."""
+        if self.teller is not None:
+            self.teller.start()
+
+    async def close(self) -> None:
+        """Stop telling; what was not taken is told after the next start."""
+        if self.teller is not None:
+            await self.teller.close()
 
     @property
-    def version(self) -> str:
-        """Another word after each change of this process, and after each start."""
-        return f"{self._boot}-{self._count}"
+    def changes(self) -> int:
+        """How often ``touch`` was called."""
+        return self._changes
 
     def touch(self) -> None:
         """Something has changed: wake the hosts that wait."""
-        self._count += 1
-        task = asyncio.get_running_loop().create_task(self._tell())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._changes += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    async def beyond(self, version: str | None) -> None:
-        """Return when the version is another one than ``version``."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.version != version)
+    async def beyond(self, changes: int, seconds: float) -> bool:
+        """True as soon as there are more changes than that, False after ``seconds``."""
+        if self._changes != changes:
+            return True
+        if seconds <= 0:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    async def write(
+        self, caller: Caller, work: Callable[[Work], T], *, ids: Ids | None = None
+    ) -> T:
+        """Run ``work`` in one transaction, wake the data plane, tell the compute service."""
+        told = False
+
+        def run(tx: Tx) -> T:
+            nonlocal told
+            job = Work(tx, self, caller, ids or self.ids)
+            result = work(job)
+            told = bool(job.events) and self.teller is not None
+            if told:
+                outbox.put(tx, job.events, job.now)
+            return result
+
+        result = await self._insist(run)
+        self.touch()
+        if told and self.teller is not None:
+            self.teller.wake()
+        return result
+
+    async def _insist(self, run: Callable[[Tx], T]) -> T:
+        """Run again what clashed with another writer: the second look sees what that one did."""
+        for _ in range(TRIES):
+            try:
+                return await self.db.run(run)
+            except rows.Clash:
+                continue
+        raise Conflict("What this request speaks of is being changed; try again.", code="Conflict")
 
 
 NetworkCall = Call[NetworkApp]
 
 
 class Work:
-    """One writing transaction of a handler."""
+    """One writing transaction of a handler. ``events`` are told to the compute service."""
 
     def __init__(self, tx: Tx, app: NetworkApp, caller: Caller, ids: Ids) -> None:
         self.tx = tx

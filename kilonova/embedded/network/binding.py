@@ -4,63 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from kilonova.db.database import Tx
 from kilonova.embedded.network.app import NetworkSettings
+from kilonova.embedded.network.plane import names
+from kilonova.embedded.network.store import hosts
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import HOSTS
 
 FAILED = "binding_failed"
 COMPUTE = "compute:"
-
-
-def bridge_name(network_id: str) -> str:
-    """The bridge of a network on every host."""
-    return f"brq{network_id[:11]}"
-
-
-def tap_name(port_id: str) -> str:
-    """The tap of a port."""
-    return f"tap{port_id[:11]}"
+VIF_TYPES = {"bridge": "bridge", "user": "user", "none": "tap"}
 
 
 def bind(tx: Tx, settings: NetworkSettings, port: Row, host: str) -> dict[str, Any]:
     """The columns of a port bound to ``host`` ('' unbinds).
 
     A port on a bridge is DOWN until the host's data plane has opened it; the other modes have no
-    data plane of ours, so such a port is ACTIVE at once.
+    data plane of ours, so such a port is ACTIVE at once. A host nobody announced cannot be bound
+    to, unless all hosts are simulated.
     """
     if not host:
-        return {
-            "binding_host_id": "",
-            "binding_vif_type": "unbound",
-            "binding_vif_details": {},
-            "status": "DOWN",
-        }
-    mode = settings.mode
+        return _columns("", "unbound", {}, active=False)
+    mode: str | None = settings.mode
     if mode != "none":
-        known = tx.execute(sa.select(HOSTS.c.mode).where(HOSTS.c.name == host)).scalar()
-        if known is None:
-            return {
-                "binding_host_id": host,
-                "binding_vif_type": FAILED,
-                "binding_vif_details": {},
-                "status": "DOWN",
-            }
-        mode = known
-    details: dict[str, Any] = {"port_filter": mode == "bridge", "connectivity": "l2"}
+        mode = hosts.mode_of(tx, host)
+    if mode is None:
+        return _columns(host, FAILED, {}, active=False)
+    details: dict[str, Any] = {
+        "port_filter": mode == "bridge" and port["port_security_enabled"],
+        "connectivity": "l2" if mode == "bridge" else "legacy",
+        "bound_drivers": {"0": "kilonova"},
+    }
     if mode != "user":
         details |= {
-            "bridge_name": bridge_name(port["network_id"]),
-            "tap_name": tap_name(port["id"]),
+            "bridge_name": names.bridge(port["network_id"]),
+            "tap_name": names.tap(port["id"]),
         }
-    return {
-        "binding_host_id": host,
-        "binding_vif_type": {"bridge": "bridge", "user": "user"}.get(mode, "tap"),
-        "binding_vif_details": details,
-        "status": "DOWN" if mode == "bridge" else "ACTIVE",
-    }
+    return _columns(host, VIF_TYPES[mode], details, active=mode != "bridge")
 
 
 def event(port: Row, name: str) -> list[dict[str, Any]]:
@@ -71,3 +50,12 @@ def event(port: Row, name: str) -> list[dict[str, Any]]:
     if name in ("network-vif-plugged", "network-vif-unplugged"):
         told["status"] = "completed"
     return [told]
+
+
+def _columns(host: str, kind: str, details: dict[str, Any], *, active: bool) -> dict[str, Any]:
+    return {
+        "binding_host_id": host,
+        "binding_vif_type": kind,
+        "binding_vif_details": details,
+        "status": "ACTIVE" if active else "DOWN",
+    }

@@ -3,77 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from typing import Any
+import re
 
-import msgspec
-import sqlalchemy as sa
-
-from kilonova.base.clock import Clock, isoformat
-from kilonova.base.ids import Ids
-from kilonova.db.database import Tx
-from kilonova.embedded.network import binding
-from kilonova.embedded.network.api import ports as port_api
-from kilonova.embedded.network.app import NetworkSettings, Work
-from kilonova.embedded.network.plane import desired
-from kilonova.embedded.network.store import floating as floating_store
+from kilonova.embedded.network.app import NetworkSettings
+from kilonova.embedded.network.plane import desired, names
 from kilonova.embedded.network.store import ports as port_store
+from kilonova.embedded.network.store.planning import Cloud
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import (
-    HOSTS,
-    NETWORKS,
-    PORT_GROUPS,
-    PORTS,
-    ROUTERS,
-    RULES,
-    SUBNETS,
-)
+
+# A device id goes into a header of the metadata service.
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 
 
-class Cloud(msgspec.Struct):
-    """Everything of the service, read in a handful of statements."""
-
-    networks: dict[str, Row]
-    subnets: dict[str, list[Row]]
-    ports: list[Row]
-    routers: list[Row]
-    rules: dict[str, list[Row]]
-    groups: dict[str, list[str]]
-    hosts: list[Row]
-    floating: dict[str, list[Row]]
-
-
-def announce(tx: Tx, host: str, *, mode: str, vtep_ip: str | None, clock: Clock, ids: Ids) -> None:
-    """Record that a host's data plane lives."""
-    now = isoformat(clock.now())
-    values = {"mode": mode, "vtep_ip": vtep_ip, "seen_at": now}
-    changed = tx.execute(HOSTS.update().where(HOSTS.c.name == host).values(values))
-    if not changed.rowcount:
-        tx.execute(HOSTS.insert().values(name=host, id=ids.uuid(), started_at=now, **values))
-
-
-def read(tx: Tx) -> Cloud:
-    """All rows plans are made of."""
-    subnets: dict[str, list[Row]] = {}
-    for row in _rows(tx, SUBNETS):
-        subnets.setdefault(row["network_id"], []).append(row)
-    rules: dict[str, list[Row]] = {}
-    for row in _rows(tx, RULES):
-        rules.setdefault(row["security_group_id"], []).append(row)
-    groups: dict[str, list[str]] = {}
-    for member in tx.execute(sa.select(PORT_GROUPS)):
-        groups.setdefault(member.port_id, []).append(member.security_group_id)
-    routers = _rows(tx, ROUTERS)
-    return Cloud(
-        networks={row["id"]: row for row in _rows(tx, NETWORKS)},
-        subnets=subnets,
-        ports=_rows(tx, PORTS),
-        routers=routers,
-        rules=rules,
-        groups=groups,
-        hosts=[h for h in _rows(tx, HOSTS, HOSTS.c.started_at) if h["mode"] == "bridge"],
-        floating={r["id"]: floating_store.of_router(tx, r["id"]) for r in routers},
-    )
+def central(cloud: Cloud, host: str) -> bool:
+    """Whether a host carries routers, DHCP and external networks: the oldest bridge host does."""
+    return bool(cloud.hosts) and cloud.hosts[0]["name"] == host
 
 
 def missing_dhcp(cloud: Cloud) -> list[str]:
@@ -83,8 +27,8 @@ def missing_dhcp(cloud: Cloud) -> list[str]:
         served = {s["id"] for s in cloud.subnets.get(network_id, ()) if s["enable_dhcp"]}
         has = {
             ip["subnet_id"]
-            for p in cloud.ports
-            if p["network_id"] == network_id and p["device_owner"] == port_store.DHCP
+            for p in cloud.ports.get(network_id, ())
+            if p["device_owner"] == port_store.DHCP
             for ip in p["fixed_ips"]
         }
         if served - has:
@@ -92,111 +36,81 @@ def missing_dhcp(cloud: Cloud) -> list[str]:
     return found
 
 
-def make_dhcp(job: Work, network_id: str) -> None:
-    """Make a network's DHCP port anew, with an address in each served subnet."""
-    for port in port_store.of_network(job.tx, network_id):
-        if port["device_owner"] == port_store.DHCP:
-            port_store.remove(job.tx, port["id"])
-    statement = sa.select(SUBNETS.c.id).where(
-        SUBNETS.c.network_id == network_id, SUBNETS.c.enable_dhcp
-    )
-    served = [{"subnet_id": subnet} for subnet in job.tx.execute(statement).scalars()]
-    if served:
-        port_api.make(
-            job,
-            network_id=network_id,
-            device_id=f"dhcp-{network_id}",
-            device_owner=port_store.DHCP,
-            fixed_ips=served,
-        )
-
-
 def plan(cloud: Cloud, host: str, settings: NetworkSettings) -> desired.HostPlan:
-    """The plan of one host. The first bridge host carries routers, DHCP and external networks."""
-    central = bool(cloud.hosts) and cloud.hosts[0]["name"] == host
-    here = {p["network_id"] for p in cloud.ports if _bound_to(p, host)}
-    if central:
+    """The plan of one host."""
+    main = central(cloud, host)
+    bound = [p for some in cloud.ports.values() for p in some if _bound_to(p, host)]
+    here = {p["network_id"] for p in bound}
+    if main:
         here |= _used(cloud)
     vteps = {h["name"]: h["vtep_ip"] for h in cloud.hosts if h["vtep_ip"]}
     tunnels = settings.tunnels and host in vteps
-    peers = tuple(ip for name, ip in sorted(vteps.items()) if name != host)
-    ports = [_port(cloud, p) for p in cloud.ports if _bound_to(p, host)]
+    peers = tuple(sorted({ip for name, ip in vteps.items() if name != host}))
+    ports = [_port(cloud, p) for p in sorted(bound, key=lambda p: str(p["id"]))]
     wanted = {rule.remote_group for port in ports for rule in port.rules if rule.remote_group}
     return desired.HostPlan(
         host=host,
         networks=tuple(
-            _network(cloud, cloud.networks[i], central=central, peers=peers, tunnels=tunnels)
+            _network(
+                cloud,
+                cloud.networks[i],
+                settings,
+                main=main,
+                peers=peers if tunnels else None,
+            )
             for i in sorted(here)
         ),
         ports=tuple(ports),
-        routers=tuple(_router(cloud, r) for r in cloud.routers if _works(cloud, r))
-        if central
-        else (),
+        routers=tuple(_router(cloud, r) for r in cloud.routers if _works(cloud, r)) if main else (),
         groups=tuple(
             desired.Group(group, tuple(_members(cloud, group))) for group in sorted(wanted)
         ),
-        vtep_ip=vteps.get(host) if tunnels else None,
+        vtep_ip=vteps[host] if tunnels else None,
     )
 
 
-def opened(job: Work, host: str, open_ports: Iterable[str], closed: Iterable[str]) -> None:
-    """Mark ports of a host open or closed, and tell the compute service of each change."""
-    for port_ids, status, name in (
-        (list(open_ports), "ACTIVE", "network-vif-plugged"),
-        (list(closed), "DOWN", "network-vif-unplugged"),
-    ):
-        if not port_ids:
-            continue
-        statement = sa.select(PORTS).where(
-            PORTS.c.id.in_(port_ids),
-            PORTS.c.binding_host_id == host,
-            PORTS.c.status != status,
-        )
-        for row in job.tx.execute(statement).fetchall():
-            port = dict(row._mapping)
-            job.tx.execute(PORTS.update().where(PORTS.c.id == port["id"]).values(status=status))
-            job.events += binding.event(port, name)
-
-
 def _network(
-    cloud: Cloud, row: Row, *, central: bool, peers: tuple[str, ...], tunnels: bool
+    cloud: Cloud, row: Row, settings: NetworkSettings, *, main: bool, peers: tuple[str, ...] | None
 ) -> desired.Network:
-    inside = [p for p in cloud.ports if p["network_id"] == row["id"]]
+    inside = cloud.ports.get(row["id"], [])
     subnets = cloud.subnets.get(row["id"], [])
     dhcp = next((p for p in inside if p["device_owner"] == port_store.DHCP), None)
-    own_gateway = central and row["network_type"] == "flat" and not row["physical_network"]
-    spans = tunnels and row["segmentation_id"] is not None
+    served = main and dhcp is not None and dhcp["fixed_ips"] and row["admin_state_up"]
+    own_gateway = main and row["external"] and _is_ours(row)
+    spans = peers is not None and row["segmentation_id"] is not None
     return desired.Network(
         id=row["id"],
-        bridge=binding.bridge_name(row["id"]),
+        bridge=names.bridge(row["id"]),
         mtu=row["mtu"],
-        subnets=tuple(_subnet(s) for s in subnets),
-        vxlan=desired.Vxlan(row["segmentation_id"], peers) if spans else None,
+        subnets=tuple(_subnet(s, settings) for s in subnets),
+        vxlan=desired.Vxlan(row["segmentation_id"], peers or ()) if spans else None,
         dhcp=desired.DhcpPort(dhcp["id"], dhcp["mac_address"], _fixed(dhcp))
-        if dhcp is not None and central
+        if served and dhcp is not None
         else None,
-        endpoints=tuple(
-            desired.Endpoint(
-                port_id=p["id"],
-                mac=p["mac_address"],
-                fixed_ips=_fixed(p),
-                device_id=p["device_id"],
-                project_id=p["project_id"],
-                hostname=p["dns_name"] or None,
-            )
-            for p in inside
-            if not p["device_owner"].startswith("network:")
-        ),
+        endpoints=tuple(_endpoint(p) for p in inside if _is_guest(p)) if main else (),
         host_gateway=desired.HostGateway(tuple(_gateways(subnets))) if own_gateway else None,
     )
 
 
-def _subnet(row: Row) -> desired.Subnet:
+def _endpoint(port: Row) -> desired.Endpoint:
+    return desired.Endpoint(
+        port_id=port["id"],
+        mac=port["mac_address"],
+        fixed_ips=_fixed(port),
+        device_id=port["device_id"] if _DEVICE.fullmatch(port["device_id"]) else "",
+        project_id=port["project_id"],
+        hostname=port["dns_name"] or None,
+    )
+
+
+def _subnet(row: Row, settings: NetworkSettings) -> desired.Subnet:
+    version = row["ip_version"]
+    fallback = [ip for ip in settings.dns if ipaddress.ip_address(ip).version == version]
     return desired.Subnet(
         id=row["id"],
         cidr=row["cidr"],
         gateway_ip=row["gateway_ip"],
-        dns=tuple(row["dns_nameservers"]),
+        dns=tuple(row["dns_nameservers"] or fallback),
         host_routes=tuple(
             desired.Route(r["destination"], r["nexthop"]) for r in row["host_routes"]
         ),
@@ -232,7 +146,7 @@ def _port(cloud: Cloud, row: Row) -> desired.Port:
     return desired.Port(
         id=row["id"],
         network_id=row["network_id"],
-        tap=binding.tap_name(row["id"]),
+        tap=names.tap(row["id"]),
         mac=row["mac_address"],
         fixed_ips=_fixed(row),
         allowed_address_pairs=tuple(
@@ -241,13 +155,13 @@ def _port(cloud: Cloud, row: Row) -> desired.Port:
         ),
         port_security=secure,
         rules=tuple(rules) if secure else (),
-        admin_up=row["admin_state_up"],
+        admin_up=row["admin_state_up"] and cloud.networks[row["network_id"]]["admin_state_up"],
         expected=False,
     )
 
 
 def _router(cloud: Cloud, row: Row) -> desired.Router:
-    legs = [p for p in cloud.ports if p["device_id"] == row["id"]]
+    legs = cloud.legs.get(row["id"], [])
     gateway = next((p for p in legs if p["device_owner"] == port_store.GATEWAY), None)
     return desired.Router(
         id=row["id"],
@@ -258,26 +172,28 @@ def _router(cloud: Cloud, row: Row) -> desired.Router:
             for p in legs
             if p["device_owner"] == port_store.ROUTER
         ),
-        gateway=desired.RouterGateway(
-            gateway["id"],
-            gateway["network_id"],
-            gateway["mac_address"],
-            tuple(_with_prefix(cloud, gateway)),
-            tuple(
-                s["gateway_ip"]
-                for s in cloud.subnets.get(gateway["network_id"], ())
-                if s["gateway_ip"]
-                and any(ip["subnet_id"] == s["id"] for ip in gateway["fixed_ips"])
-            ),
-            row["enable_snat"],
-        )
-        if gateway is not None
-        else None,
+        gateway=_gateway(cloud, row, gateway) if gateway is not None else None,
         floating_ips=tuple(
             desired.FloatingIp(f["floating_ip_address"], f["fixed_ip_address"])
             for f in cloud.floating.get(row["id"], ())
         ),
         routes=tuple(desired.Route(r["destination"], r["nexthop"]) for r in row["routes"]),
+    )
+
+
+def _gateway(cloud: Cloud, router: Row, port: Row) -> desired.RouterGateway:
+    inside = {ip["subnet_id"] for ip in port["fixed_ips"]}
+    return desired.RouterGateway(
+        port["id"],
+        port["network_id"],
+        port["mac_address"],
+        tuple(_with_prefix(cloud, port)),
+        tuple(
+            s["gateway_ip"]
+            for s in cloud.subnets.get(port["network_id"], ())
+            if s["gateway_ip"] and s["id"] in inside
+        ),
+        router["enable_snat"],
     )
 
 
@@ -290,28 +206,35 @@ def _with_prefix(cloud: Cloud, port: Row) -> list[str]:
 
 
 def _members(cloud: Cloud, group: str) -> list[str]:
-    found = []
-    for port in cloud.ports:
-        if group in cloud.groups.get(port["id"], ()):
-            found += [ip["ip_address"] for ip in port["fixed_ips"]]
-            found += [pair["ip_address"] for pair in port["allowed_address_pairs"]]
-    return sorted(set(found))
+    found = set()
+    for port in cloud.members.get(group, ()):
+        found |= {ip["ip_address"] for ip in port["fixed_ips"]}
+        found |= {pair["ip_address"] for pair in port["allowed_address_pairs"]}
+    return sorted(found)
 
 
 def _used(cloud: Cloud) -> set[str]:
     """Networks with a bound guest or a router's leg."""
-    return {
-        p["network_id"]
-        for p in cloud.ports
-        if (p["binding_host_id"] and not p["device_owner"].startswith("network:"))
-        or p["device_owner"] in (port_store.ROUTER, port_store.GATEWAY)
-    }
+    return {network_id for network_id, ports in cloud.ports.items() if any(map(_uses, ports))}
+
+
+def _uses(port: Row) -> bool:
+    if _is_guest(port):
+        return bool(port["binding_host_id"])
+    return port["device_owner"] in (port_store.ROUTER, port_store.GATEWAY)
+
+
+def _is_guest(port: Row) -> bool:
+    return not port["device_owner"].startswith("network:")
+
+
+def _is_ours(network: Row) -> bool:
+    """Whether the host itself is the way out of a network (no physical one is named)."""
+    return network["network_type"] == "flat" and not network["physical_network"]
 
 
 def _works(cloud: Cloud, router: Row) -> bool:
-    return bool(router["admin_state_up"]) and any(
-        p["device_id"] == router["id"] for p in cloud.ports
-    )
+    return bool(router["admin_state_up"]) and bool(cloud.legs.get(router["id"]))
 
 
 def _bound_to(port: Row, host: str) -> bool:
@@ -320,12 +243,3 @@ def _bound_to(port: Row, host: str) -> bool:
 
 def _fixed(port: Row) -> tuple[desired.Fixed, ...]:
     return tuple(desired.Fixed(ip["subnet_id"], ip["ip_address"]) for ip in port["fixed_ips"])
-
-
-def _rows(tx: Tx, table: sa.Table, *order: Any) -> list[Row]:
-    statement = sa.select(table)
-    if order:
-        statement = statement.order_by(*order)
-    elif "id" in table.c:
-        statement = statement.order_by(table.c.id)
-    return [dict(row._mapping) for row in tx.execute(statement)]

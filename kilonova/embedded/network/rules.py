@@ -16,6 +16,8 @@ BASE_MAC = "fa:16:3e"
 
 def network(cidr: str, version: int | None = None) -> Net:
     """A prefix without host bits; BadRequest for anything else."""
+    if "%" in cidr:
+        raise invalid("cidr", f"'{cidr}' carries a zone.")
     try:
         net = ipaddress.ip_network(cidr)
     except ValueError:
@@ -30,11 +32,34 @@ def network(cidr: str, version: int | None = None) -> Net:
 
 
 def address(text: str, field: str) -> Ip:
-    """An IP address; BadRequest names the field."""
+    """An IP address without zone; BadRequest names the field."""
     try:
-        return ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
         raise invalid(field, f"'{text}' is not a valid IP address.") from None
+    if "%" in text:
+        raise invalid(field, f"'{text}' carries a zone.")
+    return found
+
+
+def prefix(text: str, field: str) -> Net:
+    """An address or prefix, host bits struck out; BadRequest names the field."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise invalid(field, f"'{text}' is not a valid IP address or prefix.") from None
+    if "%" in text:
+        raise invalid(field, f"'{text}' carries a zone.")
+    return found
+
+
+def route(item: dict[str, str], field: str) -> dict[str, str]:
+    """A checked route of ``destination`` and ``nexthop`` of one IP version."""
+    destination = network(item["destination"])
+    nexthop = address(item["nexthop"], field)
+    if destination.version != nexthop.version:
+        raise invalid(field, f"{destination} and {nexthop} are not of one IP version.")
+    return {"destination": str(destination), "nexthop": str(nexthop)}
 
 
 def invalid(field: str, why: str) -> BadRequest:

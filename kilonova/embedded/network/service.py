@@ -10,16 +10,22 @@ from kilonova.db import migrate
 from kilonova.db.database import Database
 from kilonova.embedded.network import policies
 from kilonova.embedded.network.api import (
+    agents,
+    auto,
+    crud,
     floatingips,
     hosts,
-    misc,
+    interfaces,
+    meta,
     networks,
     ports,
+    quotas,
     routers,
     security_groups,
+    subnetpools,
     subnets,
+    tags,
 )
-from kilonova.embedded.network.api.common import routes
 from kilonova.embedded.network.app import NetworkApp
 from kilonova.policy.enforcer import PolicyEnforcer
 from kilonova.web import app as web
@@ -30,13 +36,6 @@ from kilonova.web.routes import Api
 
 HISTORY = "kilonova.embedded.network.migrations"
 
-RESOURCES = (
-    networks.NETWORK_RESOURCE,
-    subnets.SUBNET_RESOURCE,
-    ports.PORT_RESOURCE,
-    security_groups.GROUP_RESOURCE,
-    security_groups.RULE_RESOURCE,
-)
 TAGGED = (
     networks.NETWORK_RESOURCE,
     subnets.SUBNET_RESOURCE,
@@ -44,7 +43,9 @@ TAGGED = (
     security_groups.GROUP_RESOURCE,
     routers.ROUTER_RESOURCE,
     floatingips.FLOATING_RESOURCE,
+    subnetpools.SUBNETPOOL_RESOURCE,
 )
+RESOURCES = (*TAGGED, security_groups.RULE_RESOURCE)
 
 
 def api() -> Api[NetworkApp]:
@@ -52,16 +53,19 @@ def api() -> Api[NetworkApp]:
     return Api(
         "network",
         [
-            misc.VERSIONS,
-            misc.ROUTES,
+            meta.VERSIONS,
+            meta.ROUTES,
+            agents.ROUTES,
+            auto.ROUTES,
+            quotas.ROUTES,
             hosts.ROUTES,
-            *(routes(resource) for resource in RESOURCES),
-            routers.ROUTES,
-            floatingips.ROUTES,
-            *(misc.tag_routes(resource) for resource in TAGGED),
+            interfaces.ROUTES,
+            *(crud.routes(resource) for resource in RESOURCES),
+            *(tags.routes(resource) for resource in TAGGED),
         ],
         faults=neutron_faults,
         wrong_method=404,
+        head=True,
     )
 
 

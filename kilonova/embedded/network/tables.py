@@ -61,6 +61,7 @@ SUBNETS = sa.Table(
     sa.Column("ipv6_ra_mode", sa.String(16)),
     sa.Column("ipv6_address_mode", sa.String(16)),
     sa.Column("service_types", sa.JSON, nullable=False, default=list),
+    sa.Column("subnetpool_id", sa.String(36), index=True),
 )
 
 PORTS = sa.Table(
@@ -73,7 +74,6 @@ PORTS = sa.Table(
     sa.Column("mac_address", sa.String(32), nullable=False),
     sa.Column("device_id", sa.String(255), nullable=False, default="", index=True),
     sa.Column("device_owner", sa.String(255), nullable=False, default=""),
-    sa.Column("fixed_ips", sa.JSON, nullable=False, default=list),
     sa.Column("allowed_address_pairs", sa.JSON, nullable=False, default=list),
     _flag("port_security_enabled", default=True),
     sa.Column("extra_dhcp_opts", sa.JSON, nullable=False, default=list),
@@ -86,13 +86,28 @@ PORTS = sa.Table(
     sa.UniqueConstraint("network_id", "mac_address", name="uniq_mac"),
 )
 
-# One row per address in use: the primary key is what makes an address be given once.
+# One row per address in use: the primary key is what makes an address be given once, and the only
+# place that knows which addresses a port has.
 ADDRESSES = sa.Table(
     "addresses",
     METADATA,
     sa.Column("subnet_id", sa.ForeignKey("subnets.id"), primary_key=True),
     sa.Column("ip_address", sa.String(64), primary_key=True),
     sa.Column("port_id", sa.ForeignKey("ports.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+SUBNETPOOLS = sa.Table(
+    "subnetpools",
+    METADATA,
+    *_common(),
+    sa.Column("ip_version", sa.Integer, nullable=False),
+    sa.Column("prefixes", sa.JSON, nullable=False),
+    sa.Column("default_prefixlen", sa.Integer, nullable=False),
+    sa.Column("min_prefixlen", sa.Integer, nullable=False),
+    sa.Column("max_prefixlen", sa.Integer, nullable=False),
+    sa.Column("default_quota", sa.Integer),
+    _flag("shared", default=False),
+    _flag("is_default", default=False),
 )
 
 SECURITY_GROUPS = sa.Table(
@@ -186,6 +201,15 @@ TOPOLOGIES = sa.Table(
     sa.Column("project_id", sa.String(255), primary_key=True),
     sa.Column("network_id", sa.String(36), nullable=False),
     sa.Column("router_id", sa.String(36)),
+)
+
+# What the compute service has to be told and has not yet taken: written with the change itself.
+OUTBOX = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("event", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.String(20), nullable=False),
 )
 
 HOSTS = sa.Table(

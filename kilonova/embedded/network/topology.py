@@ -1,28 +1,25 @@
-"""The automatic topology: a network, a subnet and a router to the default external network."""
+"""A project's way out: a network, a subnet and a router to the default external network."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Any
 
-import sqlalchemy as sa
-
 from kilonova.base.errors import Conflict
 from kilonova.db.database import Tx
-from kilonova.embedded.network.api import networks, routers, subnets
+from kilonova.embedded.network.api import interfaces, networks, routers, subnets
 from kilonova.embedded.network.app import Work
-from kilonova.embedded.network.attrs import NETWORK, ROUTER
+from kilonova.embedded.network.kinds import NETWORK, ROUTER
+from kilonova.embedded.network.store import hosts, quotas, rows
+from kilonova.embedded.network.store import networks as network_store
 from kilonova.embedded.network.store import ports as port_store
-from kilonova.embedded.network.store import quotas, rows
-from kilonova.embedded.network.tables import NETWORKS, SUBNETS, TOPOLOGIES
 
 NAME = "auto_allocated"
 
 
 def check(tx: Tx) -> str:
     """The default external network; Conflict when there is none (nothing could be made)."""
-    statement = sa.select(NETWORKS.c.id).where(NETWORKS.c.external, NETWORKS.c.is_default)
-    found: str | None = tx.execute(statement).scalar()
+    found = network_store.default_external(tx)
     if found is None:
         raise Conflict(
             "Deployment error: No default router:external network.",
@@ -34,21 +31,37 @@ def check(tx: Tx) -> str:
 def ensure(job: Work, project_id: str) -> str:
     """The project's automatic network, made when it is not there."""
     quotas.lock(job.tx, project_id)
-    present = _find(job.tx, project_id)
+    present = hosts.topology(job.tx, project_id)
     if present is not None and rows.get(job.tx, NETWORK, present["network_id"]) is not None:
         return str(present["network_id"])
-    job.tx.execute(TOPOLOGIES.delete().where(TOPOLOGIES.c.project_id == project_id))
     external = check(job.tx)
-    common: dict[str, Any] = {"project_id": project_id, "description": "", "admin_state_up": True}
+    network_id, router_id = make(
+        job,
+        project_id,
+        external=external,
+        cidr=free_prefix(job),
+        names=(f"{NAME}_network", f"{NAME}_subnet_v4", f"{NAME}_router"),
+    )
+    hosts.set_topology(job.tx, project_id, network_id, router_id)
+    return network_id
+
+
+def make(
+    job: Work, project_id: str, *, external: str | None, cidr: str, names: tuple[str, str, str]
+) -> tuple[str, str]:
+    """A network and a router of these names (network, subnet, router): their ids.
+
+    The router has its gateway in ``external`` and a leg in the network's one subnet.
+    """
+    common: dict[str, Any] = {"project_id": project_id, "description": ""}
     network = networks.create(
         job,
         {
             "id": job.ids.uuid(),
-            "name": f"{NAME}_network",
+            "name": names[0],
             "external": False,
             "is_default": False,
             "shared": False,
-            "port_security_enabled": True,
             **common,
         },
     )
@@ -56,36 +69,25 @@ def ensure(job: Work, project_id: str) -> str:
         job,
         {
             "id": job.ids.uuid(),
-            "name": f"{NAME}_subnet_v4",
+            "name": names[1],
             "network_id": network["id"],
             "ip_version": 4,
-            "cidr": _prefix(job),
-            "enable_dhcp": True,
-            "project_id": project_id,
-            "description": "",
-        },
-    )
-    router = routers.create(
-        job,
-        {
-            "id": job.ids.uuid(),
-            "name": f"{NAME}_router",
-            "external_gateway_info": {"network_id": external},
+            "cidr": cidr,
             **common,
         },
     )
-    routers.add_leg(job, router, subnet["id"])
-    job.tx.execute(
-        TOPOLOGIES.insert().values(
-            project_id=project_id, network_id=network["id"], router_id=router["id"]
-        )
+    gateway = {"network_id": external} if external else None
+    router = routers.create(
+        job,
+        {"id": job.ids.uuid(), "name": names[2], "external_gateway_info": gateway, **common},
     )
-    return str(network["id"])
+    interfaces.add_leg(job, router, subnet["id"])
+    return str(network["id"]), str(router["id"])
 
 
 def remove(job: Work, project_id: str) -> None:
     """Delete the automatic network and router; Conflict while servers use it."""
-    present = _find(job.tx, project_id)
+    present = hosts.topology(job.tx, project_id)
     if present is None:
         return
     router = rows.get(job.tx, ROUTER, present["router_id"])
@@ -96,23 +98,13 @@ def remove(job: Work, project_id: str) -> None:
     network = rows.get(job.tx, NETWORK, present["network_id"])
     if network is not None:
         networks.delete(job, network)
-    job.tx.execute(TOPOLOGIES.delete().where(TOPOLOGIES.c.project_id == project_id))
+    hosts.forget_topology(job.tx, project_id)
 
 
-def _find(tx: Tx, project_id: str) -> dict[str, Any] | None:
-    row = tx.execute(sa.select(TOPOLOGIES).where(TOPOLOGIES.c.project_id == project_id)).first()
-    return dict(row._mapping) if row is not None else None
-
-
-def _prefix(job: Work) -> str:
+def free_prefix(job: Work) -> str:
     """A prefix of the configured range that no subnet overlaps."""
     settings = job.app.settings
-    taken = [
-        ipaddress.ip_network(cidr)
-        for cidr in job.tx.execute(
-            sa.select(SUBNETS.c.cidr).where(SUBNETS.c.ip_version == 4)
-        ).scalars()
-    ]
+    taken = [ipaddress.ip_network(cidr) for cidr in network_store.prefixes(job.tx, 4)]
     for net in ipaddress.ip_network(settings.auto_cidr).subnets(new_prefix=settings.auto_prefix):
         if not any(net.overlaps(other) for other in taken):
             return str(net)

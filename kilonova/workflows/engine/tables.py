@@ -1,11 +1,7 @@
-"""The saga tables as the engine's statements see them; every database has the same set."""
+"""The tables a database needs to hold sagas (they are declared beside all others)."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
-from kilonova.db.tables.sagas import SagaTables, tables
+from kilonova.db.tables.sagas import TABLES, SagaTables, tables
 
 __all__ = ["TABLES", "SagaTables", "tables"]
-
-TABLES = tables(sa.MetaData())

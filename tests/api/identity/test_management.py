@@ -126,7 +126,8 @@ async def test_own_password(place: Place, demo: Client) -> None:
 
     assert await change("wrong", "new") == 401
     assert await change(PASSWORD, PASSWORD) == 400
-    assert await change(PASSWORD, "new") == 204
+    anonymous = {"user": {"original_password": PASSWORD, "password": "new"}}
+    assert (await place.anonymous.post(path, json=anonymous)).status == 204
     assert (await place.login(by_password("demo", "demo"))).status == 401
     assert (await place.login(by_password("demo", "demo", "new"))).status == 201
 
@@ -227,7 +228,7 @@ async def test_bad_bodies(admin: Client) -> None:
         ("/v3/users", {"user": {"name": "x", "enabled": "yes"}}),
         ("/v3/users", {"user": {"name": "x", "id": "y"}}),
         ("/v3/projects", {"project": {"name": ""}}),
-        ("/v3/projects", {"project": {"name": "x", "is_domain": True}}),
+        ("/v3/projects", {"project": {"name": "x", "is_domain": True, "domain_id": "default"}}),
         ("/v3/services", {"service": {"name": "x"}}),
         ("/v3/endpoints", {"endpoint": {"service_id": "x", "interface": "odd", "url": "http://x"}}),
         ("/v3/roles", {"role": None}),
@@ -238,3 +239,36 @@ async def test_bad_bodies(admin: Client) -> None:
     assert (
         await admin.post("/v3/projects", json={"project": {"name": "x", "domain_id": "no"}})
     ).status == 404
+
+
+async def test_a_project_may_be_a_domain(admin: Client) -> None:
+    made = await make(admin, "project", name="top", is_domain=True)
+    assert (made["is_domain"], made["domain_id"], made["parent_id"]) == (True, None, None)
+    assert (await admin.get(f"/v3/domains/{made['id']}")).status == 200
+    path = f"/v3/projects/{made['id']}"
+    assert (await admin.delete(path)).status == 403
+    change = {"project": {"enabled": False, "id": made["id"], "domain_id": None}}
+    assert (await admin.patch(path, json=change)).status == 200
+    other = {"project": {"id": "other"}}
+    assert (await admin.patch(path, json=other)).status == 400
+    assert (await admin.delete(path)).status == 204
+
+
+async def test_roles_of_a_domain_reach_no_token(place: Place, admin: Client) -> None:
+    role = await make(admin, "role", name="local", domain_id="default")
+    user = await make(admin, "user", name="ann", password=PASSWORD)
+    project = (await admin.get("/v3/projects?name=demo")).json()["projects"][0]
+    grant = f"/v3/projects/{project['id']}/users/{user['id']}/roles/{role['id']}"
+    assert (await admin.put(grant)).status == 204
+    query = f"/v3/role_assignments?effective&user.id={user['id']}"
+    assert (await admin.get(query)).json()["role_assignments"] == []
+    assert (await place.login(by_password("ann", "demo"))).status == 401
+    member = (await admin.get("/v3/roles?name=member")).json()["roles"][0]
+    backwards = f"/v3/roles/{member['id']}/implies/{role['id']}"
+    assert (await admin.put(backwards)).status == 403
+    assert (await admin.put(f"/v3/roles/{role['id']}/implies/{member['id']}")).status == 201
+    head = await admin.head(f"/v3/roles/{role['id']}/implies/{member['id']}")
+    assert head.status == 204
+    token = (await place.login(by_password("ann", "demo"))).json()["token"]
+    assert [item["name"] for item in token["roles"]] == ["member", "reader"]
+    assert await only(admin, "/v3/roles?domain_id=default", "roles") == ["local"]

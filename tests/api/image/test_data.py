@@ -256,18 +256,57 @@ async def test_stage_and_import(place: Place) -> None:
     refused = await place.alice.post(f"{path}/import", json=download)
     assert refused.status == 400
     assert "web-download" in refused.json()["message"]
-    assert (await place.alice.post(f"{path}/import", json=direct)).status == 202
+    answer = await place.alice.post(f"{path}/import", json=direct)
+    assert answer.status == 202
     assert await status(place.alice, image["id"]) == "active"
     assert (await place.alice.get(f"{path}/file")).body == DATA
+    shown = (await place.alice.get(path)).json()
+    assert shown["checksum"] == hashlib.md5(DATA).hexdigest()
+    assert shown["stores"] == "files"
+    (task,) = (await place.alice.get(f"{path}/tasks")).json()["tasks"]
+    assert (task["status"], task["type"]) == ("success", "api_image_import")
+    assert task["request_id"] == answer.headers["x-openstack-request-id"]
+    assert (await place.admin.get(f"/v2/tasks/{task['id']}")).json() == task
+
+
+async def test_bad_staged_data_is_found_by_the_import(place: Place) -> None:
+    image = await make(place.alice, disk_format="qcow2")
+    path = f"/v2/images/{image['id']}"
+    answer = await place.alice.put(f"{path}/stage", data=DATA, headers=OCTETS)
+    assert answer.status == 204
+    direct = {"method": {"name": "glance-direct"}}
+    assert (await place.alice.post(f"{path}/import", json=direct)).status == 202
+    assert await status(place.alice, image["id"]) == "queued"
+    (task,) = (await place.alice.get(f"{path}/tasks")).json()["tasks"]
+    assert task["status"] == "failure"
+    assert "qcow2" in task["message"]
+    assert await offset(place.alice, image["id"]) == 0
+    assert (await put(place.alice, image["id"], DATA[:10])).status == 415
+
+
+async def test_crash_during_an_import(tmp_path: Path) -> None:
+    place = await start(tmp_path)
+    image = await make(place.alice)
+    path = f"/v2/images/{image['id']}"
+    await place.alice.put(f"{path}/stage", data=DATA, headers=OCTETS)
+    assert await place.images.db.run(store.move, image["id"], ["uploading"], "importing", 1)
+    place.images.files.finish(image["id"])
+    place.images.close()
+    place = await start(tmp_path)
+    assert await status(place.alice, image["id"]) == "uploading"
+    direct = {"method": {"name": "glance-direct"}}
+    assert (await place.alice.post(f"{path}/import", json=direct)).status == 202
+    assert (await place.alice.get(f"{path}/file")).body == DATA
+    place.images.close()
 
 
 async def test_deactivated_data_is_kept_from_users(place: Place) -> None:
     image = await make(place.alice)
     path = f"/v2/images/{image['id']}"
-    assert (await place.admin.post(f"{path}/actions/deactivate")).status == 403
-    await put(place.alice, image["id"], b"data")
     assert (await place.alice.post(f"{path}/actions/deactivate")).status == 403
-    assert (await place.admin.post(f"{path}/actions/deactivate")).status == 204
+    await put(place.alice, image["id"], b"data")
+    assert (await place.reader.post(f"{path}/actions/deactivate")).status == 403
+    assert (await place.alice.post(f"{path}/actions/deactivate")).status == 204
     assert (await place.alice.get(f"{path}/file")).status == 403
     assert (await place.admin.get(f"{path}/file")).body == b"data"
     assert (await place.admin.post(f"{path}/actions/reactivate")).status == 204

@@ -256,3 +256,6 @@ async def test_information(place: Place) -> None:
     assert methods == ["glance-direct"]
     assert (await place.alice.get("/v2/info/stores")).json()["stores"][0]["id"] == "files"
     assert (await place.admin.get("/v2/tasks")).json()["tasks"] == []
+    assert (await place.admin.get("/v2/tasks/none")).status == 404
+    assert (await place.admin.post("/v2/tasks", json={"type": "import"})).status == 400
+    assert (await place.alice.get("/v2/images/")).status == 404

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -51,14 +52,25 @@ class Cloud:
             }
         )
         self.asgi = service.build(self.app, auth=auth)
+        self.auth = auth
         self.one = Client(self.asgi, token="one")
         self.two = Client(self.asgi, token="two")
         self.admin = Client(self.asgi, token="admin")
 
+    async def told(self, count: int = 1) -> list[dict[str, Any]]:
+        """What the compute service was told, once there are so many events."""
+        async with asyncio.timeout(5):
+            while len(self.events) < count:
+                await asyncio.sleep(0.005)
+        return self.events
+
 
 @pytest.fixture
-def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
     db = Database("sqlite://")
     service.prepare(db)
-    yield Cloud(db, getattr(request, "param", "none"))
+    made = Cloud(db, getattr(request, "param", "none"))
+    made.app.start()
+    yield made
+    await made.app.close()
     db.close()

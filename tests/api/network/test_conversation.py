@@ -163,8 +163,8 @@ async def test_binding_opens_the_port_and_tells_compute(cloud: Cloud) -> None:
     answer = await cloud.admin.put(path, json={"port": {"binding:host_id": "h1"}})
     bound = answer.json()["port"]
     assert (bound["binding:vif_type"], bound["status"]) == ("tap", "ACTIVE")
-    assert cloud.events[-1]["name"] == "network-vif-plugged"
-    assert cloud.events[-1]["tag"] == port["id"]
+    told = (await cloud.told())[-1]
+    assert (told["name"], told["tag"]) == ("network-vif-plugged", port["id"])
     mine = (await cloud.one.get(path)).json()["port"]
     assert "binding:host_id" not in mine
 
@@ -198,7 +198,7 @@ async def test_a_host_gets_its_plan_and_opens_ports(cloud: Cloud) -> None:
     opened = {"opened": [port["id"]]}
     assert (await cloud.admin.put("/ext/hosts/h1/ports", json=opened)).status == 204
     assert (await cloud.one.get(path)).json()["port"]["status"] == "ACTIVE"
-    assert cloud.events[-1]["name"] == "network-vif-plugged"
+    assert (await cloud.told())[-1]["name"] == "network-vif-plugged"
 
 
 async def test_rules_are_checked_and_unique(cloud: Cloud) -> None:

@@ -112,11 +112,15 @@ def _written(tx: Tx) -> Iterator[Found]:
 
 def _effective(tx: Tx) -> Iterator[Found]:
     implied = roles.implications(tx)
+    # Roles of a domain never reach a token: only what they imply does.
+    hidden = {role.id for role in roles.page(tx, ()) if role.domain_id}
     seen: set[tuple[Assignment, Assignment]] = set()
     for written in roles.assignments(tx):
         for placed in _placed(tx, written):
             for held in _held(tx, placed):
                 for role_id in roles.expand([held.role_id], implied):
+                    if role_id in hidden:
+                        continue
                     item = msgspec.structs.replace(held, role_id=role_id)
                     prior = written.role_id if role_id != written.role_id else None
                     if (item, written) not in seen:

@@ -34,7 +34,6 @@ async def _subject(call: Call[Identity]) -> tuple[str, Known]:
     late = call.query.flag("allow_expired")
     known = await call.app.tokens.inspect(raw, beside=call.caller.token, allow_expired=late)
     if known is None:
-        call.enforce("identity:validate_token", {})
         raise NotFound("Could not find token.")
     return raw, known
 

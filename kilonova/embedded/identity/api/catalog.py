@@ -149,7 +149,7 @@ async def show_service(call: Call[Identity], service_id: str) -> dict[str, Any]:
 async def update_service(call: Call[Identity], service_id: str) -> dict[str, Any]:
     """Change a service."""
     given, extra = rows.pick(call.body["service"], _SERVICE)
-    _own_words_only(extra)
+    _own_words_only(extra, service_id)
     if "description" in given:
         given["description"] = given["description"] or ""
 
@@ -214,7 +214,7 @@ async def show_endpoint(call: Call[Identity], endpoint_id: str) -> dict[str, Any
 async def update_endpoint(call: Call[Identity], endpoint_id: str) -> dict[str, Any]:
     """Change an endpoint."""
     given, extra = rows.pick(call.body["endpoint"], _ENDPOINT)
-    _own_words_only(extra)
+    _own_words_only(extra, endpoint_id)
     if "region" in given:
         region = given.pop("region")
         given.setdefault("region_id", region)
@@ -254,7 +254,7 @@ def _check_url(url: str) -> None:
         )
 
 
-def _own_words_only(extra: dict[str, Any]) -> None:
+def _own_words_only(extra: dict[str, Any], own_id: str | None = None) -> None:
     extra.pop("links", None)
-    if "id" in extra:
+    if extra.pop("id", own_id) != own_id:
         raise BadRequest("The id is chosen by the service.")

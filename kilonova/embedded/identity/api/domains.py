@@ -64,7 +64,7 @@ async def show(call: Call[Identity], domain_id: str) -> dict[str, Any]:
 async def update(call: Call[Identity], domain_id: str) -> dict[str, Any]:
     """Change a domain; disabling it ends the tokens of its users and projects."""
     given, extra = rows.pick(call.body["domain"], KNOWN)
-    _own_words_only(extra)
+    _own_words_only(extra, domain_id)
     now = call.app.now()
 
     def work(tx: Tx) -> Project:
@@ -79,24 +79,26 @@ async def update(call: Call[Identity], domain_id: str) -> dict[str, Any]:
 async def delete(call: Call[Identity], domain_id: str) -> None:
     """Remove a disabled domain with everything in it."""
 
-    def work(tx: Tx) -> None:
-        domain = projects.get_domain(tx, domain_id)
-        if domain_id == DEFAULT_DOMAIN:
-            raise Forbidden("The default domain cannot be deleted.")
-        if domain.enabled:
-            raise Forbidden("Disable the domain before deleting it.")
-        inside = projects.inside(tx, domain_id)
-        for user_id in inside["users"]:
-            users.delete(tx, user_id)
-        for group_id in inside["groups"]:
-            users.delete_group(tx, group_id)
-        for project_id in inside["projects"]:
-            projects.delete(tx, project_id)
-        for role_id in inside["roles"]:
-            roles.delete(tx, role_id)
-        projects.delete(tx, domain_id)
+    await call.app.change(remove, domain_id)
 
-    await call.app.change(work)
+
+def remove(tx: Tx, domain_id: str) -> None:
+    """Remove a disabled domain with everything in it; NotFound, Forbidden."""
+    domain = projects.get_domain(tx, domain_id)
+    if domain_id == DEFAULT_DOMAIN:
+        raise Forbidden("The default domain cannot be deleted.")
+    if domain.enabled:
+        raise Forbidden("Disable the domain before deleting it.")
+    inside = projects.inside(tx, domain_id)
+    for user_id in inside["users"]:
+        users.delete(tx, user_id)
+    for group_id in inside["groups"]:
+        users.delete_group(tx, group_id)
+    for project_id in inside["projects"]:
+        projects.delete(tx, project_id)
+    for role_id in inside["roles"]:
+        roles.delete(tx, role_id)
+    projects.delete(tx, domain_id)
 
 
 def changed(item: Project, given: dict[str, Any], extra: dict[str, Any], now: int) -> Project:
@@ -115,8 +117,10 @@ def changed(item: Project, given: dict[str, Any], extra: dict[str, Any], now: in
     )
 
 
-def _own_words_only(extra: dict[str, Any]) -> None:
+def _own_words_only(extra: dict[str, Any], own_id: str | None = None) -> None:
     extra.pop("links", None)
+    if own_id is not None and extra.get("id") == own_id:
+        del extra["id"]
     for name in ("id", "is_domain", "domain_id", "parent_id"):
         if name in extra:
             raise BadRequest(f"The attribute {name} of a domain cannot be set.")

@@ -62,7 +62,7 @@ async def show(call: Call[Identity], group_id: str) -> dict[str, Any]:
 async def update(call: Call[Identity], group_id: str) -> dict[str, Any]:
     """Change a group."""
     given, extra = rows.pick(call.body["group"], KNOWN)
-    _own_words_only(extra)
+    _own_words_only(extra, group_id)
 
     def work(tx: Tx) -> Group:
         group = users.get_group(tx, group_id)
@@ -136,7 +136,7 @@ async def remove_member(call: Call[Identity], group_id: str, user_id: str) -> No
     await call.app.change(users.remove_member, user_id, group_id)
 
 
-def _own_words_only(extra: dict[str, Any]) -> None:
+def _own_words_only(extra: dict[str, Any], own_id: str | None = None) -> None:
     extra.pop("links", None)
-    if "id" in extra:
+    if extra.pop("id", own_id) != own_id:
         raise BadRequest("The id of a group cannot be set.")

@@ -9,7 +9,7 @@ import msgspec
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.identity import listing, schemas, views
-from kilonova.embedded.identity.api.domains import changed
+from kilonova.embedded.identity.api import domains
 from kilonova.embedded.identity.app import Identity
 from kilonova.embedded.identity.records import DEFAULT_DOMAIN, Project
 from kilonova.embedded.identity.store import projects, rows
@@ -87,13 +87,14 @@ async def show(call: Call[Identity], project_id: str) -> dict[str, Any]:
 async def update(call: Call[Identity], project_id: str) -> dict[str, Any]:
     """Change a project; disabling it ends its tokens."""
     given, extra = rows.pick(call.body["project"], KNOWN)
-    _own_words_only(extra)
+    _own_words_only(extra, project_id)
     now = call.app.now()
 
     def work(tx: Tx) -> Project:
         project = projects.get(tx, project_id)
+        shown = views.project(project, call.link)
         for name in ("domain_id", "parent_id", "is_domain"):
-            if name in given and given[name] != getattr(project, name):
+            if name in given and given[name] != shown[name]:
                 raise BadRequest(f"The attribute {name} of a project cannot be changed.")
         ending = project.enabled and given.get("enabled") is False
         if ending and any(child.enabled for child in projects.children(tx, project_id)):
@@ -102,7 +103,7 @@ async def update(call: Call[Identity], project_id: str) -> dict[str, Any]:
             above = projects.parents(tx, project)[:1]
             if above and not above[0].enabled and not above[0].is_domain:
                 raise Forbidden("Enable the project above this one first.")
-        project = changed(project, given, extra, now)
+        project = domains.changed(project, given, extra, now)
         projects.update(tx, project)
         return project
 
@@ -116,7 +117,8 @@ async def delete(call: Call[Identity], project_id: str) -> None:
     def work(tx: Tx) -> None:
         project = projects.get(tx, project_id)
         if project.is_domain:
-            raise Forbidden("Delete a domain as a domain.")
+            domains.remove(tx, project_id)
+            return
         if projects.children(tx, project_id):
             raise Forbidden("Delete the projects below this one first.")
         projects.delete(tx, project_id)
@@ -186,9 +188,11 @@ async def _change_tags(call: Call[Identity], project_id: str, change: Any) -> li
 def _new(
     tx: Tx, project_id: str, given: dict[str, Any], extra: dict[str, Any], fallback: str
 ) -> Project:
-    if given.get("is_domain"):
-        raise BadRequest("Create a domain with POST /v3/domains.")
     domain_id, parent_id = given.get("domain_id"), given.get("parent_id")
+    if given.get("is_domain"):
+        if domain_id is not None or parent_id is not None:
+            raise BadRequest("A project that is a domain has no domain and no parent.")
+        return _made(project_id, given, extra, "", None)
     above = _above(tx, domain_id, parent_id, fallback)
     home = above.id if above.is_domain else above.domain_id
     if domain_id is not None and domain_id != home:
@@ -197,14 +201,24 @@ def _new(
         raise Forbidden("The project above is disabled.")
     if len(projects.parents(tx, above)) + 1 > _DEEPEST:
         raise Forbidden(f"Projects may be nested at most {_DEEPEST} levels deep.")
+    return _made(project_id, given, extra, home, above.id)
+
+
+def _made(
+    project_id: str,
+    given: dict[str, Any],
+    extra: dict[str, Any],
+    domain_id: str,
+    parent_id: str | None,
+) -> Project:
     return Project(
         id=project_id,
         name=given["name"].strip(),
-        domain_id=home,
-        parent_id=above.id,
+        domain_id=domain_id,
+        parent_id=parent_id,
         description=given.get("description") or "",
         enabled=given.get("enabled", True),
-        is_domain=False,
+        is_domain=not domain_id,
         options=given.get("options", {}),
         extra=extra,
         valid_from=0,
@@ -225,9 +239,9 @@ def _scope_target(call: Call[Identity]) -> dict[str, Any]:
     return {"domain_id": call.query.get("domain_id", "")}
 
 
-def _own_words_only(extra: dict[str, Any]) -> None:
+def _own_words_only(extra: dict[str, Any], own_id: str | None = None) -> None:
     extra.pop("links", None)
-    if "id" in extra:
+    if extra.pop("id", own_id) != own_id:
         raise BadRequest("The id of a project cannot be set.")
 
 

@@ -67,7 +67,7 @@ async def show(call: Call[Identity], role_id: str) -> dict[str, Any]:
 async def update(call: Call[Identity], role_id: str) -> dict[str, Any]:
     """Change a role that is not immutable."""
     given, extra = rows.pick(call.body["role"], KNOWN)
-    _own_words_only(extra)
+    _own_words_only(extra, role_id)
 
     def work(tx: Tx) -> Role:
         role = roles.get(tx, role_id)
@@ -133,10 +133,18 @@ async def _inference(call: Call[Identity], prior_id: str, implied_id: str) -> di
     return {"role_inference": inference, "links": {"self": listing.self_link(call)}}
 
 
-@routes.get("/roles/{prior_id}/implies/{implied_id}", head=True, policy="identity:get_implied_role")
-async def check_implied(call: Call[Identity], prior_id: str, implied_id: str) -> dict[str, Any]:
+@routes.get("/roles/{prior_id}/implies/{implied_id}", policy="identity:get_implied_role")
+async def show_implied(call: Call[Identity], prior_id: str, implied_id: str) -> dict[str, Any]:
     """One implication; 404 if there is none."""
     return await _inference(call, prior_id, implied_id)
+
+
+@routes.head(
+    "/roles/{prior_id}/implies/{implied_id}", status=204, policy="identity:get_implied_role"
+)
+async def check_implied(call: Call[Identity], prior_id: str, implied_id: str) -> None:
+    """204 if there is the implication, else 404."""
+    await _inference(call, prior_id, implied_id)
 
 
 @routes.put(
@@ -146,8 +154,10 @@ async def imply(call: Call[Identity], prior_id: str, implied_id: str) -> dict[st
     """Let a role imply another one."""
 
     def work(tx: Tx) -> None:
-        roles.get(tx, prior_id)
+        prior = roles.get(tx, prior_id)
         implied = roles.get(tx, implied_id)
+        if implied.domain_id and not prior.domain_id:
+            raise Forbidden("A role of all domains cannot imply a role of one domain.")
         if implied.name in _NEVER_IMPLIED:
             raise Forbidden(f"The role {implied.name} must not be implied by others.")
         roles.imply(tx, prior_id, implied_id)
@@ -187,7 +197,7 @@ def _global(item: rows.Where) -> bool:
     return item.column == "domain_id" and item.value in ("", "null", "None")
 
 
-def _own_words_only(extra: dict[str, Any]) -> None:
+def _own_words_only(extra: dict[str, Any], own_id: str | None = None) -> None:
     extra.pop("links", None)
-    if "id" in extra:
+    if extra.pop("id", own_id) != own_id:
         raise BadRequest("The id of a role cannot be set.")

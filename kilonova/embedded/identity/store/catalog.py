@@ -10,7 +10,7 @@ from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.identity.records import Endpoint, Region, Service
 from kilonova.embedded.identity.store import rows
-from kilonova.embedded.identity.tables import ENDPOINT, REGION, SERVICE
+from kilonova.embedded.identity.tables import ENDPOINT, LIMIT, REGION, REGISTERED_LIMIT, SERVICE
 
 
 def get_region(tx: Tx, region_id: str) -> Region:
@@ -80,10 +80,13 @@ def update_service(tx: Tx, service: Service) -> None:
 
 
 def delete_service(tx: Tx, service_id: str) -> None:
-    """Remove a service and its endpoints; NotFound."""
+    """Remove a service, its endpoints and limits; NotFound."""
     if not rows.remove(tx, SERVICE, id=service_id):
         raise NotFound(f"Could not find service: {service_id}.")
     rows.remove(tx, ENDPOINT, service_id=service_id)
+    mine = sa.select(REGISTERED_LIMIT.c.id).where(REGISTERED_LIMIT.c.service_id == service_id)
+    tx.execute(LIMIT.delete().where(LIMIT.c.registered_id.in_(mine)))
+    rows.remove(tx, REGISTERED_LIMIT, service_id=service_id)
 
 
 def get_endpoint(tx: Tx, endpoint_id: str) -> Endpoint:

@@ -17,6 +17,7 @@ from kilonova.embedded.identity.tables import (
     ASSIGNMENT,
     CREDENTIAL,
     GROUP,
+    LIMIT,
     PROJECT,
     PROJECT_TAG,
     ROLE,
@@ -145,6 +146,8 @@ def delete(tx: Tx, project_id: str) -> None:
         )
     )
     rows.remove(tx, PROJECT_TAG, project_id=project_id)
+    rows.remove(tx, LIMIT, project_id=project_id)
+    rows.remove(tx, LIMIT, domain_id=project_id)
     tx.execute(
         USER.update().where(USER.c.default_project_id == project_id).values(default_project_id=None)
     )

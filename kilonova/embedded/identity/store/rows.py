@@ -15,7 +15,13 @@ from kilonova.embedded.identity.tables import REVISION
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+Table = sa.Table
+
 _JSON = ("extra", "options")
+_HOWS = (
+    "contains", "startswith", "endswith", "equals",
+    "icontains", "istartswith", "iendswith",
+)  # fmt: skip
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -81,6 +87,27 @@ def remove(tx: Tx, table: sa.Table, **equal: Any) -> int:
     """Delete rows; how many there were."""
     query = table.delete().where(*(table.c[name] == value for name, value in equal.items()))
     return tx.execute(query).rowcount
+
+
+def given(table: sa.Table, pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[Where]:
+    """Filters from words: ``name``, or ``name__icontains``, and a text the column understands.
+
+    Other names are passed over. Booleans are false for ``0`` and ``false``, true for anything
+    else; an empty or ``null`` text means: has none.
+    """
+    result = []
+    for key, value in pairs:
+        name, _, how = key.partition("__")
+        if name not in names or (how and how not in _HOWS):
+            continue
+        column = table.c[name]
+        if isinstance(column.type, sa.Boolean):
+            result.append(Where(name, value.strip().lower() not in ("0", "false", "no", "off")))
+        elif column.nullable and value in ("", "null", "None"):
+            result.append(Where(name, None))
+        else:
+            result.append(Where(name, value, how or "equals"))
+    return result
 
 
 def clauses(table: sa.Table, filters: Sequence[Where]) -> list[sa.ColumnElement[bool]]:

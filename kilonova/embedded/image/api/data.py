@@ -8,15 +8,14 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from kilonova.base.errors import BadRequest, Conflict, Forbidden, NotFound, RangeNotSatisfiable
-from kilonova.embedded.image import upload
+from kilonova.base.errors import BadRequest, Forbidden, NotFound, RangeNotSatisfiable
+from kilonova.embedded.image import imports, upload
 from kilonova.embedded.image.app import Images, show, writable
 from kilonova.embedded.image.files import CHUNK
 from kilonova.embedded.image.ranges import byte_range, content_range
 from kilonova.embedded.image.records import Image
 from kilonova.embedded.image.rules import is_admin
 from kilonova.embedded.image.schemas import IMPORT
-from kilonova.embedded.image.store import images
 from kilonova.web.call import Call, Reply
 from kilonova.web.routes import Routes
 
@@ -50,7 +49,10 @@ async def stage(call: Call[Images], image_id: str) -> None:
 
 @routes.post("/import", status=202, body=IMPORT)
 async def import_(call: Call[Images], image_id: str) -> None:
-    """Make staged data the image's (``glance-direct``, the only method there is)."""
+    """Make staged data the image's (``glance-direct``, the only method there is).
+
+    Whether the data was good shows in the image's status and in its tasks.
+    """
     image = await writable(call, image_id, "modify_image")
     method = call.body["method"]["name"]
     if method != "glance-direct":
@@ -58,16 +60,7 @@ async def import_(call: Call[Images], image_id: str) -> None:
             f"The import method {method} is not supported here; stage the data and use "
             "glance-direct, or upload it."
         )
-    if image.status != "uploading":
-        raise Conflict(f"Stage data first: image {image_id} is {image.status}, not uploading.")
-    app = call.app
-    try:
-        await asyncio.to_thread(app.files.finish, image_id)
-    except FileNotFoundError:
-        if not await asyncio.to_thread(app.files.path(image_id).exists):
-            raise NotFound(f"The staged data of image {image_id} is gone.") from None
-    if not await app.db.run(images.move, image_id, ["uploading"], "active", app.now()):
-        raise Conflict(f"Image {image_id} was changed meanwhile.")
+    await imports.run(call, image)
 
 
 @routes.get("/file", head=True)

@@ -12,7 +12,7 @@ from kilonova.base.errors import BadRequest, Forbidden, NotFound, TooLarge
 from kilonova.db.database import Tx
 from kilonova.embedded.image import patch, query, views
 from kilonova.embedded.image.app import Images, show, visible, writable
-from kilonova.embedded.image.records import Image
+from kilonova.embedded.image.records import STORE, Image
 from kilonova.embedded.image.schemas import NEW_IMAGE, WRITABLE
 from kilonova.embedded.image.store import images, listing
 from kilonova.web.call import Call, Reply
@@ -20,12 +20,17 @@ from kilonova.web.routes import Routes
 
 routes: Routes[Images] = Routes(prefix="/images", tag="images")
 
-IMPORT_METHODS = {"OpenStack-image-import-methods": "glance-direct"}
+IMPORT_METHODS = {
+    "OpenStack-image-import-methods": "glance-direct",
+    "OpenStack-image-store-ids": STORE,
+}
 
 
 @routes.get("", policy="get_images")
 async def index(call: Call[Images]) -> dict[str, Any]:
     """Images the caller sees, filtered, sorted and in pages."""
+    if str(call.request.scope["path"]).endswith("/"):
+        raise NotFound("No image has an empty ID.")
     asked = query.wanted(call.query, call.caller, call.app.settings)
     found = await call.app.db.read(listing.page, asked)
     shown = found[: asked.limit]
@@ -73,7 +78,7 @@ async def update(call: Call[Images], image_id: str) -> dict[str, Any]:
         call.enforce(rule, {"project_id": image.owner})
 
     def work(tx: Tx) -> Image:
-        present = visible(tx, image_id, call.caller)
+        present = visible(tx, image_id, call.caller, lock=True)
         changed = patch.apply(present, operations, allow)
         patch.check_properties(changed.properties, settings.most_properties)
         if len(changed.tags) > settings.most_tags:
@@ -93,7 +98,7 @@ async def delete(call: Call[Images], image_id: str) -> None:
         raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
 
     def work(tx: Tx) -> None:
-        present = images.find(tx, image_id)
+        present = images.find(tx, image_id, lock=True)
         if present is not None and present.protected:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
         if not images.delete(tx, image_id):
@@ -112,7 +117,7 @@ async def add_tag(call: Call[Images], image_id: str, tag: str) -> None:
     most = call.app.settings.most_tags
 
     def work(tx: Tx) -> None:
-        image = visible(tx, image_id, call.caller)
+        image = visible(tx, image_id, call.caller, lock=True)
         tags = dict.fromkeys([*image.tags, tag])
         if len(tags) > most:
             raise TooLarge(f"An image has at most {most} tags.")
@@ -127,7 +132,7 @@ async def delete_tag(call: Call[Images], image_id: str, tag: str) -> None:
     await writable(call, image_id, "modify_image")
 
     def work(tx: Tx) -> None:
-        image = visible(tx, image_id, call.caller)
+        image = visible(tx, image_id, call.caller, lock=True)
         if tag not in image.tags:
             raise NotFound(f"The image has no tag {tag}.")
         images.set_tags(tx, image_id, [other for other in image.tags if other != tag])

@@ -10,7 +10,7 @@ from kilonova.web.routes import Routes
 
 routes: Routes[Images] = Routes(rooted=False, tag="versions")
 
-_MINORS = (16, 15, 9, 7, 6, 5, 4, 3, 2, 1, 0)
+_MINORS = (15, 12, 9, 7, 6, 5, 4, 3, 2, 1, 0)
 
 
 def _document(call: Call[Images]) -> dict[str, Any]:

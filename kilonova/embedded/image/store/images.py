@@ -14,11 +14,16 @@ from kilonova.embedded.image.records import Content, Image
 from kilonova.embedded.image.tables import IMAGE, MEMBER, PROPERTY, TAG
 
 _COLUMNS = tuple(column.name for column in IMAGE.columns)
+_CHANGEABLE = (
+    "name", "owner", "visibility", "disk_format", "container_format", "min_disk", "min_ram",
+    "protected", "os_hidden", "updated_at",
+)  # fmt: skip
 
 
-def find(tx: Tx, image_id: str) -> Image | None:
-    """An image, None when there is none."""
-    row = tx.execute(sa.select(IMAGE).where(IMAGE.c.id == image_id)).first()
+def find(tx: Tx, image_id: str, *, lock: bool = False) -> Image | None:
+    """An image, None when there is none; ``lock`` keeps others from changing it meanwhile."""
+    query = sa.select(IMAGE).where(IMAGE.c.id == image_id)
+    row = tx.execute(query.with_for_update() if lock else query).first()
     return None if row is None else complete(tx, [row])[0]
 
 
@@ -57,11 +62,7 @@ def create(tx: Tx, image: Image) -> None:
 
 def update(tx: Tx, image: Image) -> None:
     """Write what users may change of an image."""
-    values = {
-        name: value
-        for name, value in _values(image).items()
-        if name not in ("id", "status", "size", "checksum", "created_at")
-    }
+    values = {name: getattr(image, name) for name in _CHANGEABLE}
     tx.execute(IMAGE.update().where(IMAGE.c.id == image.id).values(**values))
     tx.execute(PROPERTY.delete().where(PROPERTY.c.image_id == image.id))
     _set_properties(tx, image)

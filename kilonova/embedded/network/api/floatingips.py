@@ -9,11 +9,10 @@ from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.network import binding
 from kilonova.embedded.network.api import ports as port_api
-from kilonova.embedded.network.api import routers as router_api
-from kilonova.embedded.network.api.common import Resource, nothing_else, one_of, routes
 from kilonova.embedded.network.api.networks import NETWORK_RESOURCE
+from kilonova.embedded.network.api.resource import Resource, usable
 from kilonova.embedded.network.app import Work
-from kilonova.embedded.network.attrs import FLOATING_IP
+from kilonova.embedded.network.kinds import FLOATING_IP
 from kilonova.embedded.network.store import floating as floating_store
 from kilonova.embedded.network.store import ports as port_store
 from kilonova.embedded.network.store import rows
@@ -22,7 +21,7 @@ from kilonova.embedded.network.store.rows import Row
 
 def create(job: Work, values: Row) -> Row:
     """Take an address of the external network, perhaps for a port at once."""
-    network = one_of(job.tx, NETWORK_RESOURCE, job, values["floating_network_id"])
+    network = usable(job, NETWORK_RESOURCE, values["floating_network_id"])
     if not network["external"]:
         raise BadRequest(
             f"Bad floatingip request: Network {network['id']} is not a valid external network.",
@@ -80,24 +79,35 @@ def delete(job: Work, row: Row) -> None:
     port_store.remove(job.tx, row["floating_port_id"])
 
 
-def render(_tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
-    """Documents."""
+def render(tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
+    """Documents with what their ports are."""
+    ports = port_store.by_ids(tx, [row["port_id"] for row in found if row["port_id"]])
     return [
         FLOATING_IP.view(
             row,
             admin=admin,
-            more={"port_details": None, "qos_policy_id": None, "port_forwardings": []},
+            more={
+                "port_details": _details(ports.get(row["port_id"])),
+                "qos_policy_id": None,
+                "port_forwardings": [],
+            },
         )
         for row in found
     ]
 
 
-FLOATING_RESOURCE = Resource(FLOATING_IP, create, update, delete, render, nothing_else)
-ROUTES = routes(FLOATING_RESOURCE)
+FLOATING_RESOURCE = Resource(FLOATING_IP, create, update, delete, render)
+
+
+def _details(port: Row | None) -> dict[str, Any] | None:
+    if port is None:
+        return None
+    names = ("name", "network_id", "mac_address", "admin_state_up", "status")
+    return {name: port[name] for name in (*names, "device_id", "device_owner")}
 
 
 def _associate(job: Work, row: Row, port_id: str, fixed: str | None) -> Row:
-    port = one_of(job.tx, port_api.PORT_RESOURCE, job, port_id)
+    port = usable(job, port_api.PORT_RESOURCE, port_id)
     if not job.admin and port["project_id"] != job.project_id:
         raise rows.missing(port_api.PORT_RESOURCE.kind, port_id)
     four = [ip for ip in port["fixed_ips"] if ipaddress.ip_address(ip["ip_address"]).version == 4]
@@ -124,7 +134,7 @@ def _associate(job: Work, row: Row, port_id: str, fixed: str | None) -> Row:
             f"external network {row['floating_network_id']}.",
             code="FloatingIPPortAlreadyAssociated",
         )
-    router = router_api.for_subnet(job.tx, [address["subnet_id"]], row["floating_network_id"])
+    router = floating_store.router_between(job.tx, address["subnet_id"], row["floating_network_id"])
     if router is None:
         raise NotFound(
             f"External network {row['floating_network_id']} is not reachable from subnet "

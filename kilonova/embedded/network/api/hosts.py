@@ -6,20 +6,26 @@ has opened. Only services and administrators may.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import hashlib
+import logging
 from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import Forbidden
-from kilonova.embedded.network import planner
-from kilonova.embedded.network.api.common import write
-from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work, is_admin
+from kilonova.base.clock import isoformat
+from kilonova.base.errors import Conflict
+from kilonova.db.database import Tx
+from kilonova.embedded.network import binding, planner, rules
+from kilonova.embedded.network.api import ports as port_api
+from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work
+from kilonova.embedded.network.store import addresses, hosts, networks, planning, rows
+from kilonova.embedded.network.store import ports as port_store
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
-ROUTES: Routes[NetworkApp] = Routes(prefix="/ext/hosts")
+log = logging.getLogger(__name__)
+
+ROUTES: Routes[NetworkApp] = Routes(prefix="/ext/hosts/{host}", tag="hosts")
 
 HOST = Schema(
     {
@@ -32,13 +38,11 @@ HOST = Schema(
         "additionalProperties": False,
     }
 )
+PORT_IDS = {"type": "array", "maxItems": 2000, "items": {"type": "string", "maxLength": 36}}
 OPENED = Schema(
     {
         "type": "object",
-        "properties": {
-            "opened": {"type": "array", "items": {"type": "string", "maxLength": 36}},
-            "closed": {"type": "array", "items": {"type": "string", "maxLength": 36}},
-        },
+        "properties": {"opened": PORT_IDS, "closed": PORT_IDS},
         "required": ["opened"],
         "additionalProperties": False,
     }
@@ -46,55 +50,107 @@ OPENED = Schema(
 LONGEST_WAIT = 30.0
 
 
-@ROUTES.put("/{host}", body=HOST, status=204)
+class Made(msgspec.Struct, frozen=True):
+    """A plan as JSON, its version (of the content), and networks that lack a DHCP port."""
+
+    plan: bytes
+    version: str
+    missing: tuple[str, ...]
+
+
+@ROUTES.put("", policy="host_plane", body=HOST, status=204)
 async def announce(call: NetworkCall, host: str) -> None:
     """The host lives, plugs cards in this way, and has this tunnel address."""
-    _services_only(call)
     mode, vtep = call.body["mode"], call.body.get("vtep_ip")
-    await call.app.db.run(
-        planner.announce, host, mode=mode, vtep_ip=vtep, clock=call.clock, ids=call.ids
+    if vtep is not None:
+        vtep = str(rules.address(vtep, "vtep_ip"))
+    changed = await call.app.db.run(
+        hosts.announce,
+        host,
+        host_id=call.ids.uuid(),
+        mode=mode,
+        vtep_ip=vtep,
+        now=isoformat(call.clock.now()),
     )
-    call.app.touch()
+    if changed:
+        call.app.touch()
 
 
-@ROUTES.get("/{host}/plan")
+@ROUTES.get("/plan", policy="host_plane")
 async def plan(call: NetworkCall, host: str) -> dict[str, Any]:
-    """What the host's data plane should look like, with a ``version`` to wait on.
+    """What the host's data plane should look like, with its ``version``.
 
-    ``?after=VERSION`` waits up to 30 seconds until anything has changed.
+    ``?after=VERSION&wait=SECONDS`` answers as soon as it is another one, at the latest after that
+    time (30 seconds by default and at most). ``boot`` tells one run of the service from another:
+    a host then reports its ports anew.
     """
-    _services_only(call)
     app = call.app
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LONGEST_WAIT):
-            await app.beyond(call.query.get("after"))
-    version = app.version
-    cloud = await app.db.read(planner.read)
-    missing = planner.missing_dhcp(cloud)
-    if missing:
-
-        def work(job: Work) -> None:
-            for network_id in missing:
-                planner.make_dhcp(job, network_id)
-
-        await write(call, work)
-        version = app.version
-        cloud = await app.db.read(planner.read)
-    made = planner.plan(cloud, host, app.settings)
-    return {"plan": msgspec.to_builtins(made), "version": version}
+    after = call.query.get("after")
+    wait = call.query.number("wait")
+    deadline = call.clock.monotonic() + min(LONGEST_WAIT, LONGEST_WAIT if wait is None else wait)
+    while True:
+        changes = app.changes
+        made = await app.db.read(_make, app, host)
+        if made.missing:
+            await app.write(call.caller, lambda job, m=made: _serve(job, m.missing))  # type: ignore[misc]
+            made = await app.db.read(_make, app, host)
+        left = deadline - call.clock.monotonic()
+        if made.version != after or not await app.beyond(changes, left):
+            return {"plan": msgspec.Raw(made.plan), "version": made.version, "boot": app.boot}
 
 
-@ROUTES.put("/{host}/ports", body=OPENED, status=204)
+@ROUTES.put("/ports", policy="host_plane", body=OPENED, status=204)
 async def opened(call: NetworkCall, host: str) -> None:
     """These ports of the host are open (their cards are there and their rules in force)."""
-    _services_only(call)
 
     def work(job: Work) -> None:
-        planner.opened(job, host, call.body["opened"], call.body.get("closed", []))
+        for port_ids, status, name in (
+            (call.body["opened"], "ACTIVE", "network-vif-plugged"),
+            (call.body.get("closed", []), "DOWN", "network-vif-unplugged"),
+        ):
+            for port in port_store.of_host(job.tx, host, port_ids):
+                if port["status"] != status:
+                    port_store.set_status(job.tx, port["id"], status)
+                    job.events += binding.event(port, name)
 
-    await write(call, work)
+    await call.app.write(call.caller, work)
 
 
-def _services_only(call: NetworkCall) -> None:
-    if not is_admin(call.caller):
-        raise Forbidden("This is between the services of the cloud.", code="PolicyNotAuthorized")
+def _make(tx: Tx, app: NetworkApp, host: str) -> Made:
+    cloud = planning.read(tx)
+    encoded = msgspec.json.encode(planner.plan(cloud, host, app.settings))
+    missing = planner.missing_dhcp(cloud) if planner.central(cloud, host) else []
+    version = hashlib.sha256(encoded).hexdigest()[:32]
+    return Made(encoded, version, tuple(missing))
+
+
+def _serve(job: Work, network_ids: tuple[str, ...]) -> None:
+    """Give each network's DHCP port an address in every served subnet that has one left."""
+    for network_id in network_ids:
+        networks.lock(job.tx, network_id)
+        present = port_store.of_network(job.tx, network_id, port_store.DHCP)
+        port = present[0] if present else None
+        has = {ip["subnet_id"] for ip in port["fixed_ips"]} if port else set()
+        wanted = [
+            {"subnet_id": s["id"]}
+            for s in networks.subnets(job.tx, [network_id])
+            if s["enable_dhcp"] and s["id"] not in has
+        ]
+        for item in wanted:
+            try:
+                if port is None:
+                    with job.tx.begin_nested():
+                        port = port_api.make(
+                            job,
+                            network_id=network_id,
+                            device_id=f"dhcp-{network_id}",
+                            device_owner=port_store.DHCP,
+                            fixed_ips=[item],
+                        )
+                else:
+                    addresses.allocate(job.tx, port, [item], random=job.app.random)
+                    rows.update(
+                        job.tx, port_api.PORT_RESOURCE.kind, port, {"fixed_ips": []}, job.now
+                    )
+            except Conflict as error:
+                log.warning("subnet %s has no DHCP: %s", item["subnet_id"], error)

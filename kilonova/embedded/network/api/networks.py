@@ -4,67 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.db.database import Tx
 from kilonova.embedded.network import rules
-from kilonova.embedded.network.api.common import Resource
+from kilonova.embedded.network.api.resource import Resource
 from kilonova.embedded.network.app import Work
-from kilonova.embedded.network.attrs import NETWORK
+from kilonova.embedded.network.kinds import NETWORK
+from kilonova.embedded.network.store import networks, quotas, rows
 from kilonova.embedded.network.store import ports as port_store
-from kilonova.embedded.network.store import rows
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import NETWORKS, SUBNETS
 
+# Names of locks (projects have no such names).
+SEGMENTS, DEFAULTS = "#segments", "#defaults"
 TYPES = ("flat", "vxlan", "local")
 
 
 def create(job: Work, values: Row) -> Row:
     """Insert a network; external ones are flat, others get a VNI of their own."""
-    settings = job.app.settings
-    kind = values.get("network_type") or ("flat" if values["external"] else "vxlan")
+    kind = values.get("network_type") or ("flat" if values.get("external") else "vxlan")
     if kind not in TYPES:
         raise BadRequest(
-            f"network_type value '{kind}' not supported; use one of {', '.join(TYPES)}.",
+            f"Invalid input for operation: network_type value '{kind}' not supported; use one of "
+            f"{', '.join(TYPES)}.",
             code="InvalidInput",
         )
     values["network_type"] = kind
-    if kind == "vxlan":
-        values["segmentation_id"] = _segment(job, values.get("segmentation_id"))
-    else:
-        values["segmentation_id"] = None
-    largest = settings.mtu - (settings.tunnel_overhead if kind == "vxlan" else 0)
-    mtu = values.get("mtu") or largest
-    if not 68 <= mtu <= largest:
-        raise rules.invalid("mtu", f"{mtu} is not between 68 and {largest}.")
-    values["mtu"] = mtu
-    if values["is_default"]:
-        _only_default(job, values["id"])
+    values["segmentation_id"] = (
+        _segment(job, values.get("segmentation_id")) if kind == "vxlan" else None
+    )
+    values["mtu"] = _mtu(job, kind, values.get("mtu"))
+    if values.get("is_default"):
+        _only_default(job, values["id"], external=bool(values.get("external")))
     return rows.insert(job.tx, NETWORK, values, job.now)
 
 
 def update(job: Work, row: Row, changes: Row) -> Row:
     """Change a network; one that others use cannot be taken from them."""
     if changes.get("shared") is False and row["shared"]:
-        others = port_store.of_network(job.tx, row["id"])
-        if any(
-            p["project_id"] not in ("", row["project_id"])
-            and not p["device_owner"].startswith("network:")
-            for p in others
-        ):
-            raise Conflict(
-                f"Unable to reconfigure sharing settings for network {row['id']}. Multiple "
-                "projects are using it.",
-                code="InvalidSharedSetting",
-            )
+        _refuse_unsharing(job.tx, row)
+    if changes.get("external") is False and row["external"]:
+        _refuse_losing_gateways(job.tx, row)
     if "mtu" in changes:
-        settings = job.app.settings
-        overhead = settings.tunnel_overhead if row["network_type"] == "vxlan" else 0
-        if not 68 <= (changes["mtu"] or 0) <= settings.mtu - overhead:
-            raise rules.invalid("mtu", f"{changes['mtu']} is out of range.")
+        changes["mtu"] = _mtu(job, row["network_type"], changes["mtu"])
     if changes.get("is_default"):
-        _only_default(job, row["id"])
+        _only_default(job, row["id"], external=bool(changes.get("external", row["external"])))
     return rows.update(job.tx, NETWORK, row, changes, job.now)
 
 
@@ -81,22 +64,15 @@ def delete(job: Work, row: Row) -> None:
         )
     for port in present:
         port_store.remove(job.tx, port["id"])
-    job.tx.execute(SUBNETS.delete().where(SUBNETS.c.network_id == row["id"]))
+    networks.remove_subnets(job.tx, row["id"])
     rows.delete(job.tx, NETWORK, row["id"])
 
 
 def render(tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
     """Documents with the subnets' ids."""
-    ids = [row["id"] for row in found]
     subnets: dict[str, list[str]] = {}
-    versions: dict[str, set[int]] = {}
-    if ids:
-        statement = sa.select(SUBNETS.c.id, SUBNETS.c.network_id, SUBNETS.c.ip_version).where(
-            SUBNETS.c.network_id.in_(ids)
-        )
-        for item in tx.execute(statement):
-            subnets.setdefault(item.network_id, []).append(item.id)
-            versions.setdefault(item.network_id, set()).add(item.ip_version)
+    for item in networks.subnets(tx, [row["id"] for row in found]):
+        subnets.setdefault(item["network_id"], []).append(item["id"])
     return [
         NETWORK.view(
             row,
@@ -115,26 +91,30 @@ def render(tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
     ]
 
 
-def visible(_project: str) -> sa.ColumnElement[bool]:
-    """Everybody sees shared and external networks."""
-    return sa.or_(NETWORKS.c.shared, NETWORKS.c.external)
+NETWORK_RESOURCE = Resource(NETWORK, create, update, delete, render)
 
 
-NETWORK_RESOURCE = Resource(NETWORK, create, update, delete, render, visible)
+def _mtu(job: Work, kind: str, asked: int | None) -> int:
+    settings = job.app.settings
+    largest = settings.mtu - (settings.tunnel_overhead if kind == "vxlan" else 0)
+    mtu = asked or largest
+    if not 68 <= mtu <= largest:
+        raise rules.invalid("mtu", f"{mtu} is not between 68 and {largest}.")
+    return mtu
 
 
 def _segment(job: Work, asked: int | None) -> int:
     settings = job.app.settings
-    used = set(
-        job.tx.execute(
-            sa.select(NETWORKS.c.segmentation_id).where(NETWORKS.c.segmentation_id.is_not(None))
-        ).scalars()
-    )
+    quotas.lock(job.tx, SEGMENTS)
+    used = networks.segments(job.tx)
     if asked is not None:
         if not settings.first_vni <= asked <= settings.last_vni:
             raise rules.invalid("segmentation_id", f"{asked} is no VNI.")
         if asked in used:
-            raise Conflict(f"The segment {asked} is in use.", code="TunnelIdInUse")
+            raise Conflict(
+                f"Unable to create the network. The tunnel ID {asked} is in use.",
+                code="TunnelIdInUse",
+            )
         return asked
     free = settings.first_vni
     while free in used:
@@ -144,11 +124,43 @@ def _segment(job: Work, asked: int | None) -> int:
     return free
 
 
-def _only_default(job: Work, network_id: str) -> None:
-    statement = sa.select(NETWORKS.c.id).where(NETWORKS.c.is_default, NETWORKS.c.id != network_id)
-    other = job.tx.execute(statement).scalar()
+def _only_default(job: Work, network_id: str, *, external: bool) -> None:
+    if not external:
+        raise BadRequest(
+            "Only external networks can be the default one.", code="IsDefaultRequiresExternal"
+        )
+    quotas.lock(job.tx, DEFAULTS)
+    other = networks.other_default(job.tx, network_id)
     if other:
         raise Conflict(
             f"A default external network already exists: {other}.",
             code="DefaultExternalNetworkExists",
         )
+
+
+def _refuse_unsharing(tx: Tx, row: Row) -> None:
+    others = {p["project_id"] for p in _guests(tx, row)} - {row["project_id"]}
+    if others:
+        raise Conflict(
+            f"Unable to reconfigure sharing settings for network {row['id']}. Multiple projects "
+            "are using it.",
+            code="InvalidSharedSetting",
+        )
+
+
+def _refuse_losing_gateways(tx: Tx, row: Row) -> None:
+    owners = {p["device_owner"] for p in port_store.of_network(tx, row["id"])}
+    if owners & {port_store.GATEWAY, port_store.FLOATING}:
+        raise Conflict(
+            f"External network {row['id']} cannot be updated to be made non-external, since it "
+            "has existing gateway ports.",
+            code="ExternalNetworkInUse",
+        )
+
+
+def _guests(tx: Tx, row: Row) -> list[Row]:
+    return [
+        p
+        for p in port_store.of_network(tx, row["id"])
+        if not p["device_owner"].startswith("network:")
+    ]

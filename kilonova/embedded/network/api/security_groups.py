@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
-
-import sqlalchemy as sa
 
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.db.database import Tx
 from kilonova.embedded.network import rules as arithmetic
-from kilonova.embedded.network.api.common import Resource, nothing_else, one_of
-from kilonova.embedded.network.app import Work
-from kilonova.embedded.network.attrs import RULE, SECURITY_GROUP
-from kilonova.embedded.network.store import ports as port_store
-from kilonova.embedded.network.store import quotas, rows
+from kilonova.embedded.network.api.resource import Resource, usable
+from kilonova.embedded.network.app import NetworkCall, Work
+from kilonova.embedded.network.kinds import RULE, SECURITY_GROUP
+from kilonova.embedded.network.store import groups, quotas, rows
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import PORT_GROUPS, RULES, SECURITY_GROUPS
 
 # Protocol names of the API, by IANA number (neutron-lib's list).
 PROTOCOLS = {
@@ -60,7 +55,7 @@ _SAME = (
 def ensure_default(job: Work, project_id: str) -> Row:
     """The project's default group, made with its four rules when there is none."""
     quotas.lock(job.tx, project_id)
-    found = port_store.default_group(job.tx, project_id)
+    found = groups.default_of(job.tx, project_id)
     if found is not None:
         return rows.need(job.tx, SECURITY_GROUP, found)
     group = _insert(
@@ -74,8 +69,15 @@ def ensure_default(job: Work, project_id: str) -> Row:
         },
     )
     for ethertype in ("IPv4", "IPv6"):
-        _rule(job, group, direction="ingress", ethertype=ethertype, remote_group_id=group["id"])
+        add_rule(job, group, direction="ingress", ethertype=ethertype, remote_group_id=group["id"])
     return group
+
+
+async def ensure(call: NetworkCall) -> None:
+    """Make the caller's default group before they look for it."""
+    project_id = call.caller.project_id
+    if project_id and await call.app.db.read(groups.default_of, project_id) is None:
+        await call.app.write(call.caller, lambda job: ensure_default(job, project_id))
 
 
 def create_group(job: Work, values: Row) -> Row:
@@ -84,16 +86,21 @@ def create_group(job: Work, values: Row) -> Row:
         raise Conflict(
             "Default security group already exists.", code="SecurityGroupDefaultAlreadyExists"
         )
-    ensure_default(job, values["project_id"])
+    if values["project_id"]:
+        ensure_default(job, values["project_id"])
     return _insert(job, values)
 
 
 def update_group(job: Work, row: Row, changes: Row) -> Row:
-    """Change a group; the default one keeps its name."""
+    """Change a group; the default one keeps its name, one in use its kind."""
     if row["default_of"] and changes.get("name", row["name"]) != row["name"]:
         raise Conflict(
             "Updating default security group not allowed.", code="SecurityGroupCannotUpdateDefault"
         )
+    if changes.get("stateful", row["stateful"]) != row["stateful"] and groups.in_use(
+        job.tx, row["id"]
+    ):
+        raise Conflict(f"Security Group {row['id']} in use.", code="SecurityGroupInUse")
     return rows.update(job.tx, SECURITY_GROUP, row, changes, job.now)
 
 
@@ -104,105 +111,73 @@ def delete_group(job: Work, row: Row) -> None:
             "Insufficient rights for removing default security group.",
             code="SecurityGroupCannotRemoveDefault",
         )
-    statement = sa.select(PORT_GROUPS.c.port_id).where(PORT_GROUPS.c.security_group_id == row["id"])
-    if job.tx.execute(statement).first() is not None:
+    if groups.in_use(job.tx, row["id"]):
         raise Conflict(f"Security Group {row['id']} in use.", code="SecurityGroupInUse")
-    job.tx.execute(
-        RULES.delete().where(
-            sa.or_(RULES.c.security_group_id == row["id"], RULES.c.remote_group_id == row["id"])
-        )
-    )
+    groups.remove_rules(job.tx, row["id"])
     rows.delete(job.tx, SECURITY_GROUP, row["id"])
 
 
 def render_groups(tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
     """Documents with their rules."""
-    ids = [row["id"] for row in found]
-    inside: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
-    if ids:
-        statement = (
-            sa.select(RULES)
-            .where(RULES.c.security_group_id.in_(ids))
-            .order_by(RULES.c.created_at, RULES.c.id)
-        )
-        for rule in tx.execute(statement):
-            inside[rule.security_group_id].append(_view(dict(rule._mapping), admin=admin))
+    inside = groups.rules_of(tx, [row["id"] for row in found])
     return [
-        SECURITY_GROUP.view(row, admin=admin, more={"security_group_rules": inside[row["id"]]})
+        SECURITY_GROUP.view(
+            row,
+            admin=admin,
+            more={
+                "is_default": row["default_of"] is not None,
+                "security_group_rules": [_view(rule, admin=admin) for rule in inside[row["id"]]],
+            },
+        )
         for row in found
     ]
 
 
 def create_rule(job: Work, values: Row) -> Row:
     """Insert a rule into a group of the caller's; Conflict for one that is there already."""
-    group = one_of(job.tx, GROUP_RESOURCE, job, values["security_group_id"])
+    group = usable(job, GROUP_RESOURCE, values["security_group_id"])
+    if not job.admin and group["project_id"] != job.project_id:
+        raise rows.missing(SECURITY_GROUP, group["id"])
     values["ethertype"] = {"ipv6": "IPv6"}.get(str(values["ethertype"]).lower(), "IPv4")
     _check_protocol(values)
     _check_ports(values)
-    if values["remote_ip_prefix"] and values["remote_group_id"]:
-        raise BadRequest(
-            "Only remote_ip_prefix or remote_group_id may be provided.",
-            code="SecurityGroupMultipleRemoteEntites",
-        )
-    if values["remote_ip_prefix"]:
-        net = _prefix(values["remote_ip_prefix"])
-        if net.version != (4 if values["ethertype"] == "IPv4" else 6):
-            raise BadRequest(
-                f"Conflicting value ethertype {values['ethertype']} for CIDR "
-                f"{values['remote_ip_prefix']}",
-                code="SecurityGroupRuleParameterConflict",
-            )
-        values["remote_ip_prefix"] = str(net)
-    if values["remote_group_id"]:
-        one_of(job.tx, GROUP_RESOURCE, job, values["remote_group_id"])
-    values["project_id"] = values["project_id"] or group["project_id"]
-    same = sa.and_(
-        RULES.c.security_group_id == group["id"],
-        *(
-            RULES.c[key] == values[key] if values[key] is not None else RULES.c[key].is_(None)
-            for key in _SAME
-        ),
-    )
-    present = job.tx.execute(sa.select(RULES.c.id).where(same)).scalar()
+    _check_remote(job, values)
+    values["project_id"] = group["project_id"]
+    present = groups.same_rule(job.tx, group["id"], {key: values[key] for key in _SAME})
     if present:
         raise Conflict(
             f"Security group rule already exists. Rule id is {present}.",
             code="SecurityGroupRuleExists",
         )
-    return rows.insert(job.tx, RULE, values, job.now)
+    rule = rows.insert(job.tx, RULE, values, job.now)
+    rows.update(job.tx, SECURITY_GROUP, group, {"updated_at": job.now}, job.now)
+    return rule
 
 
 def delete_rule(job: Work, row: Row) -> None:
-    """Delete a rule."""
+    """Delete a rule; what it had allowed ends at once."""
     rows.delete(job.tx, RULE, row["id"])
+    group = rows.get(job.tx, SECURITY_GROUP, row["security_group_id"])
+    if group is not None:
+        rows.update(job.tx, SECURITY_GROUP, group, {"updated_at": job.now}, job.now)
 
 
 def render_rules(_tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
-    """Documents of rules."""
+    """Documents."""
     return [_view(row, admin=admin) for row in found]
 
 
-def visible_rules(project: str) -> sa.ColumnElement[bool]:
-    """Rules in the project's own groups, whoever made them."""
-    return RULES.c.security_group_id.in_(
-        sa.select(SECURITY_GROUPS.c.id).where(SECURITY_GROUPS.c.project_id == project)
-    )
-
-
 GROUP_RESOURCE = Resource(
-    SECURITY_GROUP, create_group, update_group, delete_group, render_groups, nothing_else
+    SECURITY_GROUP, create_group, update_group, delete_group, render_groups, ensure
 )
-RULE_RESOURCE = Resource(RULE, create_rule, None, delete_rule, render_rules, visible_rules)
+RULE_RESOURCE = Resource(RULE, create_rule, None, delete_rule, render_rules, ensure)
 
 
-def _insert(job: Work, values: Row) -> Row:
-    group = rows.insert(job.tx, SECURITY_GROUP, values, job.now)
-    for ethertype in ("IPv4", "IPv6"):
-        _rule(job, group, direction="egress", ethertype=ethertype)
-    return group
-
-
-def _rule(job: Work, group: Row, **values: Any) -> None:
+def add_rule(job: Work, group: Row, **values: Any) -> None:
+    """Put a rule into a group, unless it is there."""
+    wanted = dict.fromkeys(_SAME) | values
+    if groups.same_rule(job.tx, group["id"], wanted):
+        return
     rows.insert(
         job.tx,
         RULE,
@@ -216,19 +191,44 @@ def _rule(job: Work, group: Row, **values: Any) -> None:
     )
 
 
+def _insert(job: Work, values: Row) -> Row:
+    group = rows.insert(job.tx, SECURITY_GROUP, values, job.now)
+    for ethertype in ("IPv4", "IPv6"):
+        add_rule(job, group, direction="egress", ethertype=ethertype)
+    return group
+
+
 def _view(row: Row, *, admin: bool) -> dict[str, Any]:
     return RULE.view(
         row,
         admin=admin,
-        more={"remote_address_group_id": None, "normalized_cidr": row["remote_ip_prefix"]},
+        more={
+            "remote_address_group_id": None,
+            "normalized_cidr": row["remote_ip_prefix"],
+            "belongs_to_default_sg": None,
+        },
     )
 
 
-def _prefix(text: str) -> arithmetic.Net:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise arithmetic.invalid("remote_ip_prefix", f"'{text}' is no address or prefix.") from None
+def _check_remote(job: Work, values: Row) -> None:
+    if values["remote_ip_prefix"] and values["remote_group_id"]:
+        raise BadRequest(
+            "Only remote_ip_prefix or remote_group_id may be provided.",
+            code="SecurityGroupRemoteGroupAndRemoteIpPrefix",
+        )
+    if values["remote_ip_prefix"]:
+        net = arithmetic.prefix(values["remote_ip_prefix"], "remote_ip_prefix")
+        if net.version != (4 if values["ethertype"] == "IPv4" else 6):
+            raise BadRequest(
+                f"Conflicting value ethertype {values['ethertype']} for CIDR "
+                f"{values['remote_ip_prefix']}",
+                code="SecurityGroupRuleParameterConflict",
+            )
+        values["remote_ip_prefix"] = str(net)
+    else:
+        values["remote_ip_prefix"] = None
+    if values["remote_group_id"]:
+        usable(job, GROUP_RESOURCE, values["remote_group_id"])
 
 
 def _check_protocol(values: Row) -> None:

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import ipaddress
 
-import sqlalchemy as sa
-
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.db.database import Tx
 from kilonova.embedded.network import rules
-from kilonova.embedded.network.api.common import Resource, one_of
+from kilonova.embedded.network.api import subnetpools
 from kilonova.embedded.network.api.networks import NETWORK_RESOURCE
+from kilonova.embedded.network.api.resource import Resource, usable
 from kilonova.embedded.network.app import Work
-from kilonova.embedded.network.attrs import SUBNET
-from kilonova.embedded.network.store import addresses, rows
+from kilonova.embedded.network.kinds import SUBNET
+from kilonova.embedded.network.store import addresses, networks, rows
 from kilonova.embedded.network.store import ports as port_store
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import NETWORKS, PORTS, SUBNETS
 
 
 def create(job: Work, values: Row) -> Row:
-    """Insert a subnet, fill in gateway and pools."""
-    network = one_of(job.tx, NETWORK_RESOURCE, job, values["network_id"])
+    """Insert a subnet, fill in prefix (from a pool, if one is named), gateway and pools."""
+    network = usable(job, NETWORK_RESOURCE, values["network_id"])
     if not job.admin and network["project_id"] != job.project_id:
         raise rows.missing(NETWORK_RESOURCE.kind, values["network_id"])
-    if values.get("subnetpool_id") or (not values.get("cidr") and values.get("prefixlen")):
-        raise BadRequest("Subnet pools are not offered here; give a cidr.", code="BadRequest")
-    if not values.get("cidr"):
-        raise BadRequest("a subnetpool must be specified in the absence of a cidr")
     version = int(values.get("ip_version") or 4)
-    net = rules.network(values["cidr"], version)
+    networks.lock(job.tx, network["id"])
+    net = _prefix(job, values, version)
+    version = net.version
     values["cidr"] = str(net)
     values["ip_version"] = version
     _check_modes(values, version)
@@ -53,8 +49,8 @@ def update(job: Work, row: Row, changes: Row) -> Row:
     net = ipaddress.ip_network(row["cidr"])
     gateway = row["gateway_ip"]
     if "gateway_ip" in changes and changes["gateway_ip"] != gateway:
-        holder = addresses.used(job.tx, row["id"]).get(gateway or "")
-        if holder is not None and _is_router(job.tx, holder):
+        holder = addresses.holder(job.tx, row["id"], gateway) if gateway else None
+        if holder is not None and port_store.owner_of(job.tx, holder) == port_store.ROUTER:
             raise Conflict(
                 f"Current gateway ip {gateway} already in use by port {holder}. Unable to update.",
                 code="GatewayIpInUse",
@@ -66,7 +62,7 @@ def update(job: Work, row: Row, changes: Row) -> Row:
         changes["allocation_pools"] = rules.check_pools(net, changes["allocation_pools"], gateway)
     else:
         changes.pop("allocation_pools", None)
-        if gateway is not None:
+        if gateway is not None and gateway != row["gateway_ip"]:
             rules.check_pools(net, row["allocation_pools"], gateway)
     _check_lists(changes)
     if changes.get("enable_dhcp") is False:
@@ -76,38 +72,54 @@ def update(job: Work, row: Row, changes: Row) -> Row:
 
 def delete(job: Work, row: Row) -> None:
     """Delete a subnet nobody but DHCP has an address in."""
-    holders = set(addresses.used(job.tx, row["id"]).values())
-    if holders:
-        statement = sa.select(PORTS.c.id, PORTS.c.device_owner).where(PORTS.c.id.in_(holders))
-        foreign = [p for p in job.tx.execute(statement) if p.device_owner != port_store.DHCP]
-        if foreign:
-            raise Conflict(
-                f"Unable to complete operation on subnet {row['id']}: One or more ports have an "
-                f"IP allocation from this subnet.",
-                code="SubnetInUse",
-            )
+    networks.lock(job.tx, row["network_id"])
+    users = port_store.users_of_subnet(job.tx, row["id"])
+    if any(owner not in port_store.AUTOMATIC for owner in users.values()):
+        raise Conflict(
+            f"Unable to complete operation on subnet {row['id']}: One or more ports have an IP "
+            "allocation from this subnet.",
+            code="SubnetInUse",
+        )
     _drop_dhcp(job.tx, row)
     rows.delete(job.tx, SUBNET, row["id"])
 
 
 def render(_tx: Tx, found: list[Row], admin: bool) -> list[dict[str, object]]:
     """Documents."""
-    more: dict[str, object] = {
-        "subnetpool_id": None,
-        "segment_id": None,
-        "dns_publish_fixed_ip": False,
-    }
-    return [SUBNET.view(row, admin=admin, more=dict(more)) for row in found]
+    return [
+        SUBNET.view(row, admin=admin, more={"segment_id": None, "dns_publish_fixed_ip": False})
+        for row in found
+    ]
 
 
-def visible(_project: str) -> sa.ColumnElement[bool]:
-    """Subnets of shared and external networks."""
-    return SUBNETS.c.network_id.in_(
-        sa.select(NETWORKS.c.id).where(sa.or_(NETWORKS.c.shared, NETWORKS.c.external))
-    )
+SUBNET_RESOURCE = Resource(SUBNET, create, update, delete, render)
 
 
-SUBNET_RESOURCE = Resource(SUBNET, create, update, delete, render, visible)
+def _prefix(job: Work, values: Row, version: int) -> rules.Net:
+    """The prefix given, or one taken from the pool that is named or the default one."""
+    asked = values.get("cidr")
+    pool_id = values.get("subnetpool_id")
+    length = values.pop("prefixlen", None)
+    if values.pop("use_default_subnetpool", False) and not pool_id:
+        pool_id = networks.default_pool(job.tx, version)
+        if pool_id is None:
+            raise BadRequest(
+                f"No default subnetpool found for IPv{version}", code="NoDefaultSubnetPool"
+            )
+    values["subnetpool_id"] = pool_id
+    if pool_id:
+        return subnetpools.take(job, pool_id, cidr=asked, length=length)
+    if not asked:
+        raise BadRequest(
+            "Bad subnets request: a subnetpool must be specified in the absence of a cidr",
+            code="BadRequest",
+        )
+    net = rules.network(asked)
+    if net.version != version:
+        raise rules.invalid("cidr", f"'{asked}' does not match the ip_version '{version}'.")
+    if net.prefixlen == 0:
+        raise rules.invalid("cidr", "a subnet cannot be everything.")
+    return net
 
 
 def _gateway(net: rules.Net, text: str) -> rules.Ip:
@@ -115,7 +127,10 @@ def _gateway(net: rules.Net, text: str) -> rules.Ip:
     if gateway.version != net.version:
         raise rules.invalid("gateway_ip", f"'{text}' is not of the subnet's IP version.")
     if net.prefixlen < net.max_prefixlen - 1 and gateway == net.network_address:
-        raise BadRequest(f"Gateway {text} is the network's own address.", code="InvalidInput")
+        raise BadRequest(
+            f"Invalid input for operation: Gateway {text} is the network's own address.",
+            code="InvalidInput",
+        )
     return gateway
 
 
@@ -123,23 +138,27 @@ def _check_modes(values: Row, version: int) -> None:
     ra, mode = values.get("ipv6_ra_mode"), values.get("ipv6_address_mode")
     if version == 4 and (ra or mode):
         raise BadRequest(
-            "ipv6_ra_mode or ipv6_address_mode cannot be set when ip_version is not 6.",
+            "Invalid input for operation: ipv6_ra_mode or ipv6_address_mode cannot be set when "
+            "ip_version is not 6.",
             code="InvalidInput",
         )
     if ra and mode and ra != mode:
         raise BadRequest(
-            f"ipv6_ra_mode set to '{ra}' with ipv6_address_mode set to '{mode}' is not valid.",
+            f"Invalid input for operation: ipv6_ra_mode set to '{ra}' with ipv6_address_mode set "
+            f"to '{mode}' is not valid. If both attributes are set, they must be the same value.",
             code="InvalidInput",
         )
     if mode in addresses.AUTO_MODES and ipaddress.ip_network(values["cidr"]).prefixlen != 64:
-        raise BadRequest("SLAAC needs a /64 prefix.", code="InvalidInput")
+        raise BadRequest(
+            f"Invalid input for operation: Invalid CIDR {values['cidr']} for IPv6 address mode. "
+            "OpenStack uses the EUI-64 address format, which requires the prefix to be /64.",
+            code="InvalidInput",
+        )
 
 
 def _check_overlap(tx: Tx, network_id: str, net: rules.Net) -> None:
-    tx.execute(sa.select(NETWORKS.c.id).where(NETWORKS.c.id == network_id).with_for_update())
-    statement = sa.select(SUBNETS.c.id, SUBNETS.c.cidr).where(SUBNETS.c.network_id == network_id)
-    for other in tx.execute(statement):
-        present = ipaddress.ip_network(other.cidr)
+    for other in networks.subnets(tx, [network_id]):
+        present = ipaddress.ip_network(other["cidr"])
         if present.version == net.version and present.overlaps(net):
             raise BadRequest(
                 f"Invalid input for operation: Requested subnet with cidr: {net} for network: "
@@ -149,28 +168,20 @@ def _check_overlap(tx: Tx, network_id: str, net: rules.Net) -> None:
 
 
 def _check_lists(values: Row) -> None:
-    for server in values.get("dns_nameservers") or ():
-        rules.address(server, "dns_nameservers")
-    for route in values.get("host_routes") or ():
-        rules.network(route["destination"])
-        rules.address(route["nexthop"], "host_routes")
-
-
-def _is_router(tx: Tx, port_id: str) -> bool:
-    owner = tx.execute(sa.select(PORTS.c.device_owner).where(PORTS.c.id == port_id)).scalar()
-    return owner in (port_store.ROUTER, port_store.GATEWAY)
+    if values.get("dns_nameservers"):
+        found = [str(rules.address(s, "dns_nameservers")) for s in values["dns_nameservers"]]
+        values["dns_nameservers"] = list(dict.fromkeys(found))
+    elif "dns_nameservers" in values:
+        values["dns_nameservers"] = []
+    if "host_routes" in values:
+        given = values["host_routes"] or []
+        values["host_routes"] = [rules.route(item, "host_routes") for item in given]
 
 
 def _drop_dhcp(tx: Tx, subnet: Row) -> None:
     """Take the DHCP ports' addresses in a subnet back; ports without any address go."""
-    for port in port_store.of_network(tx, subnet["network_id"]):
-        if port["device_owner"] != port_store.DHCP:
-            continue
-        keep = [ip for ip in port["fixed_ips"] if ip["subnet_id"] != subnet["id"]]
-        if len(keep) == len(port["fixed_ips"]):
-            continue
-        if not keep:
+    served = port_store.of_network(tx, subnet["network_id"], port_store.DHCP)
+    addresses.release_subnet(tx, subnet["id"], [port["id"] for port in served])
+    for port in served:
+        if all(ip["subnet_id"] == subnet["id"] for ip in port["fixed_ips"]):
             port_store.remove(tx, port["id"])
-            continue
-        addresses.release(tx, port["id"], keep=keep)
-        tx.execute(PORTS.update().where(PORTS.c.id == port["id"]).values(fixed_ips=keep))

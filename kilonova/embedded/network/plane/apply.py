@@ -61,6 +61,7 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
         problems=tuple(done.problems),
         notes=tuple(notes),
         seconds=env.clock.monotonic() - began,
+        enforced=done.enforced,
     )
 
 

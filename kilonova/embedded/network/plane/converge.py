@@ -38,6 +38,7 @@ class Convergence:
         self._links: dict[str, Link] = {}
         self.findings: list[str] = []
         self.problems: list[str] = []
+        self.enforced = True
 
     def run(self) -> None:
         """The whole of it, in the order in which things depend on each other."""
@@ -79,7 +80,7 @@ class Convergence:
         layout, env = self._layout, self._env
         if not layout.rules or system.rules_loaded(env, self._table, _FAMILIES, layout.revision):
             return
-        self._settle(
+        self.enforced = self._settle(
             "the host's rule set is not the wanted one",
             partial(system.load_rules, env, layout.rules),
         )

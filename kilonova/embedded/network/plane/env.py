@@ -35,9 +35,11 @@ class PlaneEnv(Struct, frozen=True):
 
 class Report(Struct, frozen=True):
     """What ``apply`` or ``destroy`` did: changes made, objects it could not bring right (the next
-    run tries again), and things an operator should know."""
+    run tries again), and things an operator should know. ``enforced``: the plan's rule set is the
+    one in force, so guests may be let onto their ports."""
 
     changes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    enforced: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +11,37 @@ import sqlalchemy as sa
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.db.database import Tx
 from kilonova.embedded.network import rules
-from kilonova.embedded.network.store.rows import Row
 from kilonova.embedded.network.tables import ADDRESSES, SUBNETS
 
+Row = dict[str, Any]
+Fixed = dict[str, str]
+
 AUTO_MODES = ("slaac", "dhcpv6-stateless")
+_CHUNK = 500
+
+
+def of_ports(tx: Tx, port_ids: Sequence[str]) -> dict[str, list[Fixed]]:
+    """Port → its addresses, IPv4 first."""
+    found: dict[str, list[Fixed]] = {}
+    for start in range(0, len(port_ids), _CHUNK):
+        statement = sa.select(ADDRESSES).where(
+            ADDRESSES.c.port_id.in_(port_ids[start : start + _CHUNK])
+        )
+        for row in tx.execute(statement):
+            found.setdefault(row.port_id, []).append(
+                {"subnet_id": row.subnet_id, "ip_address": row.ip_address}
+            )
+    return {port: in_order(ips) for port, ips in found.items()}
+
+
+def in_order(ips: list[Fixed]) -> list[Fixed]:
+    """IPv4 before IPv6, then by number."""
+
+    def key(fixed: Fixed) -> tuple[int, int]:
+        ip = ipaddress.ip_address(fixed["ip_address"])
+        return ip.version, int(ip)
+
+    return sorted(ips, key=key) if len(ips) > 1 else ips
 
 
 def allocate(
@@ -23,22 +50,26 @@ def allocate(
     wanted: list[dict[str, Any]] | None,
     *,
     random: Callable[[int], bytes],
-) -> list[dict[str, str]]:
-    """Take addresses for a new port: those asked for, or one per IP version of the network.
+) -> list[Fixed]:
+    """Take addresses for a port: those asked for, or one per IP version of the network.
 
-    Raises Conflict (IpAddressInUse, IpAddressGenerationFailure) and BadRequest (InvalidIpForSubnet
-    …); a subnet is locked while addresses are chosen in it.
+    Raises Conflict (IpAddressAlreadyAllocated, IpAddressGenerationFailure) and BadRequest
+    (InvalidIpForSubnet …); the network's subnets are locked while addresses are chosen.
     """
+    if wanted is not None and not wanted:
+        return []
     subnets = _subnets(tx, port["network_id"])
     if wanted is None:
         return _automatic(tx, port, subnets, random)
-    given: list[dict[str, str]] = []
+    given: list[Fixed] = []
     for item in wanted:
-        given.append(_one(tx, port, subnets, item, random))
+        fixed = _one(tx, port, subnets, item, random)
+        if fixed not in given:
+            given.append(fixed)
     return given
 
 
-def release(tx: Tx, port_id: str, *, keep: list[dict[str, str]] | None = None) -> None:
+def release(tx: Tx, port_id: str, *, keep: list[Fixed] | None = None) -> None:
     """Give back a port's addresses but those to ``keep``."""
     statement = ADDRESSES.delete().where(ADDRESSES.c.port_id == port_id)
     for ip in keep or ():
@@ -53,12 +84,28 @@ def release(tx: Tx, port_id: str, *, keep: list[dict[str, str]] | None = None) -
     tx.execute(statement)
 
 
-def used(tx: Tx, subnet_id: str) -> dict[str, str]:
-    """Address → port of everything given out in a subnet."""
-    statement = sa.select(ADDRESSES.c.ip_address, ADDRESSES.c.port_id).where(
-        ADDRESSES.c.subnet_id == subnet_id
+def release_subnet(tx: Tx, subnet_id: str, port_ids: list[str]) -> None:
+    """Give back the addresses these ports have in a subnet."""
+    tx.execute(
+        ADDRESSES.delete().where(
+            ADDRESSES.c.subnet_id == subnet_id, ADDRESSES.c.port_id.in_(port_ids)
+        )
     )
-    return {row.ip_address: row.port_id for row in tx.execute(statement)}
+
+
+def holder(tx: Tx, subnet_id: str, ip: str) -> str | None:
+    """The port that has an address."""
+    statement = sa.select(ADDRESSES.c.port_id).where(
+        ADDRESSES.c.subnet_id == subnet_id, ADDRESSES.c.ip_address == ip
+    )
+    found: str | None = tx.execute(statement).scalar()
+    return found
+
+
+def used(tx: Tx, subnet_id: str) -> set[str]:
+    """Every address given out in a subnet."""
+    statement = sa.select(ADDRESSES.c.ip_address).where(ADDRESSES.c.subnet_id == subnet_id)
+    return set(tx.execute(statement).scalars())
 
 
 def _subnets(tx: Tx, network_id: str) -> list[Row]:
@@ -73,8 +120,8 @@ def _subnets(tx: Tx, network_id: str) -> list[Row]:
 
 def _automatic(
     tx: Tx, port: Row, subnets: list[Row], random: Callable[[int], bytes]
-) -> list[dict[str, str]]:
-    given: list[dict[str, str]] = []
+) -> list[Fixed]:
+    given: list[Fixed] = []
     full = False
     for version in (4, 6):
         same = [s for s in subnets if s["ip_version"] == version and _serves(s, port)]
@@ -90,10 +137,7 @@ def _automatic(
         else:
             full = full or bool(pooled)
     if full and not given:
-        raise Conflict(
-            f"No more IP addresses available on network {port['network_id']}.",
-            code="IpAddressGenerationFailure",
-        )
+        raise _exhausted(port)
     return given
 
 
@@ -103,27 +147,9 @@ def _one(
     subnets: list[Row],
     item: dict[str, Any],
     random: Callable[[int], bytes],
-) -> dict[str, str]:
-    subnet_id = item.get("subnet_id") or item.get("subnet")
+) -> Fixed:
+    subnet = _chosen(port, subnets, item)
     ip = item.get("ip_address")
-    if not subnet_id and not ip:
-        raise rules.invalid("fixed_ips", "each needs a subnet_id or an ip_address.")
-    if subnet_id:
-        subnet = next((s for s in subnets if s["id"] == subnet_id), None)
-        if subnet is None:
-            raise BadRequest(
-                f"Subnet {subnet_id} is not one of network {port['network_id']}.",
-                code="InvalidInput",
-            )
-    else:
-        found = rules.address(str(ip), "fixed_ips")
-        subnet = next((s for s in subnets if found in ipaddress.ip_network(s["cidr"])), None)
-        if subnet is None:
-            raise BadRequest(
-                f"IP address {ip} is not a valid IP for any of the subnets on the specified "
-                "network.",
-                code="InvalidIpForNetwork",
-            )
     if ip:
         text = str(rules.address(str(ip), "fixed_ips"))
         if not _usable(subnet, text):
@@ -136,15 +162,37 @@ def _one(
         return _take(tx, port, subnet, _slaac(subnet, port))
     free = _free(tx, subnet, random)
     if free is None:
-        raise Conflict(
-            f"No more IP addresses available on network {port['network_id']}.",
-            code="IpAddressGenerationFailure",
-        )
+        raise _exhausted(port)
     return _take(tx, port, subnet, free)
 
 
-def _take(tx: Tx, port: Row, subnet: Row, ip: str) -> dict[str, str]:
-    owner = used(tx, subnet["id"]).get(ip)
+def _chosen(port: Row, subnets: list[Row], item: dict[str, Any]) -> Row:
+    """The subnet an address is asked in."""
+    subnet_id = item.get("subnet_id") or item.get("subnet")
+    ip = item.get("ip_address")
+    if subnet_id:
+        found = next((s for s in subnets if s["id"] == subnet_id), None)
+        if found is None:
+            raise BadRequest(
+                f"Invalid input for operation: Failed to create port on network "
+                f"{port['network_id']}, because fixed_ips included invalid subnet {subnet_id}.",
+                code="InvalidInput",
+            )
+        return found
+    if not ip:
+        raise rules.invalid("fixed_ips", "each needs a subnet_id or an ip_address.")
+    address = rules.address(str(ip), "fixed_ips")
+    found = next((s for s in subnets if address in ipaddress.ip_network(s["cidr"])), None)
+    if found is None:
+        raise BadRequest(
+            f"IP address {ip} is not a valid IP for any of the subnets on the specified network.",
+            code="InvalidIpForNetwork",
+        )
+    return found
+
+
+def _take(tx: Tx, port: Row, subnet: Row, ip: str) -> Fixed:
+    owner = holder(tx, subnet["id"], ip)
     if owner is not None and owner != port["id"]:
         raise Conflict(
             f"IP address {ip} already allocated in subnet {subnet['id']}",
@@ -157,10 +205,16 @@ def _take(tx: Tx, port: Row, subnet: Row, ip: str) -> dict[str, str]:
     return {"subnet_id": subnet["id"], "ip_address": ip}
 
 
+def _exhausted(port: Row) -> Conflict:
+    return Conflict(
+        f"No more IP addresses available on network {port['network_id']}.",
+        code="IpAddressGenerationFailure",
+    )
+
+
 def _free(tx: Tx, subnet: Row, random: Callable[[int], bytes]) -> str | None:
-    taken = set(used(tx, subnet["id"]))
     start = int.from_bytes(random(8), "big")
-    return next(rules.candidates(subnet["allocation_pools"], taken, start), None)
+    return next(rules.candidates(subnet["allocation_pools"], used(tx, subnet["id"]), start), None)
 
 
 def _slaac(subnet: Row, port: Row) -> str:

@@ -1,21 +1,15 @@
-"""Floating IPs in the store."""
+"""Routers and floating IPs in the store."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.embedded.network.kinds import ROUTER
+from kilonova.embedded.network.store import rows
+from kilonova.embedded.network.store.ports import ROUTER as ROUTER_LEG
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import FLOATING_IPS
-
-
-def leave(tx: Tx, port_id: str) -> None:
-    """Take every floating IP off a port that goes."""
-    tx.execute(
-        FLOATING_IPS.update()
-        .where(FLOATING_IPS.c.port_id == port_id)
-        .values(port_id=None, fixed_ip_address=None, router_id=None, status="DOWN")
-    )
+from kilonova.embedded.network.tables import ADDRESSES, FLOATING_IPS, PORTS, ROUTERS
 
 
 def of_router(tx: Tx, router_id: str) -> list[Row]:
@@ -33,3 +27,17 @@ def of_address(tx: Tx, port_id: str, fixed: str) -> Row | None:
     )
     row = tx.execute(statement).first()
     return dict(row._mapping) if row is not None else None
+
+
+def router_between(tx: Tx, subnet_id: str, network_id: str) -> Row | None:
+    """The oldest router with a leg in a subnet and its gateway in an external network."""
+    statement = (
+        sa.select(ROUTERS)
+        .join(PORTS, sa.and_(PORTS.c.device_id == ROUTERS.c.id, PORTS.c.device_owner == ROUTER_LEG))
+        .join(ADDRESSES, ADDRESSES.c.port_id == PORTS.c.id)
+        .where(ADDRESSES.c.subnet_id == subnet_id, ROUTERS.c.gateway_network_id == network_id)
+        .order_by(ROUTERS.c.created_at, ROUTERS.c.id)
+        .limit(1)
+    )
+    found = rows.fetch(tx, ROUTER, statement)
+    return found[0] if found else None

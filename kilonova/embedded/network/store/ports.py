@@ -1,4 +1,4 @@
-"""Ports in the store: of a network, of a device, their groups and addresses."""
+"""Ports in the store: of a network, of a device, their groups and MACs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
-from kilonova.embedded.network.store import addresses
+from kilonova.embedded.network.kinds import PORT
+from kilonova.embedded.network.store import addresses, rows
 from kilonova.embedded.network.store.rows import Row
-from kilonova.embedded.network.tables import PORT_GROUPS, PORTS, SECURITY_GROUPS
+from kilonova.embedded.network.tables import ADDRESSES, FLOATING_IPS, PORT_GROUPS, PORTS
 
 DHCP = "network:dhcp"
 ROUTER = "network:router_interface"
@@ -18,9 +19,10 @@ FLOATING = "network:floatingip"
 AUTOMATIC = (DHCP,)
 
 
-def of_network(tx: Tx, network_id: str) -> list[Row]:
-    """All ports of a network."""
-    return _all(tx, PORTS.c.network_id == network_id)
+def of_network(tx: Tx, network_id: str, owner: str | None = None) -> list[Row]:
+    """All ports of a network, perhaps only those of one kind of owner."""
+    clause = PORTS.c.network_id == network_id
+    return _all(tx, clause if owner is None else sa.and_(clause, PORTS.c.device_owner == owner))
 
 
 def of_device(tx: Tx, device_id: str, owner: str | None = None) -> list[Row]:
@@ -29,14 +31,60 @@ def of_device(tx: Tx, device_id: str, owner: str | None = None) -> list[Row]:
     return _all(tx, clause if owner is None else sa.and_(clause, PORTS.c.device_owner == owner))
 
 
+def of_host(tx: Tx, host: str, port_ids: list[str]) -> list[Row]:
+    """Those of the named ports that are bound to a host."""
+    found: list[Row] = []
+    for some in rows.chunks(port_ids):
+        found += _all(tx, sa.and_(PORTS.c.id.in_(some), PORTS.c.binding_host_id == host))
+    return found
+
+
+def by_ids(tx: Tx, port_ids: list[str]) -> dict[str, Row]:
+    """Ports by id."""
+    found: dict[str, Row] = {}
+    for some in rows.chunks(port_ids):
+        found |= {row["id"]: row for row in _all(tx, PORTS.c.id.in_(some))}
+    return found
+
+
+def users_of_subnet(tx: Tx, subnet_id: str) -> dict[str, str]:
+    """Port → owner of everything with an address in a subnet."""
+    statement = (
+        sa.select(PORTS.c.id, PORTS.c.device_owner)
+        .join(ADDRESSES, ADDRESSES.c.port_id == PORTS.c.id)
+        .where(ADDRESSES.c.subnet_id == subnet_id)
+    )
+    return {row.id: row.device_owner for row in tx.execute(statement)}
+
+
+def owner_of(tx: Tx, port_id: str) -> str | None:
+    """The ``device_owner`` of a port."""
+    found: str | None = tx.execute(
+        sa.select(PORTS.c.device_owner).where(PORTS.c.id == port_id)
+    ).scalar()
+    return found
+
+
+def has_mac(tx: Tx, network_id: str, mac: str) -> bool:
+    """Whether a MAC is in use in a network."""
+    statement = sa.select(PORTS.c.id).where(
+        PORTS.c.network_id == network_id, PORTS.c.mac_address == mac
+    )
+    return tx.execute(statement).first() is not None
+
+
+def set_status(tx: Tx, port_id: str, status: str) -> None:
+    """Write a port's status; that is no change by a user, so the revision stays."""
+    tx.execute(PORTS.update().where(PORTS.c.id == port_id).values(status=status))
+
+
 def groups(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[str]]:
     """Port → ids of its security groups."""
-    ids = list(port_ids)
     found: dict[str, list[str]] = {}
-    for start in range(0, len(ids), 500):
+    for some in rows.chunks(list(port_ids)):
         statement = (
             sa.select(PORT_GROUPS)
-            .where(PORT_GROUPS.c.port_id.in_(ids[start : start + 500]))
+            .where(PORT_GROUPS.c.port_id.in_(some))
             .order_by(PORT_GROUPS.c.security_group_id)
         )
         for row in tx.execute(statement):
@@ -47,8 +95,21 @@ def groups(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[str]]:
 def set_groups(tx: Tx, port_id: str, group_ids: Iterable[str]) -> None:
     """Put a port into exactly these groups."""
     tx.execute(PORT_GROUPS.delete().where(PORT_GROUPS.c.port_id == port_id))
-    for group_id in dict.fromkeys(group_ids):
-        tx.execute(PORT_GROUPS.insert().values(port_id=port_id, security_group_id=group_id))
+    members = [{"port_id": port_id, "security_group_id": g} for g in dict.fromkeys(group_ids)]
+    if members:
+        tx.execute(PORT_GROUPS.insert(), members)
+
+
+def leave_floating(tx: Tx, port_id: str, *, keep: Iterable[str] = ()) -> None:
+    """Take floating IPs off a port, but for those of the addresses it keeps."""
+    tx.execute(
+        FLOATING_IPS.update()
+        .where(
+            FLOATING_IPS.c.port_id == port_id,
+            FLOATING_IPS.c.fixed_ip_address.not_in(list(keep)),
+        )
+        .values(port_id=None, fixed_ip_address=None, router_id=None, status="DOWN")
+    )
 
 
 def remove(tx: Tx, port_id: str) -> None:
@@ -58,13 +119,6 @@ def remove(tx: Tx, port_id: str) -> None:
     tx.execute(PORTS.delete().where(PORTS.c.id == port_id))
 
 
-def default_group(tx: Tx, project_id: str) -> str | None:
-    """The id of a project's default group."""
-    statement = sa.select(SECURITY_GROUPS.c.id).where(SECURITY_GROUPS.c.default_of == project_id)
-    found: str | None = tx.execute(statement).scalar()
-    return found
-
-
 def _all(tx: Tx, where: sa.ColumnElement[bool]) -> list[Row]:
     statement = sa.select(PORTS).where(where).order_by(PORTS.c.created_at, PORTS.c.id)
-    return [dict(row._mapping) for row in tx.execute(statement)]
+    return rows.fetch(tx, PORT, statement)

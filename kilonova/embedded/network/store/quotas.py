@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict
 from kilonova.db.database import Tx
-from kilonova.embedded.network import attrs
+from kilonova.embedded.network import kinds
 from kilonova.embedded.network.attrs import Kind
 from kilonova.embedded.network.store import rows
 from kilonova.embedded.network.tables import PROJECT_LOCKS, QUOTAS
@@ -22,7 +22,7 @@ DEFAULTS = {
     "subnetpool": -1,
     "rbac_policy": 10,
 }
-COUNTED = {kind.name: kind for kind in attrs.KINDS}
+COUNTED = {kind.name: kind for kind in kinds.KINDS}
 
 
 def limits(tx: Tx, project_id: str, defaults: dict[str, int]) -> dict[str, int]:

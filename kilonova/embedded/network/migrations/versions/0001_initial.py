@@ -56,6 +56,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_networks_project_id"), "networks", ["project_id"], unique=False)
     op.create_table(
+        "outbox",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=20), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "project_locks",
         sa.Column("project_id", sa.String(length=255), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
@@ -88,6 +95,27 @@ def upgrade() -> None:
         op.f("ix_security_groups_project_id"), "security_groups", ["project_id"], unique=False
     )
     op.create_table(
+        "subnetpools",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.String(length=20), nullable=False),
+        sa.Column("updated_at", sa.String(length=20), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("ip_version", sa.Integer(), nullable=False),
+        sa.Column("prefixes", sa.JSON(), nullable=False),
+        sa.Column("default_prefixlen", sa.Integer(), nullable=False),
+        sa.Column("min_prefixlen", sa.Integer(), nullable=False),
+        sa.Column("max_prefixlen", sa.Integer(), nullable=False),
+        sa.Column("default_quota", sa.Integer(), nullable=True),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.Column("is_default", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_subnetpools_project_id"), "subnetpools", ["project_id"], unique=False)
+    op.create_table(
         "ports",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=255), nullable=False),
@@ -103,7 +131,6 @@ def upgrade() -> None:
         sa.Column("mac_address", sa.String(length=32), nullable=False),
         sa.Column("device_id", sa.String(length=255), nullable=False),
         sa.Column("device_owner", sa.String(length=255), nullable=False),
-        sa.Column("fixed_ips", sa.JSON(), nullable=False),
         sa.Column("allowed_address_pairs", sa.JSON(), nullable=False),
         sa.Column("port_security_enabled", sa.Boolean(), nullable=False),
         sa.Column("extra_dhcp_opts", sa.JSON(), nullable=False),
@@ -201,11 +228,13 @@ def upgrade() -> None:
         sa.Column("ipv6_ra_mode", sa.String(length=16), nullable=True),
         sa.Column("ipv6_address_mode", sa.String(length=16), nullable=True),
         sa.Column("service_types", sa.JSON(), nullable=False),
+        sa.Column("subnetpool_id", sa.String(length=36), nullable=True),
         sa.ForeignKeyConstraint(["network_id"], ["networks.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_subnets_network_id"), "subnets", ["network_id"], unique=False)
     op.create_index(op.f("ix_subnets_project_id"), "subnets", ["project_id"], unique=False)
+    op.create_index(op.f("ix_subnets_subnetpool_id"), "subnets", ["subnetpool_id"], unique=False)
     op.create_table(
         "addresses",
         sa.Column("subnet_id", sa.String(length=36), nullable=False),

@@ -1,0 +1,52 @@
+"""``[embedded]``: the identity, image and network services that come with kilonova."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from kilonova.config.section import Opt
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """``[embedded]``: read by ``kilonova serve``; databases are SQLite files by default."""
+
+    listen: Annotated[str, Opt("Address these services listen on.")] = "0.0.0.0"
+    identity_connection: Annotated[
+        str | None, Opt("SQLAlchemy URL of the identity service.", secret=True)
+    ] = None
+    image_connection: Annotated[
+        str | None, Opt("SQLAlchemy URL of the image service.", secret=True)
+    ] = None
+    network_connection: Annotated[
+        str | None, Opt("SQLAlchemy URL of the network service.", secret=True)
+    ] = None
+    key_dir: Annotated[
+        str | None, Opt("Directory of the token keys; $state_path/keys when unset.")
+    ] = None
+    image_dir: Annotated[
+        str | None, Opt("Directory of the images' data; $state_path/images when unset.")
+    ] = None
+    admin_password: Annotated[
+        str | None,
+        Opt("Password of the user admin; users and catalog are made when it is set.", secret=True),
+    ] = None
+    service_password: Annotated[
+        str | None, Opt("Password of nova, placement, glance, neutron; as admin's.", secret=True)
+    ] = None
+    demo_password: Annotated[
+        str | None, Opt("Password of the user demo; as admin's when unset.", secret=True)
+    ] = None
+    region: Annotated[str, Opt("Region of the catalog's endpoints.")] = "RegionOne"
+    endpoints: Annotated[
+        dict[str, str],
+        Opt("Base URLs (compute:http://host:8774,…); standard ports of my_ip for the rest."),
+    ] = {}
+    network_mode: Annotated[
+        str,
+        Opt(
+            "bridge: real networks; user: user-mode networks of the hypervisor; none: simulated.",
+            choices=("bridge", "user", "none"),
+        ),
+    ] = "bridge"

@@ -1,0 +1,1 @@
+"""What ``nova-manage`` does: one module per area."""

@@ -1,0 +1,25 @@
+"""``nova-scheduler``: chooses hosts for whoever asks on the bus."""
+
+from __future__ import annotations
+
+from kilonova.services import buses, databases, neighbours, scheduler
+from kilonova.services.daemon import Daemon
+from kilonova.services.neighbours import Unconfigured
+
+
+async def compose(daemon: Daemon) -> None:
+    """Serve ``select_destinations``."""
+    settings = daemon.settings
+    db, cells = await databases.open_all(settings, daemon.stack)
+    databases.follow(daemon, db, cells)
+    daemon.checks.update(databases.checks(db, cells))
+    outside = neighbours.connect(settings, daemon.http, daemon.clock)
+    bus, daemon.checks["bus"] = await buses.connect(settings, daemon.stack)
+    try:
+        chooser = scheduler.make(
+            settings, db=db, cells=cells, placement=outside.placement, clock=daemon.clock
+        )
+    except LookupError as error:
+        raise Unconfigured(f"[filter_scheduler] is not understood: {error}.") from None
+    serving = await chooser.serve(bus)
+    daemon.stack.push_async_callback(serving.close)

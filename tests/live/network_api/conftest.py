@@ -1,0 +1,25 @@
+"""The lab of the data plane, and a network service over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.network.conftest import Lab, lab, plane_works
+from tests.live.network_api.cloud import World, open_world
+
+__all__ = ["lab", "plane_works"]
+
+
+@pytest.fixture
+async def world(
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    tmp_path: Path,
+) -> AsyncIterator[World]:
+    settings = getattr(request, "param", {})
+    made = await open_world(lab, f"sqlite:///{tmp_path}/network.db", **settings)
+    yield made
+    await made.close()
