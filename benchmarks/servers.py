@@ -13,7 +13,7 @@ MANY = 50
 AT_ONCE = 10
 BURSTS = 3
 POLL_ONE = 0.004
-POLL_MANY = 0.02
+POLL_MANY = 0.1
 HOSTS = 10
 NO_QUOTA = "[quota]\ninstances = -1\ncores = -1\nram = -1\n"
 
