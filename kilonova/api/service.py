@@ -29,6 +29,7 @@ from kilonova.web.call import Enforcer
 from kilonova.web.faults import nova_faults
 from kilonova.web.health import Check, Metrics
 from kilonova.web.idempotency import IdempotencyStore
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api, Root, Routes
 
 ROUTES: tuple[Routes[Services], ...] = (
@@ -56,10 +57,14 @@ ROUTES: tuple[Routes[Services], ...] = (
 
 
 def api() -> Api[Services]:
-    """Every route of the Compute API under its roots."""
-    return Api(
+    """Every route of the Compute API under its roots, and their OpenAPI documents."""
+
+    def whole() -> Api[Services]:
+        return made
+
+    made: Api[Services] = Api(
         "compute",
-        ROUTES,
+        (*ROUTES, openapi_routes(whole, title="Compute API")),
         versions=versions.VERSIONS,
         faults=nova_faults,
         roots=(
@@ -71,6 +76,7 @@ def api() -> Api[Services]:
         wrong_method=404,
         request_id_header="X-Compute-Request-Id",
     )
+    return made
 
 
 def build(

@@ -18,7 +18,7 @@ from kilonova.config import settings
 from kilonova.db.database import Database
 from kilonova.services import databases, layout
 from kilonova.services.conductor import API
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.workflows import operate
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
@@ -16,10 +17,12 @@ from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.resources import CellRow
-from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.store import mappings
-from kilonova.web.health import Check
+
+if TYPE_CHECKING:  # tools work on databases without the machinery of daemons
+    from kilonova.services.daemon import Daemon
+    from kilonova.web.health import Check
 
 API_HISTORY = "kilonova.db.migrations.api"
 CELL_HISTORY = "kilonova.db.migrations.cell"
@@ -158,6 +161,27 @@ def same(db: Database, url: str) -> bool:
         other.port,
         other.database,
     )
+
+
+def own_cell(settings: Settings, cells: Cells) -> Cell:
+    """The cell with the database of ``[database] connection``, or the only one there is.
+
+    Unconfigured when that cannot be told.
+    """
+    if not cells.real:
+        raise Unconfigured("There is no cell besides cell0: run nova-manage cell_v2 create_cell.")
+    connection = settings.database.connection
+    if connection:
+        for cell in cells.real:
+            if same(cell.db, connection):
+                return cell
+        raise Unconfigured(
+            "No cell is mapped with the database of [database] connection: "
+            "run nova-manage cell_v2 create_cell."
+        )
+    if len(cells.real) == 1:
+        return cells.real[0]
+    raise Unconfigured("[database] connection is not set; it says whose conductor this is.")
 
 
 async def need(db: Database, history: str, command: str) -> None:

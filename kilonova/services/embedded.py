@@ -22,8 +22,9 @@ from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.services import neighbours
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
-from kilonova.services.neighbours import Neighbours, OwnTokens, Unconfigured
+from kilonova.services.neighbours import Neighbours, OwnTokens
 from kilonova.services.paths import state_path
+from kilonova.services.startup import Unconfigured
 from kilonova.web.auth import Authenticator
 
 # type, name, path after the base URL

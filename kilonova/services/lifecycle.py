@@ -229,7 +229,7 @@ def prepare(wanted: Wanted) -> None:
     if wanted.port_base is not None and not 1024 <= wanted.port_base <= 65000:
         raise CannotStart("--port-base must lie between 1024 and 65000.")
     try:
-        wanted.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        wanted.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = wanted.state_dir / ".write"
         probe.write_bytes(b"")
         probe.unlink()

@@ -184,14 +184,9 @@ def _conditions(wanted: ServerFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.states is not None:
         where.append(sa.or_(*(_state(*row) for row in wanted.states)))
     if wanted.image_id is not None:
-        where.append(
-            sa.type_coerce(c.image, sa.Text).like(
-                f'%"id":"{_escape(wanted.image_id)}"%', escape="\\"
-            )
-        )
+        where.append(c.image_id == wanted.image_id)
     if wanted.flavor_id is not None:
-        needle = f'%"flavorid":{_escape(msgspec.json.encode(wanted.flavor_id).decode())},%'
-        where.append(sa.type_coerce(c.flavor, sa.Text).like(needle, escape="\\"))
+        where.append(c.flavor_id == wanted.flavor_id)
     for key, value in wanted.metadata:
         pair = msgspec.json.encode({key: value}).decode()[1:-1]
         where.append(sa.type_coerce(c.metadata, sa.Text).like(f"%{_escape(pair)}%", escape="\\"))

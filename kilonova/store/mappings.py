@@ -27,11 +27,12 @@ _MAPPING = (
     instance_mappings.c.user_id,
     instance_mappings.c.queued_for_delete,
 )
+_FIND = sa.select(*_MAPPING).where(instance_mappings.c.server_id == sa.bindparam("key"))
 
 
 def find(tx: Tx, server_id: str) -> Mapping | None:
     """Where a server is."""
-    row = tx.execute(sa.select(*_MAPPING).where(instance_mappings.c.server_id == server_id)).first()
+    row = tx.execute(_FIND, {"key": server_id}).first()
     return Mapping(*row) if row else None
 
 
