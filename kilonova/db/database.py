@@ -8,6 +8,7 @@ import contextvars
 import logging
 import random
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -247,7 +248,11 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        dbapi: Any = connection.connection.dbapi_connection
+        try:
+            dbapi.execute(begin)
+        except sqlite3.Error as error:
+            raise exc.OperationalError(begin, None, error) from error
 
     return engine
 
@@ -270,6 +275,11 @@ def _server(url: sa.URL, *, size: int, recycle: int) -> sa.Engine:
 def _count(
     _connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
 ) -> None:
+    counting(statement)
+
+
+def counting(statement: str) -> None:
+    """Note a statement for ``counted``."""
     statements = _counter.get()
-    if statements is not None and not statement.startswith("BEGIN"):
+    if statements is not None:
         statements.append(statement)
