@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from kilonova.api import (
+    audit,
     extensions,
     external_events,
     flavors,
@@ -52,6 +53,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     limits.ROUTES,
     external_events.ROUTES,
     extensions.ROUTES,
+    audit.ROUTES,
     versions.ROUTES,
 )
 

@@ -39,6 +39,10 @@ class Neutron:
         wanted: dict[str, Any] = {"id": ids} if ids else {"device_id": server_id}
         return [port(row) for row in await self._list("ports", **wanted)]
 
+    async def compute_ports(self) -> list[Port]:
+        ports = [port(row) for row in await self._list("ports")]
+        return [one for one in ports if one.device_id and one.device_owner.startswith(OWNER)]
+
     async def security_groups(
         self, *, token: str, project_id: str, names: tuple[str, ...]
     ) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kilonova.cmd import sagas, serve
+from kilonova.cmd import audit, sagas, serve
 from kilonova.services import layout as layouts
 from kilonova.services import lifecycle
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sagas.app, name="saga")
+app.command()(audit.audit)
 app.add_typer(serve.app, name="serve")
 
 StateDir = Annotated[

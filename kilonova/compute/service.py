@@ -18,7 +18,15 @@ from kilonova.compute.journal import Journal
 from kilonova.compute.operations.handlers import At, builds_gate
 from kilonova.compute.worker import Worker
 from kilonova.config.settings import Settings
-from kilonova.domain.agent import CONDUCTOR, GuestAsk, GuestEvent, GuestList, topic
+from kilonova.domain.agent import (
+    CONDUCTOR,
+    GuestAsk,
+    GuestEvent,
+    GuestList,
+    Known,
+    Leftovers,
+    topic,
+)
 from kilonova.domain.guest import GuestSpec, GuestStatus, HostReport
 from kilonova.domain.operations import OperationReply, OperationRequest
 from kilonova.messaging.bus import Bus, Subscription
@@ -108,6 +116,7 @@ class Agent:
                 "operate": self.operate,
                 "guests": self.guests,
                 "status": self.status,
+                "leftovers": self.leftovers,
             }
             self._serving = await self._bus.serve(topic(self.host), methods)
         except BaseException:
@@ -142,6 +151,11 @@ class Agent:
     async def status(self, ask: GuestAsk) -> GuestStatus:
         """Bus method: one guest; NOSTATE when there is none."""
         return await self.driver.status(ask.server_id)
+
+    async def leftovers(self, known: Known) -> Leftovers:
+        """Bus method: what is on the host that belongs to none of these servers."""
+        lines = await self.driver.leftovers(frozenset(known.servers))
+        return Leftovers(self.host, tuple(lines))
 
     async def _on_event(self, status: GuestStatus) -> None:
         try:

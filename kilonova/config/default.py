@@ -68,6 +68,9 @@ class Default(msgspec.Struct, frozen=True):
     vif_plugging_timeout: Annotated[
         int, Opt("Seconds the network service may take to open a new server's ports.", min=0)
     ] = 300
+    vif_plugging_is_fatal: Annotated[
+        bool, Opt("Whether a new server fails when its ports are not opened in that time.")
+    ] = True
     shutdown_timeout: Annotated[
         int, Opt("Seconds a guest may take to shut down before its power is cut.", min=0)
     ] = 60

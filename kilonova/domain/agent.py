@@ -10,7 +10,10 @@ CONDUCTOR = "conductor"
 
 
 def topic(host: str) -> str:
-    """The bus topic an agent serves (``compute.<host>``); methods: operate, guests, status."""
+    """The bus topic an agent serves (``compute.<host>``).
+
+    Methods: operate, guests, status, leftovers.
+    """
     return f"compute.{host}"
 
 
@@ -51,6 +54,19 @@ class GuestList(msgspec.Struct, frozen=True):
 
     host: str
     guests: tuple[GuestStatus, ...]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The argument of the agent's method ``leftovers``: the servers that have a right to it."""
+
+    servers: tuple[str, ...]
+
+
+class Leftovers(msgspec.Struct, frozen=True):
+    """The answer of ``leftovers``: what is on the host for no server known, one line each."""
+
+    host: str
+    lines: tuple[str, ...]
 
 
 class GuestAsk(msgspec.Struct, frozen=True):

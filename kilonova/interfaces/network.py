@@ -76,6 +76,9 @@ class NetworkService(Protocol):
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
         """Ports by id or by the server they belong to."""
 
+    async def compute_ports(self) -> list[Port]:
+        """Every port that belongs to a server."""
+
     async def security_groups(
         self, *, token: str, project_id: str, names: tuple[str, ...]
     ) -> dict[str, str]:

@@ -19,11 +19,13 @@ from kilonova.messaging.bus import Bus, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services.neighbours import Neighbours
 from kilonova.workflows import sagas
+from kilonova.workflows.audit import AuditReport, Sources, settled
 from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
@@ -31,6 +33,7 @@ from kilonova.workflows.world import World
 API = "api"
 SELECT_SECONDS = 50.0
 MIRROR_EVERY = 5.0
+LEFTOVERS_EVERY = 600.0
 REGISTERED = sagas.__all__
 
 
@@ -63,6 +66,7 @@ class Conductor:
         )
         self.guests = Guests(
             db=db,
+            cells=cells,
             cell=cell,
             bus=bus,
             agents=self.agents,
@@ -72,6 +76,22 @@ class Conductor:
         )
         self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
+        self.sources = Sources(
+            db=db,
+            cells=cells,
+            clock=clock,
+            bus=bus,
+            placement=neighbours.placement,
+            ports=neighbours.networks.compute_ports,
+            down_after=down_after,
+        )
+        self.leftovers = LeftoverCleaner(
+            db=db,
+            cells=cells,
+            sources=self.sources,
+            placement=neighbours.placement,
+            networks=neighbours.networks,
+        )
         hosts = StoredHosts(db, cells, clock, down_after=down_after)
 
         async def select(request: RequestSpec) -> Selection:
@@ -115,6 +135,7 @@ class Conductor:
             **self.runner.methods(),
             **self.agents.methods(),
             "network_changed": self.networks.network_changed,
+            "audit": self.audit,
         }
         self._serving = await self._bus.serve(CONDUCTOR, methods)
         self._run("sagas", self.runner.run())
@@ -122,6 +143,12 @@ class Conductor:
         interval = self._settings.default.sync_power_state_interval
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
+        self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
+        self._run("returned hosts", self.guests.welcome())
+
+    async def audit(self) -> AuditReport:
+        """Bus method: what does not match in this cloud."""
+        return await settled(self.sources)
 
     async def stop(self) -> None:
         """Take no new work, give sagas in hand a moment, let go of the rest."""

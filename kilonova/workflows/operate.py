@@ -14,6 +14,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
 from kilonova.workflows.engine.journal import SAGAS, STEPS, UNDO, SagaRow, StepRow, UndoRow
+from kilonova.workflows.engine.run import PIVOT
 from kilonova.workflows.engine.steps import SAGAS as KINDS
 from kilonova.workflows.engine.steps import Asked, decode, encode
 
@@ -219,7 +220,8 @@ def _skip(tx: Tx, saga_id: str, now: float) -> str:
         _go_on(tx, row, now)
         return f"undo of {broken.step}"
     error: ErrorInfo | None = decode(row.error, ErrorInfo)
-    if not KINDS.get(row.name).forward:
+    forward = KINDS.get(row.name).forward or PIVOT in journal.steps(tx, saga_id)
+    if not forward:
         _go_on(tx, row, now, cancel_requested=True)
         return "the rest of the saga"
     if error is None or not error.step:

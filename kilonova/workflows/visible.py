@@ -1,49 +1,68 @@
-"""What users see of a saga: the task state, and the events of the instance action."""
+"""What users see of a saga: the task state, and the event of the instance action."""
 
 from __future__ import annotations
 
+import msgspec
+
 from kilonova.base.clock import Clock
 from kilonova.db.database import Database, Tx
+from kilonova.domain.states import Task
 from kilonova.store import actions, servers
 from kilonova.workflows.engine.kit import Happening
 
 
+class Event(msgspec.Struct, frozen=True):
+    """An event by Nova's name. It begins with the first step that has one of these tasks."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+
+EVENTS: dict[str, Event] = {
+    "server.build": Event("compute__do_build_and_run_instance", (Task.NETWORKING,)),
+    "server.delete": Event("compute_terminate_instance", (Task.DELETING,)),
+    "server.start": Event("compute_start_instance", (Task.POWERING_ON,)),
+    "server.stop": Event("compute_stop_instance", (Task.POWERING_OFF,)),
+    "server.reboot": Event(
+        "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
+    ),
+}
+BURIED = "conductor_schedule_and_build_instances"
+"""The event of a server that found no host."""
+
+
 class ServerVisible:
-    """``engine.kit.Visible`` over the store; tells the API database by its engine."""
+    """``engine.kit.Visible`` over the store; tells the API database by its engine.
+
+    Events are ended by the saga's last step, together with the action.
+    """
 
     def __init__(self, api: Database, clock: Clock) -> None:
         self._engine = api.engine
         self._clock = clock
 
     def step_started(self, tx: Tx, what: Happening) -> None:
-        if what.server_id is None:
-            return
-        if tx.engine is self._engine:
-            servers.set_building_task(tx, what.server_id, what.task)
-            return
-        now = self._clock.now()
-        servers.set_task(tx, what.server_id, what.task, now=now)
-        actions.start_event(
-            tx, what.server_id, what.asked.request_id, _name(what), now=now, host=what.host
-        )
-
-    def step_finished(self, tx: Tx, what: Happening) -> None:
         if what.server_id is None or tx.engine is self._engine:
             return
-        actions.finish_event(
-            tx,
-            what.server_id,
-            what.asked.request_id,
-            _name(what),
-            now=self._clock.now(),
-            error=what.error.message if what.error else None,
-        )
+        server = servers.get(tx, what.server_id)
+        if server is None:
+            return
+        now = self._clock.now()
+        if server.task_state not in (what.task, Task.DELETING):
+            servers.set_task(tx, what.server_id, what.task, now=now)
+        event = EVENTS.get(what.kind.name)
+        if event is not None and what.task in event.tasks:
+            actions.start_event(
+                tx,
+                what.server_id,
+                what.asked.request_id,
+                event.name,
+                now=now,
+                host=what.host or server.host,
+            )
+
+    def step_finished(self, tx: Tx, what: Happening) -> None:
+        """The task stays until the next step or the end."""
 
     def saga_ended(self, tx: Tx, what: Happening) -> None:
         """The last step of each saga has written the end already."""
-
-
-def _name(what: Happening) -> str:
-    """The event's name: ``compute_spawn`` for a host's work, ``conductor_claim`` for our own."""
-    step = what.step.rpartition("/")[2].partition("#")[0]
-    return f"compute_{step}" if what.host else f"conductor_{step}"

@@ -141,6 +141,12 @@ def living(tx: Tx, server_id: str) -> SagaRow | None:
     return SagaRow(*row) if row else None
 
 
+def awaited(tx: Tx, saga_id: str) -> bool:
+    """Whether another saga waits for the end of this one."""
+    found = sa.select(SAGAS.c.id).where(SAGAS.c.queued_after == saga_id)
+    return tx.execute(found).first() is not None
+
+
 _LIVING = sa.select(*(SAGAS.c[f] for f in SagaRow.__struct_fields__)).where(
     SAGAS.c.living_for == sa.bindparam("server")
 )

@@ -248,6 +248,21 @@ def put_step(tx: Tx, saga_id: str, row: StepRow, *, new: bool) -> None:
     )
 
 
+def forget_results(tx: Tx, saga_id: str, step: str) -> None:
+    """Remove what a step (of that last name, in any part) gave: for secrets nobody needs again.
+
+    The saga must not be able to read it any more: its part has ended.
+    """
+    tx.execute(
+        STEPS.update()
+        .where(
+            STEPS.c.saga_id == saga_id,
+            sa.or_(STEPS.c.name == step, STEPS.c.name.like(f"%/{step}")),
+        )
+        .values(result=None)
+    )
+
+
 def push_undo(tx: Tx, saga_id: str, row: UndoRow) -> None:
     """Put an entry on the compensation stack."""
     _UNDO_INSERT.run(tx, {"saga_id": saga_id, **msgspec.structs.asdict(row)})

@@ -23,6 +23,14 @@ STALE = "Stale"
 """The error with which an agent refuses an epoch older than one it has heard."""
 
 
+DOWN = "host.down"
+
+
+def host_is_down(error: Exception) -> bool:
+    """Whether an operation failed because the host's agent is dead."""
+    return isinstance(error, Unavailable) and error.code == DOWN
+
+
 async def operate(
     kit: Kit,
     host: str,
@@ -66,9 +74,7 @@ async def operate(
             raise
         except (Undelivered, NoReply, Unavailable):
             if not await kit.alive(host):
-                raise Unavailable(
-                    f"The agent on {host} does not answer.", code="host.down"
-                ) from None
+                raise Unavailable(f"The agent on {host} does not answer.", code=DOWN) from None
             await kit.clock.sleep(min(next(pauses), max(left, 0.05)))
             continue
         if reply.state == "done":

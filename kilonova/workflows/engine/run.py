@@ -26,7 +26,7 @@ from kilonova.workflows.engine.errors import (
 )
 from kilonova.workflows.engine.journal import SagaRow, StepRow, UndoRow
 from kilonova.workflows.engine.kit import Happening, Kit
-from kilonova.workflows.engine.operations import operate
+from kilonova.workflows.engine.operations import host_is_down, operate
 from kilonova.workflows.engine.steps import (
     STEPS,
     Asked,
@@ -42,6 +42,8 @@ from kilonova.workflows.engine.steps import (
 T = TypeVar("T")
 
 OPERATION = "operation:"
+IF_ALIVE = "operation-if-alive:"
+PIVOT = "pivot"
 
 
 class Run:
@@ -75,6 +77,11 @@ class Run:
             self.cancel.set()
         self.asked: Asked = decode(row.request, Asked)
         self._position = max((u.position for u in undo), default=0)
+
+    @property
+    def forward(self) -> bool:
+        """Whether the saga only goes forward (now)."""
+        return self.kind.forward or PIVOT in self.steps
 
     # -- what steps and hooks are told ------------------------------------------------------
 
@@ -163,8 +170,8 @@ class Run:
         return None
 
     def check_cancel(self) -> None:
-        """Raise Cancelled when the saga was asked to stop (forward sagas never are)."""
-        if self.cancel.is_set() and not self.kind.forward:
+        """Raise Cancelled when the saga was asked to stop, unless it only goes forward."""
+        if self.cancel.is_set() and not self.forward:
             raise Cancelled("The operation was cancelled.")
 
     # -- transactions --------------------------------------------------------------------------
@@ -245,13 +252,14 @@ class Run:
         """The compensation entry of a step."""
         if undo is None:
             return None
-        host = step.host
+        host, prefix = step.host, OPERATION
         if isinstance(undo, Undo):
             what, args, host = undo.what, undo.args, undo.host or host
+            prefix = IF_ALIVE if undo.even_if_down else OPERATION
         else:
             what = undo
         if isinstance(what, Operation):
-            name, place = OPERATION + what.name, None
+            name, place = prefix + what.name, None
             if host is None:
                 raise TypeError(f"the undo of {step.name} needs a host")
         else:
@@ -404,7 +412,7 @@ class Run:
             journal.put_undo(tx, self.row.id, done)
 
         self.kit.at("undo before", entry.step)
-        if entry.undo.startswith(OPERATION):
+        if entry.undo.startswith((OPERATION, IF_ALIVE)):
             await self._undo_operation(entry, name)
         else:
             step = STEPS.get(entry.undo)
@@ -430,19 +438,23 @@ class Run:
         self.kit.at("undo journal", entry.step)
 
     async def _undo_operation(self, entry: UndoRow, name: str) -> None:
-        operation = OPERATIONS.get(entry.undo.removeprefix(OPERATION))
+        operation = OPERATIONS.get(entry.undo.partition(":")[2])
         kind: Any = tuple.__class_getitem__((operation.args,))
         (args,) = decode(entry.args, kind)
         assert entry.host is not None
-        await operate(
-            self.kit,
-            entry.host,
-            operation,
-            args,
-            OperationId(self.row.id, name, self.row.epoch),
-            self.row.server_id or "",
-            self.kit.now(),
-        )
+        try:
+            await operate(
+                self.kit,
+                entry.host,
+                operation,
+                args,
+                OperationId(self.row.id, name, self.row.epoch),
+                self.row.server_id or "",
+                self.kit.now(),
+            )
+        except Unavailable as error:
+            if not (entry.undo.startswith(IF_ALIVE) and host_is_down(error)):
+                raise
 
 
 def _put_undo(saga_id: str, entry: UndoRow, tx: Tx) -> None:

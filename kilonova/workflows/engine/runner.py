@@ -247,7 +247,7 @@ class Runner:
         if row.backward:
             await self._unwind(run)
             return
-        if run.cancel.is_set() and not kind.forward:
+        if run.cancel.is_set() and not run.forward:
             await self._back(run, Cancelled("The operation was cancelled."))
             return
         try:
@@ -264,7 +264,7 @@ class Runner:
         except Abandon:
             raise
         except Exception as error:
-            if kind.forward:
+            if run.forward:
                 tries = row.tries + 1
                 limit = self.kit.limits.forward_tries
                 await self._park(run, describe(error), tries, limit, keep=tries)

@@ -19,8 +19,8 @@ from kilonova.workflows.engine.errors import (
     restore,
 )
 from kilonova.workflows.engine.journal import StepRow
-from kilonova.workflows.engine.operations import operate
-from kilonova.workflows.engine.run import Run, bounded, failure
+from kilonova.workflows.engine.operations import host_is_down, operate
+from kilonova.workflows.engine.run import PIVOT, Run, bounded, failure
 from kilonova.workflows.engine.steps import Asked, Step, Undoing, decode, encode, fingerprint
 from kilonova.workflows.engine.waits import Wanted
 
@@ -178,12 +178,15 @@ class Saga:
         key: str = "",
         task: str | None = None,
         server_id: str | None = None,
+        even_if_down: bool = False,
         formerly: Sequence[str] = (),
     ) -> R:
         """Have the agent of ``host`` do an operation; its result.
 
         An undo that is an operation runs on the same host. Raises the Fault of the agent,
-        Unavailable when the agent is dead, Timeout after the operation's time.
+        Unavailable when the agent is dead, Timeout after the operation's time. ``even_if_down``
+        goes on without a result (None) when the agent is dead: somebody else does the work when
+        the host returns.
         """
         run = self._run
         name, old = self._names(operation.name, key, formerly)
@@ -207,6 +210,10 @@ class Saga:
         except Cancelled:
             raise
         except Exception as error:
+            if even_if_down and host_is_down(error):
+                await run.finish(row, "skipped")
+                nothing: R = self._answer(run.steps[row.name], operation.result)
+                return nothing
             raise await self._failed(row, error, new=False) from error
         text = encode(made)
         await run.finish(row, "done", result=text)
@@ -296,6 +303,17 @@ class Saga:
         await run.finish(row, "done", result=encode(result))
         return result
 
+    async def pivot(self) -> None:
+        """From here on the saga only goes forward, as a ``forward`` saga does from its start.
+
+        A cancel that comes later is not heeded; whoever waits for the saga's end gets its turn.
+        """
+        run = self._run
+        if run.recall(PIVOT, (), "") is not None:
+            return
+        run.check_cancel()
+        await run.finish(run.new_step(PIVOT, ""), "done", new=True)
+
     # -- inside ------------------------------------------------------------------------------
 
     async def _until(self, wanted: Wanted, place: str, deadline: float) -> dict[str, str]:
@@ -313,7 +331,7 @@ class Saga:
 
     async def _or_cancel(self, work: Awaitable[R]) -> R:
         run = self._run
-        if run.kind.forward:
+        if run.forward:
             return await work
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(run.cancel.wait())
@@ -331,7 +349,7 @@ class Saga:
     async def _failed(self, row: StepRow, error: Exception, *, new: bool) -> BaseException:
         """Write the failure down; what to raise."""
         info = describe(error, row.name)
-        if self._run.kind.forward and not self._scope:
+        if self._run.forward and not self._scope:
             return StepBroke(info)
         await self._run.finish(row, "failed", error=info, new=new)
         return restore(info)

@@ -191,12 +191,21 @@ class Undo:
     """An undo with arguments of its own: ``undo=Undo(DESTROY, Destroy(guest))``.
 
     Without it an undo gets the arguments of the step. ``host`` is for operations outside ``on``.
+    ``even_if_down`` counts an operation as done when the host's agent is dead: what is left there
+    must be found by somebody else when the host returns.
     """
 
-    def __init__(self, what: Step[Any] | Operation[Any, Any], *args: Any, host: str = "") -> None:
+    def __init__(
+        self,
+        what: Step[Any] | Operation[Any, Any],
+        *args: Any,
+        host: str = "",
+        even_if_down: bool = False,
+    ) -> None:
         self.what = what
         self.args = args
         self.host = host
+        self.even_if_down = even_if_down
 
 
 Undoing = Step[Any] | Operation[Any, Any] | Undo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +28,10 @@ OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 class Agents:
-    """What the conductor of one cell knows of its agents. Serve ``methods()`` on its topic."""
+    """What the conductor of one cell knows of its agents. Serve ``methods()`` on its topic.
+
+    ``returned`` is filled with hosts that were away, or are new to this conductor.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Agents:
         self._down_after = down_after
         self._enable_new = enable_new
         self._seen: dict[str, float] = {}
+        self.returned: asyncio.Queue[str] = asyncio.Queue()
 
     def methods(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
         """Bus methods: ``heartbeat`` and ``guest_event``."""
@@ -75,7 +80,10 @@ class Agents:
         disabled, reason = await self._disabled(beat.host)
         if beat.report is not None:
             await self._report(beat.node_uuid, beat.report, disabled=disabled)
-        self._seen[beat.host] = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if now - self._seen.get(beat.host, float("-inf")) > self._down_after:
+            self.returned.put_nowait(beat.host)
+        self._seen[beat.host] = now
         return Welcome(accepted=True, disabled=disabled, reason=reason)
 
     async def guest_event(self, event: GuestEvent) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Collection
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault
 from kilonova.base.ids import Ids
-from kilonova.db.cells import Cell
+from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.agent import GuestList, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import GuestSpec, GuestStatus
+from kilonova.domain.guest import FlavorSpec, GuestMetadata, GuestSpec, GuestStatus, PowerState
 from kilonova.domain.operations import (
     DESTROY,
     Destroy,
@@ -20,11 +20,16 @@ from kilonova.domain.operations import (
     OperationReply,
     OperationRequest,
 )
-from kilonova.messaging.bus import Bus, encode
+from kilonova.domain.states import VmState
+from kilonova.messaging.bus import Bus, Undelivered, encode
 from kilonova.store import mappings, servers, services
+from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers.agents import Agents
 
 log = logging.getLogger(__name__)
+
+WELCOME_TRIES = 20
+WELCOME_PAUSE = 0.2
 
 
 class Guests:
@@ -34,6 +39,7 @@ class Guests:
         self,
         *,
         db: Database,
+        cells: Cells,
         cell: Cell,
         bus: Bus,
         agents: Agents,
@@ -42,6 +48,7 @@ class Guests:
         down_after: float,
     ) -> None:
         self._db = db
+        self._cells = cells
         self._cell = cell
         self._bus = bus
         self._agents = agents
@@ -59,35 +66,72 @@ class Guests:
                 except Fault as fault:
                     log.warning("guests of %s were not compared: %s", service.host, fault.message)
 
+    async def welcome(self) -> None:
+        """Look at each host that returns, for ever."""
+        while True:
+            host = await self._agents.returned.get()
+            for _ in range(WELCOME_TRIES):
+                # The agent serves its topic only after it was welcomed.
+                await self._clock.sleep(WELCOME_PAUSE)
+                try:
+                    await self.look(host)
+                    break
+                except Undelivered:
+                    continue
+                except Fault as fault:
+                    log.warning("guests of %s were not compared: %s", host, fault.message)
+                    break
+
     async def look(self, host: str) -> None:
         """Compare the guests of one host with its rows."""
         told = await self._bus.call(topic(host), "guests", reply=GuestList, seconds=30)
         for status in told.guests:
             await self._cell.db.run(self._agents.follow, host, status)
-        for status, spec in await self._cell.db.read(self._orphans, host, told.guests):
-            if await self._stays(status.server_id):
-                continue
-            log.warning("guest of deleted server %s found on %s: ending it", spec.server_id, host)
-            await self._destroy(host, spec)
+        here = {status.server_id for status in told.guests}
+        await self._cell.db.run(self._missing, host, here)
+        for status in told.guests:
+            if await self._unwanted(host, status.server_id):
+                spec = await self._cell.db.read(self._spec, status)
+                log.warning("guest %s of %s is not wanted: ending it", status.name, host)
+                await self._destroy(host, spec)
 
-    def _orphans(
-        self, tx: Tx, host: str, guests: Collection[GuestStatus]
-    ) -> list[tuple[GuestStatus, GuestSpec]]:
-        """Guests whose server is marked deleted here, with what is still known of them."""
-        found = []
-        for status in guests:
-            server = servers.get(tx, status.server_id, deleted=True)
-            if server is None or not server.deleted:
-                continue
-            private = servers.private(tx, server.id)
-            if private is not None:
-                found.append((status, guest_spec(server, private)))
-        return found
+    def _missing(self, tx: Tx, host: str, here: Collection[str]) -> None:
+        """Servers whose guest the host lost have no power."""
+        for server in servers.on_host(tx, host):
+            if (
+                server.id not in here
+                and server.task_state is None
+                and server.vm_state in (VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED)
+                and engine.living(tx, server.id) is None
+            ):
+                servers.set_power(tx, server.id, PowerState.NOSTATE, now=self._clock.now())
 
-    async def _stays(self, server_id: str) -> bool:
-        """Whether the server lives on in another cell, or its deletion is not over."""
+    async def _unwanted(self, host: str, server_id: str) -> bool:
+        """Whether no server of ours can want this guest here: deleted, buried, or elsewhere.
+
+        A guest nobody knows anything of is left alone (the audit tells of it).
+        """
+        if await self._db.read(engine.living, server_id) is not None:
+            return False
         mapping = await self._db.read(mappings.find, server_id)
-        return mapping is not None and not mapping.queued_for_delete
+        if mapping is None or mapping.cell_id is None:
+            gone = mapping is not None and mapping.queued_for_delete
+            return gone or await self._cell.db.read(_deleted, server_id)
+        cell = self._cells.get(mapping.cell_id)
+        if await cell.db.read(engine.living, server_id) is not None:
+            return False
+        if mapping.queued_for_delete or cell.is_cell0:
+            return True
+        server = await cell.db.read(servers.get, server_id)
+        return server is not None and server.host != host and server.vm_state != VmState.RESIZED
+
+    def _spec(self, tx: Tx, status: GuestStatus) -> GuestSpec:
+        """What is still known of a guest."""
+        server = servers.get(tx, status.server_id, deleted=True)
+        private = servers.private(tx, status.server_id)
+        if server is not None and private is not None:
+            return guest_spec(server, private)
+        return unknown_guest(status)
 
     async def _destroy(self, host: str, spec: GuestSpec) -> None:
         request = OperationRequest(
@@ -102,3 +146,21 @@ class Guests:
         )
         if reply.state == "failed":
             log.warning("guest of %s could not be ended: %s", spec.server_id, reply.message)
+
+
+def _deleted(tx: Tx, server_id: str) -> bool:
+    server = servers.get(tx, server_id, deleted=True)
+    return server is not None and server.deleted
+
+
+def unknown_guest(status: GuestStatus) -> GuestSpec:
+    """The description of a guest of which only its host knows: enough to end it."""
+    return GuestSpec(
+        server_id=status.server_id,
+        name=status.name,
+        flavor=FlavorSpec(0, "", "", 0, 0, 0),
+        image=None,
+        disks=(),
+        nics=(),
+        metadata=GuestMetadata(status.server_id, "", "", "", ""),
+    )

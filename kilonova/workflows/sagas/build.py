@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from kilonova.base.errors import Fault, Timeout
 from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArgs, Spawn
 from kilonova.domain.request import HostRef
 from kilonova.domain.states import Task
+from kilonova.workflows.engine.errors import StepFailed
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
 from kilonova.workflows.steps.networking import (
@@ -18,37 +22,40 @@ from kilonova.workflows.steps.networking import (
 from kilonova.workflows.steps.placing import NoValidHost, claim, release, select_hosts
 from kilonova.workflows.steps.records import (
     bury,
+    catch_up,
     describe_new,
     enter_cell,
     finish_build,
     forget_request,
     keep_nics,
     leave_cell,
+    map_to_cell,
+    unmap,
+    without_secrets,
 )
 
 
 @saga("server.build", action="create", notify="instance.create", failed=bury)
 async def build(s: Saga, server_id: str) -> None:
     """Place the server, move it to its cell, start its guest; another host if one fails."""
-    for host in await s.do(select_hosts, server_id, task=Task.SCHEDULING):
+    for host in await s.do(select_hosts, server_id):
         if await s.attempt(build_on, server_id, host, key=host.host):
             break
     else:
-        raise NoValidHost(
-            f"Exceeded maximum number of retries. Exhausted all hosts available for retrying "
-            f"build failures for instance {server_id}."
-            if s.last_error is None
-            else f"Build of instance {server_id} aborted: {s.last_error.message}"
-        )
+        raise NoValidHost(exhausted(server_id, s.last_error))
+    await s.pivot()
     await s.do(finish_build, server_id)
     await s.do(forget_request, server_id)
 
 
 async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
     """Everything on one host; what is done here is taken back when it fails."""
-    await s.do(claim, server_id, host, undo=release)
-    await s.do(enter_cell, server_id, host, undo=leave_cell)
+    entering = await s.do(claim, server_id, host, undo=Undo(release, server_id))
     s.cell = host.cell_id
+    await s.do(enter_cell, server_id, entering, host, undo=Undo(leave_cell, server_id))
+    late = await s.do(map_to_cell, server_id, host.cell_id, entering, undo=Undo(unmap, server_id))
+    if late is not None:
+        await s.do(catch_up, server_id, late)
     cards = await s.do(wanted_cards, server_id, task=Task.NETWORKING)
     ports = await s.each(
         make_port, server_id, cards, cards.nics, undo=unmake_port, key=lambda nic: nic.mark
@@ -61,10 +68,22 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
         host.host,
         SPAWN,
         Spawn(guest, paused=True),
-        undo=Undo(DESTROY, Destroy(guest)),
+        undo=Undo(DESTROY, Destroy(without_secrets(guest)), even_if_down=True),
         task=Task.SPAWNING,
     )
+    default = s.settings.default
     opening = plugged(server_id, bound)
-    if opening is not None:
-        await s.wait(opening, within=s.settings.default.vif_plugging_timeout)
+    if opening is not None and default.vif_plugging_timeout:
+        patient = () if default.vif_plugging_is_fatal else (Timeout,)
+        with contextlib.suppress(*patient):
+            await s.wait(opening, within=default.vif_plugging_timeout)
     await s.on(host.host, RESUME, GuestArgs(guest))
+
+
+def exhausted(server_id: str, error: Fault | None) -> str:
+    """Why no host of those chosen could make the server, in words for its owner."""
+    if error is None:
+        return "No valid host was found. There are not enough hosts available."
+    if isinstance(error, StepFailed):
+        return f"No host could build instance {server_id}; an administrator can find out why."
+    return f"No host could build instance {server_id}. The last one said: {error.message}"

@@ -69,9 +69,14 @@ async def make_port(env: Env, server_id: str, cards: Cards, nic: WantedNic) -> s
 
 @remote()
 async def unmake_port(env: Env, server_id: str, _cards: Cards, nic: WantedNic) -> None:
-    """Delete the port that was made, or give back the one that was taken."""
+    """Delete the port that was made, or give back the one that was taken.
+
+    A given port that turned out to be somebody else's stays with them.
+    """
     if nic.port_id is not None:
-        await env.world.networks.unbind_port(nic.port_id)
+        for port in await env.world.networks.ports(ids=(nic.port_id,)):
+            if port.device_id == server_id:
+                await env.world.networks.unbind_port(port.id)
     else:
         await env.world.networks.delete_made_ports(server_id, mark=nic.mark)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.request import HostRef, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec
 from kilonova.interfaces.placement import Claim
-from kilonova.store import mappings, servers
+from kilonova.store import aggregates, mappings, servers
 from kilonova.workflows.engine.steps import remote
 from kilonova.workflows.world import Env, World
 
@@ -29,8 +31,15 @@ async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
     return list(chosen.servers[0])
 
 
+class Entering(msgspec.Struct, frozen=True):
+    """What is written into the cell of the chosen host."""
+
+    request: BuildRequest
+    zone: str
+
+
 @remote()
-async def claim(env: Env, server_id: str, host: HostRef) -> None:
+async def claim(env: Env, server_id: str, host: HostRef) -> Entering:
     """Take the resources in Placement; Conflict when there is no room any more."""
     request, _ = await wanted(env.world, server_id)
     done = await env.world.placement.claim(
@@ -44,10 +53,12 @@ async def claim(env: Env, server_id: str, host: HostRef) -> None:
     )
     if not done:
         raise Conflict("The host has no room for the server any more.")
+    zones = await env.world.db.read(aggregates.zones)
+    return Entering(request, zones.get(host.host) or env.settings.default.default_availability_zone)
 
 
 @remote()
-async def release(env: Env, server_id: str, _host: HostRef | None = None) -> None:
+async def release(env: Env, server_id: str) -> None:
     """Free what the server holds in Placement; holding nothing is success."""
     await env.world.placement.release(server_id)
 

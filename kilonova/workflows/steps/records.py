@@ -2,65 +2,107 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import Any
+
 import msgspec
 
-from kilonova.base.errors import NotFound
+from kilonova.base.errors import NotFound, Unavailable
 from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import GuestSpec, Nic, PowerState
 from kilonova.domain.request import HostRef
-from kilonova.domain.server import ServerFault, addresses
-from kilonova.domain.states import VmState
-from kilonova.store import actions, aggregates, mappings, servers
+from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
+from kilonova.domain.states import Task, VmState
+from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
+from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
+from kilonova.workflows.engine.operations import DOWN
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.placing import wanted
+from kilonova.workflows.steps.placing import Entering
+from kilonova.workflows.visible import BURIED, EVENTS
 from kilonova.workflows.world import Env
+
+CHANGEABLE = (
+    "name",
+    "description",
+    "hostname",
+    "access_ip_v4",
+    "access_ip_v6",
+    "auto_disk_config",
+    "metadata",
+    "locked_by",
+    "locked_reason",
+    "pinned_zone",
+)
+"""What may be changed of a server that has no row in a cell yet."""
+
+SEIZE_SECONDS = 60.0
+SEIZE_PAUSE = 0.2
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is: its cell, its host (None: none), and what its agent must know of it.
-
-    ``buried``: it never found a host and lies in cell0.
-    """
+    """Where a server is: its cell, its host (None: none), and what its agent must know of it."""
 
     cell_id: str | None
     host: str | None = None
     guest: GuestSpec | None = None
     vm_state: str = ""
-    buried: bool = False
 
 
-@remote()
-async def enter_cell(env: Env, server_id: str, host: HostRef) -> None:
-    """Write the server's row into the host's cell, hold it there, and map it."""
-    request, _ = await wanted(env.world, server_id)
-    cell = env.world.cells.get(host.cell_id)
-    zones = await env.world.db.read(aggregates.zones)
-    zone = zones.get(host.host) or env.settings.default.default_availability_zone
-
-    def write(tx: Tx) -> None:
-        engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
-        servers.move_to_cell(
-            tx, request, host=host.host, node=host.node, zone=zone, now=env.clock.now()
-        )
-
-    await cell.db.run(write)
-    await env.world.db.run(mappings.place, server_id, host.cell_id)
+# -- making ------------------------------------------------------------------------------------
 
 
-@remote()
-async def leave_cell(env: Env, server_id: str, host: HostRef) -> None:
+@transaction(db="cell")
+def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostRef) -> None:
+    """Write the server's row into the host's cell and hold it there."""
+    engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
+    servers.move_to_cell(
+        tx,
+        entering.request,
+        host=host.host,
+        node=host.node,
+        zone=entering.zone,
+        now=env.clock.now(),
+    )
+
+
+@transaction(db="cell")
+def leave_cell(tx: Tx, env: Env, server_id: str) -> None:
     """Take the row out of the cell again; the server is a mere request once more."""
-    await env.world.db.run(mappings.place, server_id, None)
+    servers.leave_cell(tx, server_id)
+    engine.let_go(tx, env.saga_id)
 
-    def write(tx: Tx) -> None:
-        servers.leave_cell(tx, server_id)
-        engine.let_go(tx, env.saga_id)
 
-    await env.world.cells.get(host.cell_id).db.run(write)
+@transaction(db="api")
+def map_to_cell(
+    tx: Tx, _env: Env, server_id: str, cell_id: str, entering: Entering
+) -> BuildRequest | None:
+    """Say where the server is; its request, when that was changed since the row was written."""
+    mappings.place(tx, server_id, cell_id)
+    now = servers.building(tx, server_id)
+    if now is None or _changes(entering.request.server, now.server) == {}:
+        return None
+    return now
+
+
+@transaction(db="api")
+def unmap(tx: Tx, env: Env, server_id: str) -> None:
+    """Only the request is left; one whose deletion waits says so."""
+    mappings.place(tx, server_id, None)
+    deleting = engine.awaited(tx, env.saga_id)
+    servers.set_building_task(tx, server_id, Task.DELETING if deleting else Task.SCHEDULING)
+
+
+@transaction(db="cell")
+def catch_up(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
+    """Bring the row up to its request."""
+    row = servers.get(tx, server_id, lock=True)
+    changes = _changes(row, request.server) if row is not None else {}
+    if changes:
+        servers.update(tx, server_id, now=env.clock.now(), **changes)
 
 
 @transaction(db="cell")
@@ -86,10 +128,10 @@ async def describe_new(env: Env, server_id: str) -> GuestSpec:
     return msgspec.structs.replace(here.guest, metadata=about)
 
 
-@remote()
-async def locate(env: Env, server_id: str) -> Place:
-    """Where the server is, with its guest's description."""
-    return await _place(env, server_id)
+def without_secrets(guest: GuestSpec) -> GuestSpec:
+    """The guest without password and files."""
+    about = msgspec.structs.replace(guest.metadata, admin_pass=None, files=())
+    return msgspec.structs.replace(guest, metadata=about)
 
 
 @transaction(db="cell")
@@ -97,14 +139,15 @@ def finish_build(tx: Tx, env: Env, server_id: str) -> None:
     """ACTIVE; the create action is over; the cell's own sagas may have the server now."""
     now = env.clock.now()
     servers.finish(tx, server_id, VmState.ACTIVE, power=PowerState.RUNNING, now=now, progress=100)
-    actions.finish(tx, server_id, env.asked.request_id, now=now)
+    _close(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
 
 
-@transaction(db="api")
-def forget_request(tx: Tx, _env: Env, server_id: str) -> None:
+@transaction(db="own")
+def forget_request(tx: Tx, env: Env, server_id: str) -> None:
     """The build request and its secrets are not needed any more."""
     mappings.forget_request(tx, server_id)
+    _forget_secrets(tx, env)
 
 
 @remote()
@@ -113,29 +156,61 @@ async def bury(env: Env, server_id: str) -> None:
 
     One whose owner deleted it meanwhile is left to the deletion, which waits for us to end.
     """
-    if env.error is not None and env.error.type == "Cancelled":
-        return
-    world = env.world
-    request = await world.db.read(servers.building, server_id)
+    request = await env.world.db.run(_to_bury, env, server_id)
     if request is None:
         return
+    await env.world.cells.cell0.db.run(_write_grave, env, server_id, request)
+    await env.world.db.run(_map_grave, env, server_id)
+
+
+def _to_bury(tx: Tx, env: Env, server_id: str) -> BuildRequest | None:
+    journal.guard(tx, env.saga_id, env.epoch)
+    _forget_secrets(tx, env)
+    if engine.awaited(tx, env.saga_id):
+        return None
+    return servers.building(tx, server_id)
+
+
+def _write_grave(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
     now = env.clock.now()
+    journal.receipt(tx, env.saga_id, "", env.epoch, now.timestamp())
+    servers.move_to_cell(tx, request, host=None, node=None, zone=None, now=now)
+    row = servers.get(tx, server_id)
+    if row is None or row.vm_state == VmState.ERROR:
+        return
     told = fault(env.error, env)
+    servers.set_error(tx, server_id, told, now=now)
+    asked = env.asked.request_id
+    actions.start_event(tx, server_id, asked, BURIED, now=now)
+    actions.finish_event(tx, server_id, asked, BURIED, now=now, error=told.message)
+    actions.finish(tx, server_id, asked, now=now, message="Error")
 
-    def write(tx: Tx) -> None:
-        servers.move_to_cell(tx, request, host=None, node=None, zone=None, now=now)
-        row = servers.get(tx, server_id)
-        if row is not None and row.vm_state != VmState.ERROR:
-            servers.set_error(tx, server_id, told, now=now)
-        actions.finish(tx, server_id, env.asked.request_id, now=now, message="Error")
 
-    await world.cells.cell0.db.run(write)
+def _map_grave(tx: Tx, env: Env, server_id: str) -> None:
+    journal.guard(tx, env.saga_id, env.epoch)
+    mappings.place(tx, server_id, CELL0)
+    mappings.forget_request(tx, server_id)
 
-    def place(tx: Tx) -> None:
-        mappings.place(tx, server_id, CELL0)
-        mappings.forget_request(tx, server_id)
 
-    await world.db.run(place)
+def _forget_secrets(tx: Tx, env: Env) -> None:
+    journal.forget_results(tx, env.saga_id, describe_new.name)
+
+
+def _changes(before: Server, after: Server) -> dict[str, Any]:
+    return {
+        name: getattr(after, name)
+        for name in CHANGEABLE
+        if getattr(after, name) != getattr(before, name)
+    }
+
+
+# -- work on a server that is there ----------------------------------------------------------------
+
+
+@remote()
+async def locate(env: Env, server_id: str) -> Place:
+    """Where the server is, with its guest's description."""
+    return await _place(env, server_id)
 
 
 @transaction(db="own")
@@ -143,7 +218,7 @@ def settle(tx: Tx, env: Env, server_id: str, vm_state: str, power: PowerState) -
     """The work on a server ended: its stable state, no task, the action finished."""
     now = env.clock.now()
     servers.finish(tx, server_id, vm_state, power=power, now=now)
-    actions.finish(tx, server_id, env.asked.request_id, now=now)
+    _close(tx, env, server_id, now)
 
 
 @transaction(db="own")
@@ -153,9 +228,60 @@ def give_up(tx: Tx, env: Env, server_id: str) -> None:
 
 
 @transaction(db="own")
-def give_up_in_error(tx: Tx, env: Env, server_id: str) -> None:
-    """The work failed half-way: ERROR, and the fault told."""
-    _give_up(tx, env, server_id, VmState.ERROR)
+def give_up_rebooting(tx: Tx, env: Env, server_id: str) -> None:
+    """The reboot failed half-way: ERROR, and the fault told.
+
+    A host that could not even be asked, or a cancel, leaves the state as it was.
+    """
+    untouched = env.error is not None and (env.error.type == CANCELLED or env.error.code == DOWN)
+    _give_up(tx, env, server_id, None if untouched else VmState.ERROR)
+
+
+CANCELLED = "Cancelled"
+
+
+def _give_up(tx: Tx, env: Env, server_id: str, vm_state: str | None) -> None:
+    now = env.clock.now()
+    told = fault(env.error, env)
+    _close(tx, env, server_id, now, error=told.message)
+    server = servers.get(tx, server_id, lock=True)
+    if server is None or engine.awaited(tx, env.saga_id):
+        # Whoever waits for the server has written its own task there.
+        return
+    servers.set_error(tx, server_id, told, now=now, vm_state=vm_state or server.vm_state)
+
+
+# -- deleting -----------------------------------------------------------------------------------
+
+
+@remote(seconds=SEIZE_SECONDS + 30)
+async def seize(env: Env, server_id: str) -> Place:
+    """Hold the server in its cell, and say where it is.
+
+    A deletion that was asked for while the server was still being built lives in the API database
+    and may find another saga in the cell, which is asked to stop.
+    """
+    mapping = await env.world.db.read(mappings.find, server_id)
+    if mapping is None or mapping.cell_id is None:
+        return Place(None)
+    cell = env.world.cells.get(mapping.cell_id)
+    end = env.clock.monotonic() + SEIZE_SECONDS
+    while not await cell.db.run(_seize, env, server_id):
+        if env.clock.monotonic() > end:
+            raise Unavailable(f"Instance {server_id} is still busy with other work.")
+        await env.clock.sleep(SEIZE_PAUSE)
+    return await _place(env, server_id)
+
+
+def _seize(tx: Tx, env: Env, server_id: str) -> bool:
+    living = engine.living(tx, server_id)
+    if living is None:
+        engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
+    elif living.id != env.saga_id:
+        if living.state != "elsewhere":
+            engine.cancel(tx, living, env.clock.now().timestamp())
+        return False
+    return True
 
 
 @transaction(db="cell")
@@ -163,16 +289,17 @@ def mark_deleted(tx: Tx, env: Env, server_id: str) -> None:
     """The row is deleted; its action is over."""
     now = env.clock.now()
     servers.delete(tx, server_id, now=now)
-    actions.finish(tx, server_id, env.asked.request_id, now=now)
+    _close(tx, env, server_id, now)
+    engine.let_go(tx, env.saga_id)
 
 
 @transaction(db="api")
-def forget_server(tx: Tx, _env: Env, server_id: str, in_cell: bool) -> None:
-    """Give the quota back; a server that never reached a cell leaves no trace."""
-    if in_cell:
-        mappings.release(tx, server_id)
-    else:
-        mappings.forget(tx, server_id)
+def forget_server(tx: Tx, _env: Env, server_id: str) -> None:
+    """Give the quota back; the mapping stays for what may be found of the server later."""
+    mappings.release(tx, server_id)
+
+
+# -- common -------------------------------------------------------------------------------------
 
 
 def fault(error: ErrorInfo | None, env: Env) -> ServerFault:
@@ -184,15 +311,13 @@ def fault(error: ErrorInfo | None, env: Env) -> ServerFault:
     return ServerFault(500, text[:255], now, details=f"{error.step}: {error.message}"[:4000])
 
 
-def _give_up(tx: Tx, env: Env, server_id: str, vm_state: str | None) -> None:
-    now = env.clock.now()
-    server = servers.get(tx, server_id, lock=True)
-    if server is None:
-        return
-    servers.set_error(
-        tx, server_id, fault(env.error, env), now=now, vm_state=vm_state or server.vm_state
-    )
-    actions.finish(tx, server_id, env.asked.request_id, now=now, message="Error")
+def _close(tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None) -> None:
+    """The action and its event are over."""
+    asked = env.asked.request_id
+    event = EVENTS.get(env.saga_name)
+    if event is not None:
+        actions.finish_event(tx, server_id, asked, event.name, now=now, error=error)
+    actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
 
 
 async def _place(env: Env, server_id: str) -> Place:
@@ -205,13 +330,12 @@ async def _place(env: Env, server_id: str) -> Place:
         server = servers.get(tx, server_id)
         private = servers.private(tx, server_id)
         if server is None or private is None:
-            return Place(mapping.cell_id, buried=cell.is_cell0)
+            return Place(mapping.cell_id)
         return Place(
             mapping.cell_id,
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
-            cell.is_cell0,
         )
 
     return await cell.db.read(read)

@@ -1,0 +1,114 @@
+"""What a database holds of all servers at one moment, for comparing it with the rest."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+
+import msgspec
+import sqlalchemy as sa
+
+from kilonova.db.database import Tx
+from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
+from kilonova.db.tables.cell import (
+    compute_nodes,
+    instance_actions,
+    instance_faults,
+    instances,
+    nics,
+    services,
+)
+from kilonova.domain.server import BuildSpec
+
+_COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
+    services.c.binary == "nova-compute"
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished."""
+
+    id: str
+    host: str | None
+    node: str | None
+    vm_state: str
+    task_state: str | None
+    power_state: int
+    ports: tuple[str, ...] = ()
+    fault: bool = False
+    open_actions: tuple[str, ...] = ()
+
+
+class CellPicture(msgspec.Struct, frozen=True):
+    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen."""
+
+    servers: dict[str, Row]
+    deleted: frozenset[str]
+    nodes: dict[str, tuple[str, str]]
+    computes: dict[str, dt.datetime | None]
+
+
+class ApiPicture(msgspec.Struct, frozen=True):
+    """The API database: server → (cell, deleted), build requests, specs that hold secrets."""
+
+    mappings: dict[str, tuple[str | None, bool]]
+    requests: frozenset[str]
+    secrets: frozenset[str]
+
+
+def cell(tx: Tx) -> CellPicture:
+    """All of a cell."""
+    i = instances.c
+    ports: dict[str, list[str]] = defaultdict(list)
+    for server_id, port_id in tx.execute(
+        sa.select(nics.c.server_id, nics.c.port_id).order_by(nics.c.position)
+    ):
+        ports[server_id].append(port_id)
+    failed = set(tx.execute(sa.select(instance_faults.c.server_id).distinct()).scalars())
+    a = instance_actions.c
+    running: dict[str, list[str]] = defaultdict(list)
+    for server_id, action in tx.execute(
+        sa.select(a.server_id, a.action).where(a.finish_time.is_(None)).order_by(a.id)
+    ):
+        running[server_id].append(action)
+    rows = tx.execute(
+        sa.select(
+            i.uuid, i.host, i.node, i.vm_state, i.task_state, i.power_state, i.deleted
+        ).order_by(i.id)
+    ).all()
+    return CellPicture(
+        {
+            row[0]: Row(*row[:6], tuple(ports[row[0]]), row[0] in failed, tuple(running[row[0]]))
+            for row in rows
+            if not row[6]
+        },
+        frozenset(row[0] for row in rows if row[6]),
+        {
+            uuid: (host, node)
+            for uuid, host, node in tx.execute(
+                sa.select(compute_nodes.c.uuid, compute_nodes.c.host, compute_nodes.c.node)
+            )
+        },
+        {row.host: row.last_seen_up for row in tx.execute(_COMPUTES)},
+    )
+
+
+def api(tx: Tx) -> ApiPicture:
+    """All of the API database."""
+    m = instance_mappings.c
+    specs: list[tuple[str, BuildSpec]] = [
+        (server_id, spec)
+        for server_id, spec in tx.execute(
+            sa.select(request_specs.c.server_id, request_specs.c.spec)
+        )
+    ]
+    return ApiPicture(
+        {
+            server_id: (cell_id, bool(gone))
+            for server_id, cell_id, gone in tx.execute(
+                sa.select(m.server_id, m.cell_id, m.queued_for_delete)
+            )
+        },
+        frozenset(tx.execute(sa.select(build_requests.c.server_id)).scalars()),
+        frozenset(server_id for server_id, spec in specs if spec.admin_pass or spec.files),
+    )

@@ -1,0 +1,333 @@
+"""The audit: compares servers, allocations, ports, guests and sagas, and tells what does not match.
+
+It only reads. What a living saga has in hand is left out. Everything is looked at one after
+another, so that on a busy cloud only what two audits in a row report is wrong (see ``settled``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from kilonova.base.aio import gather_bounded
+from kilonova.base.clock import Clock
+from kilonova.base.errors import Fault
+from kilonova.db.cells import Cell, Cells
+from kilonova.db.database import Database, Tx
+from kilonova.domain.agent import GuestList, Known, Leftovers, topic
+from kilonova.domain.guest import GuestStatus, PowerState
+from kilonova.domain.states import VmState
+from kilonova.interfaces.network import Port
+from kilonova.interfaces.placement import PlacementService
+from kilonova.messaging.bus import Bus
+from kilonova.store import pictures
+from kilonova.store.pictures import ApiPicture, CellPicture, Row
+from kilonova.workflows.engine.journal import SAGAS, SagaRow
+
+ASK_SECONDS = 30.0
+IDLE_SECONDS = 300.0
+API = "api"
+GUESTLESS = (
+    VmState.ERROR,
+    VmState.BUILDING,
+    VmState.DELETED,
+    VmState.SOFT_DELETED,
+    VmState.SHELVED_OFFLOADED,
+)
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """Something that does not match: a kind to count, whose it is, and a sentence."""
+
+    kind: str
+    id: str
+    sentence: str
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """What was found, and what could not be looked at."""
+
+    findings: tuple[Finding, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Where to look. ``ports`` gives every port of a server; ``more`` are further audits."""
+
+    db: Database
+    cells: Cells
+    clock: Clock
+    bus: Bus | None = None
+    placement: PlacementService | None = None
+    ports: Callable[[], Awaitable[Sequence[Port]]] | None = None
+    down_after: float = 60.0
+    more: tuple[Callable[[], Awaitable[Sequence[Finding]]], ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The pictures all checks share. ``busy``: servers that a saga has in hand."""
+
+    api: ApiPicture
+    cells: dict[str, CellPicture]
+    sagas: dict[str, list[SagaRow]]
+    busy: frozenset[str]
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """(cell id, row) of every living server."""
+        for cell_id, picture in self.cells.items():
+            for row in picture.servers.values():
+                yield cell_id, row
+
+    def row(self, server_id: str) -> Row | None:
+        """A living server's row."""
+        for picture in self.cells.values():
+            if server_id in picture.servers:
+                return picture.servers[server_id]
+        return None
+
+
+async def audit(sources: Sources) -> AuditReport:
+    """Look at everything once; findings in a stable order."""
+    unseen: list[str] = []
+    seen = await _look(sources, unseen)
+    found = [*_servers(seen), *_sagas(seen, sources.clock.now().timestamp())]
+    if sources.placement is not None:
+        found += await _told(unseen, "Placement", _allocations(seen, sources.placement))
+    if sources.ports is not None:
+        found += await _told(unseen, "the network service", _ports(seen, sources.ports))
+    if sources.bus is not None:
+        found += await _hosts(seen, sources, sources.bus, unseen)
+    for look in sources.more:
+        found += await look()
+    return AuditReport(tuple(sorted(set(found))), tuple(unseen))
+
+
+async def settled(sources: Sources, *, pause: float = 1.0) -> AuditReport:
+    """What two looks, ``pause`` seconds apart, both report: work under way is no finding."""
+    first = await audit(sources)
+    if not first.findings:
+        return first
+    await sources.clock.sleep(pause)
+    again = await audit(sources)
+    before = {(finding.kind, finding.id) for finding in first.findings}
+    return AuditReport(tuple(f for f in again.findings if (f.kind, f.id) in before), again.unseen)
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+async def _look(sources: Sources, unseen: list[str]) -> Seen:
+    databases = {API: sources.db, **{cell.id: cell.db for cell in sources.cells.all}}
+    sagas: dict[str, list[SagaRow]] = {}
+    gone: set[str] = set()
+    for name, db in databases.items():
+        try:
+            sagas[name] = await db.read(_living)
+        except Fault as fault:
+            unseen.append(fault.message)
+            gone.add(name)
+    cells = {
+        cell.id: await cell.db.read(pictures.cell)
+        for cell in sources.cells.all
+        if cell.id not in gone
+    }
+    return Seen(
+        await sources.db.read(pictures.api),
+        cells,
+        sagas,
+        frozenset(row.server_id for rows in sagas.values() for row in rows if row.server_id),
+    )
+
+
+def _living(tx: Tx) -> list[SagaRow]:
+    columns = [SAGAS.c[name] for name in SagaRow.__struct_fields__]
+    return [SagaRow(*r) for r in tx.execute(sa.select(*columns).where(SAGAS.c.ended_at.is_(None)))]
+
+
+async def _told(unseen: list[str], name: str, work: Awaitable[list[Finding]]) -> list[Finding]:
+    try:
+        return await work
+    except Fault as fault:
+        unseen.append(f"{name} does not answer: {fault.message}")
+        return []
+
+
+# -- servers and sagas -----------------------------------------------------------------------------
+
+
+def _servers(seen: Seen) -> Iterator[Finding]:
+    for server_id, (cell_id, gone) in seen.api.mappings.items():
+        if server_id in seen.busy:
+            continue
+        if cell_id is None and not gone:
+            if server_id in seen.api.requests:
+                yield Finding(
+                    "server.unattended", server_id, "It waits to be made, but no saga makes it."
+                )
+            else:
+                yield Finding("server.lost", server_id, "It is mapped, but nowhere.")
+        elif cell_id in seen.cells and not gone and server_id not in seen.cells[cell_id].servers:
+            yield Finding("server.missing", server_id, f"Cell {cell_id} has no row of it.")
+    for server_id in sorted(seen.api.requests - seen.busy):
+        cell_id, gone = seen.api.mappings.get(server_id, (None, True))
+        if cell_id is not None or gone:
+            yield Finding("request.left", server_id, "Its build request was not forgotten.")
+    for server_id in sorted(seen.api.secrets - seen.busy):
+        yield Finding("secret.left", server_id, "Its password or files were not forgotten.")
+    for cell_id, row in seen.rows():
+        if row.id not in seen.busy:
+            yield from _row(seen, cell_id, row)
+
+
+def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
+    place, gone = seen.api.mappings.get(row.id, (None, False))
+    if gone:
+        yield Finding("server.quota", row.id, "Its row lives, but its quota was given back.")
+    elif place != cell_id:
+        yield Finding(
+            "server.unmapped", row.id, f"It has a row in cell {cell_id}, but is mapped to {place}."
+        )
+    if row.task_state is not None or row.vm_state == VmState.BUILDING:
+        state = f"{row.vm_state}, {row.task_state or 'no task'}"
+        yield Finding("server.unattended", row.id, f"It is {state}, but no saga works on it.")
+    if row.vm_state == VmState.ERROR and not row.fault:
+        yield Finding("server.unexplained", row.id, "It is in error without a fault.")
+    if row.vm_state == VmState.ACTIVE and row.host is None:
+        yield Finding("server.homeless", row.id, "It is active on no host.")
+    for action in row.open_actions:
+        yield Finding("action.open", row.id, f"Its action {action} was never finished.")
+
+
+def _sagas(seen: Seen, now: float) -> Iterator[Finding]:
+    living = {row.id for rows in seen.sagas.values() for row in rows if row.state != "elsewhere"}
+    for place, rows in seen.sagas.items():
+        for row in rows:
+            what = f"{row.name} of server {row.server_id} in {place}"
+            if row.state == "elsewhere":
+                if row.id not in living:
+                    yield Finding("saga.hold", row.id, f"{what} ended, but still holds it.")
+                continue
+            if row.state == "stuck":
+                yield Finding("saga.stuck", row.id, f"{what} is stuck.")
+            elif row.queued_after is not None and row.queued_after not in living:
+                yield Finding("saga.forgotten", row.id, f"{what} waits for one that has ended.")
+            elif row.ready_at is not None and row.ready_at < now - IDLE_SECONDS:
+                yield Finding("saga.idle", row.id, f"{what} is run by no conductor.")
+            if row.server_id and row.server_id not in seen.api.mappings:
+                yield Finding("saga.ownerless", row.id, f"{what}: there is no such server.")
+
+
+# -- neighbours ------------------------------------------------------------------------------------
+
+
+async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]:
+    nodes = {uuid: host for p in seen.cells.values() for uuid, (host, _) in p.nodes.items()}
+    providers = list(nodes)
+    answers = await gather_bounded(placement.allocations_for_provider, providers, limit=8)
+    found = []
+    holding: dict[str, set[str]] = {}
+    for uuid, consumers in zip(providers, answers, strict=True):
+        for consumer in consumers:
+            holding.setdefault(consumer, set()).add(uuid)
+    for consumer, uuids in holding.items():
+        row = seen.row(consumer)
+        if consumer in seen.busy:
+            continue
+        hosts = sorted(nodes[uuid] for uuid in uuids)
+        if row is None or row.host is None:
+            sentence = f"Placement has allocations on {', '.join(hosts)} for it, but it is on none."
+            found.append(Finding("allocation.orphan", consumer, sentence))
+        elif hosts != [row.host] and row.vm_state != VmState.RESIZED:
+            sentence = f"It is on {row.host}, but holds allocations on {', '.join(hosts)}."
+            found.append(Finding("allocation.elsewhere", consumer, sentence))
+    for _, row in seen.rows():
+        if row.host is not None and row.id not in holding and row.id not in seen.busy:
+            found.append(
+                Finding("allocation.missing", row.id, f"It is on {row.host} without allocations.")
+            )
+    return found
+
+
+async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> list[Finding]:
+    found = []
+    known: set[str] = set()
+    for port in await ports():
+        known.add(port.id)
+        if port.device_id in seen.busy:
+            continue
+        row = seen.row(port.device_id)
+        if row is None:
+            sentence = f"It belongs to server {port.device_id}, which is not there."
+            found.append(Finding("port.orphan", port.id, sentence))
+        elif port.id not in row.ports and port.mark:
+            sentence = f"It was made for server {row.id}, which does not have it."
+            found.append(Finding("port.extra", port.id, sentence))
+        elif port.host != (row.host or "") and row.vm_state != VmState.RESIZED:
+            sentence = f"Its server {row.id} is on {row.host}, not on {port.host or 'none'}."
+            found.append(Finding("port.host", port.id, sentence))
+    for _, row in seen.rows():
+        for port_id in row.ports:
+            if port_id not in known and row.id not in seen.busy:
+                found.append(Finding("port.missing", port_id, f"Server {row.id} lost this port."))
+    return found
+
+
+# -- hosts -----------------------------------------------------------------------------------------
+
+
+async def _hosts(seen: Seen, sources: Sources, bus: Bus, unseen: list[str]) -> list[Finding]:
+    now = sources.clock.now()
+    asked: list[tuple[Cell, str]] = []
+    for cell in sources.cells.real:
+        picture = seen.cells.get(cell.id)
+        for host, last in (picture.computes if picture else {}).items():
+            if last is not None and now - last <= dt.timedelta(seconds=sources.down_after):
+                asked.append((cell, host))
+            else:
+                unseen.append(f"Host {host} is down.")
+
+    async def ask(one: tuple[Cell, str]) -> list[Finding]:
+        _, host = one
+        try:
+            return await _host(seen, bus, host)
+        except Fault as fault:
+            unseen.append(f"Host {host} does not answer: {fault.message}")
+            return []
+
+    return [f for some in await gather_bounded(ask, asked, limit=16) for f in some]
+
+
+async def _host(seen: Seen, bus: Bus, host: str) -> list[Finding]:
+    told = await bus.call(topic(host), "guests", reply=GuestList, seconds=ASK_SECONDS)
+    here = {row.id: row for _, row in seen.rows() if row.host == host}
+    # What a saga has in hand may lie anywhere.
+    known = Known(tuple(sorted({*here, *seen.busy})))
+    left = await bus.call(topic(host), "leftovers", known, reply=Leftovers, seconds=ASK_SECONDS)
+    found = [Finding("host.leftover", host, f"{line}.") for line in left.lines]
+    guests: Mapping[str, GuestStatus] = {guest.server_id: guest for guest in told.guests}
+    for server_id, row in here.items():
+        if server_id in seen.busy or row.vm_state in GUESTLESS:
+            continue
+        guest = guests.get(server_id)
+        if guest is None:
+            found.append(Finding("guest.missing", server_id, f"Host {host} has no guest for it."))
+        elif guest.power == PowerState.RUNNING and row.vm_state == VmState.STOPPED:
+            found.append(Finding("guest.power", server_id, f"It is stopped, but runs on {host}."))
+        elif guest.power == PowerState.SHUTDOWN and row.vm_state == VmState.ACTIVE:
+            found.append(Finding("guest.power", server_id, f"It is active, but off on {host}."))
+    return found
+
+
+async def patiently(sources: Sources, *, within: float, pause: float = 0.5) -> AuditReport:
+    """The audit, looked at again for ``within`` seconds until it is clean."""
+    end = sources.clock.monotonic() + within
+    while True:
+        report = await audit(sources)
+        if not report.findings or sources.clock.monotonic() >= end:
+            return report
+        await asyncio.sleep(0)
+        await sources.clock.sleep(pause)
