@@ -103,7 +103,10 @@ class Cloud:
         gone = set(servers)
         for server in gone:
             await self.ask("DELETE", "compute", f"/servers/{server}")
-        while gone & {s["id"] for s in (await self.ask("GET", "compute", "/servers"))["servers"]}:
+        while True:
+            left = (await self.ask("GET", "compute", "/servers"))["servers"]
+            if not gone & {server["id"] for server in left}:
+                return
             await asyncio.sleep(every)
 
     def cpu(self) -> float:

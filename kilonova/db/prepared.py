@@ -106,9 +106,7 @@ class Prepared:
         )
 
 
-def _read(
-    row: tuple[Any, ...], readers: tuple[tuple[int, Processor], ...]
-) -> tuple[Any, ...]:
+def _read(row: tuple[Any, ...], readers: tuple[tuple[int, Processor], ...]) -> tuple[Any, ...]:
     values = list(row)
     for place, reader in readers:
         values[place] = reader(values[place])
