@@ -92,26 +92,13 @@ class Conductor:
             placement=neighbours.placement,
             networks=neighbours.networks,
         )
-        hosts = StoredHosts(db, cells, clock, down_after=down_after)
-
-        async def select(request: RequestSpec) -> Selection:
-            return await bus.call(
-                "scheduler",
-                "select_destinations",
-                request,
-                reply=Selection,
-                seconds=SELECT_SECONDS,
-            )
-
-        world = World(
+        world = _world(
+            self.agents,
             db=db,
             cells=cells,
-            networks=neighbours.networks,
-            placement=neighbours.placement,
-            select=select,
-            group=lambda group_id, but: hosts.group(group_id, but=but),
-            token=neighbours.source.token,
-            alive=self.agents.alive,
+            bus=bus,
+            neighbours=neighbours,
+            hosts=StoredHosts(db, cells, clock, down_after=down_after),
         )
         self.runner = Runner(
             Kit(
@@ -167,3 +154,35 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _world(
+    agents: Agents,
+    *,
+    db: Database,
+    cells: Cells,
+    bus: Bus,
+    neighbours: Neighbours,
+    hosts: StoredHosts,
+) -> World:
+    """What the steps of sagas may use."""
+
+    async def select(request: RequestSpec) -> Selection:
+        return await bus.call(
+            "scheduler",
+            "select_destinations",
+            request,
+            reply=Selection,
+            seconds=SELECT_SECONDS,
+        )
+
+    return World(
+        db=db,
+        cells=cells,
+        networks=neighbours.networks,
+        placement=neighbours.placement,
+        select=select,
+        group=lambda group_id, but: hosts.group(group_id, but=but),
+        token=neighbours.source.token,
+        alive=agents.alive,
+    )

@@ -231,8 +231,9 @@ class Running:
         for shell in self._shells.values():
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 shell.end()
-        with contextlib.suppress(Failed, OSError, subprocess.SubprocessError):
-            self.down("--guests")
+        if layouts.is_held(self.state_dir) or (self.state_dir / "instances").exists():
+            with contextlib.suppress(Failed, OSError, subprocess.SubprocessError):
+                self.down("--guests")
         self.space.end()
         prefix = names.namespace_prefix(plane_env(self.state_dir).deployment_id)
         for name in netns.names_with(prefix):
