@@ -100,21 +100,21 @@ class Conductor:
             neighbours=neighbours,
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
         )
-        self.runner = Runner(
-            Kit(
-                databases={API: db, **{c.id: c.db for c in cells.all}},
-                clock=clock,
-                world=world,
-                settings=settings,
-                bus=bus,
-                alive=self.agents.alive,
-                visible=ServerVisible(db, clock),
-            ),
-            ids=ids,
-            name=settings.default.host,
-        )
+        self.runner = self._runner(db, cells, world, ids)
         self._serving: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _runner(self, db: Database, cells: Cells, world: World, ids: Ids) -> Runner:
+        kit = Kit(
+            databases={API: db, **{c.id: c.db for c in cells.all}},
+            clock=self._clock,
+            world=world,
+            settings=self._settings,
+            bus=self._bus,
+            alive=self.agents.alive,
+            visible=ServerVisible(db, self._clock),
+        )
+        return Runner(kit, ids=ids, name=self._settings.default.host)
 
     async def start(self) -> None:
         """Serve the conductors' topic and work."""
