@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.responses import RedirectResponse, Response
-
 from kilonova.base.errors import NotFound, Unauthorized
 from kilonova.context import Context, Services
 from kilonova.web.call import Reply, join
@@ -160,22 +158,16 @@ async def root(call: Context) -> dict[str, Any]:
     return {"versions": [_version(call, name) for name in _UPDATED]}
 
 
-async def _home(call: Context, name: str) -> dict[str, Any] | Response:
-    if not call.request.scope["path"].endswith("/"):
-        return RedirectResponse(join(call.base, _PATHS[name]) + "/", status_code=302)
-    return _document(call, name)
-
-
 @ROUTES.get("/v2.1", public=True, versioned=True, summary="Show API version 2.1")
-async def home(call: Context) -> dict[str, Any] | Response:
-    """The version document; without the slash at the end a redirect to it."""
-    return await _home(call, "v2.1")
+async def home(call: Context) -> dict[str, Any]:
+    """The version document; clients that leave out the slash at the end are spared a redirect."""
+    return _document(call, "v2.1")
 
 
 @ROUTES.get("/v2", public=True, summary="Show API version 2.0")
-async def old_home(call: Context) -> dict[str, Any] | Response:
+async def old_home(call: Context) -> dict[str, Any]:
     """The same of the older name."""
-    return await _home(call, "v2.0")
+    return _document(call, "v2.0")
 
 
 @ROUTES.get("/v2.1/versions", public=True, versioned=True, summary="List API versions")

@@ -7,15 +7,10 @@ from typing import TypeVar
 import msgspec
 
 from kilonova.base import log as logs
-from kilonova.base.clock import Clock
-from kilonova.base.ids import Ids
-from kilonova.context import Context, HeldElsewhere
+from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.store import actions
-from kilonova.workflows.engine.accept import accept
-from kilonova.workflows.engine.errors import Busy
-from kilonova.workflows.engine.steps import Asked
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -43,38 +38,6 @@ def start(tx: Tx, call: Context, kind: SagaKind[A], args: A, server_id: str) -> 
         ids=call.app.ids,
         clock=call.clock,
     )
-
-
-class EngineSagas:
-    """`kilonova.context.Sagas` on the saga engine; the saga modules must have been imported."""
-
-    def accept(
-        self,
-        tx: Tx,
-        kind: SagaKind[A],
-        args: A,
-        *,
-        server_id: str,
-        asked: SagaContext,
-        ids: Ids,
-        clock: Clock,
-    ) -> None:
-        """See `kilonova.context.Sagas.accept`."""
-        try:
-            accept(
-                tx,
-                kind.name,
-                [getattr(args, name) for name in args.__struct_fields__],
-                server_id=server_id,
-                asked=Asked(**msgspec.structs.asdict(asked)),
-                ids=ids,
-                clock=clock,
-                cancels=kind.cancels,
-            )
-        except Busy as busy:
-            if busy.state == "elsewhere":
-                raise HeldElsewhere(busy.message, code=busy.code) from None
-            raise
 
 
 def record(tx: Tx, call: Context, action: str, server_id: str) -> None:

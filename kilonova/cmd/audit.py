@@ -17,6 +17,7 @@ from kilonova.base.errors import Fault
 from kilonova.clients.keystone import expect
 from kilonova.config import settings
 from kilonova.services import layout, neighbours
+from kilonova.services.startup import Unconfigured
 from kilonova.web.client import HttpClient
 from kilonova.workflows.audit import AuditReport
 
@@ -40,7 +41,7 @@ def audit(
     files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
     try:
         report = asyncio.run(fetch(files))
-    except (Fault, neighbours.Unconfigured, ConfigFilesNotFoundError) as error:
+    except (Fault, Unconfigured, ConfigFilesNotFoundError) as error:
         Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
         raise typer.Exit(BROKEN) from None
     if json:

@@ -12,9 +12,9 @@ from oslo_config import cfg
 from kilonova.base.errors import Unavailable
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings
-from kilonova.services import commandline, daemon
+from kilonova.services import commandline, startup
 from kilonova.services.manage import cells, hosts, schema
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 NAME = "nova-manage"
 UNEXPECTED = 255
@@ -28,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     run: Run = given.run
     try:
-        settings = daemon.read_settings(commandline.asked(given))
-        daemon.log_to(settings, NAME)
+        settings = startup.read_settings(commandline.asked(given))
+        startup.log_to(settings, NAME)
         return run(settings, given)
     except (cfg.Error, Unconfigured, Unavailable) as error:
-        return daemon.fail(NAME, daemon.text_of(error))
+        return startup.fail(NAME, startup.text_of(error))
     except Exception as error:
-        daemon.fail(NAME, f"An error nobody foresaw: {error!r}")
+        startup.fail(NAME, f"An error nobody foresaw: {error!r}")
         if given.debug:
             raise
         return UNEXPECTED

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
-from kilonova.services import commandline, daemon, placement_tools
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services import commandline, placement_tools, startup
+from kilonova.services.startup import Unconfigured
 
 NAME = "placement-manage"
 
@@ -18,11 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The console script; 0 if all is well."""
     given = _parser().parse_args(argv)
     try:
-        settings = daemon.read_settings(commandline.asked(given))
-        daemon.log_to(settings, NAME)
+        settings = startup.read_settings(commandline.asked(given))
+        startup.log_to(settings, NAME)
         return int(given.run(settings, given))
     except (cfg.Error, Unconfigured) as error:
-        return daemon.fail(NAME, str(error))
+        return startup.fail(NAME, str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from kilonova.services import daemon, embedded
-from kilonova.services.daemon import Asked, Compose
+from kilonova.services.daemon import Compose
+from kilonova.services.startup import Asked
 
 app = typer.Typer(
     no_args_is_help=True, help="Run an identity, image or network service beside the daemons."

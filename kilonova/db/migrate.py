@@ -13,9 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from kilonova.db.database import Database, Tx
 
@@ -78,6 +75,11 @@ def _current(tx: Tx, table: str) -> str | None:
 
 
 def _upgrade(tx: Tx, history: str, table: str, head: str) -> bool:
+    # Slow to import, and most starts find nothing to do.
+    from alembic.operations import Operations  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     with _lock(tx, table):
         if _current(tx, table) == head:
             return False
@@ -118,6 +120,7 @@ class _lock:
 def differences(db: Database, metadata: sa.MetaData) -> list[str]:
     """Where the tables of a migrated database differ from ``metadata``, for tests."""
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
 
     def compare(tx: Tx) -> list[str]:
         context = MigrationContext.configure(

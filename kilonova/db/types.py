@@ -9,8 +9,6 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-_REMEMBERED = 8192
-
 
 class Instant(sa.types.TypeDecorator[dt.datetime]):
     """An aware time in UTC, kept as ISO 8601 text with microseconds.
@@ -46,20 +44,15 @@ _TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """A value of one msgspec type, kept as JSON text (16 MiB at most).
-
-    ``shared``: equal texts give one (immutable) object, which is read once.
-    """
+    """A value of one msgspec type, kept as JSON text (16 MiB at most)."""
 
     impl = _TEXT
     cache_ok = True
 
-    def __init__(self, kind: Any, *, shared: bool = False) -> None:
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.kind = kind
-        self.shared = shared
         self._decode = msgspec.json.Decoder(kind).decode
-        self._known: dict[str, Any] = {}
 
     def bind_processor(self, dialect: sa.Dialect) -> Any:
         """Value to text."""
@@ -68,39 +61,15 @@ class Json(sa.types.TypeDecorator[Any]):
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
         """Text to value."""
-        decode, known = self._decode, self._known
-        if not self.shared:
-            return lambda value: None if value is None else decode(value)
-
-        def process(value: str | None) -> Any:
-            if value is None:
-                return None
-            found = known.get(value)
-            if found is None:
-                if len(known) >= _REMEMBERED:
-                    known.clear()
-                found = known[value] = decode(value)
-            return found
-
-        return process
-
-
-class RawJson(sa.types.TypeDecorator[Any]):
-    """JSON text that is passed on as it is (``msgspec.Raw``)."""
-
-    impl = _TEXT
-    cache_ok = True
-
-    def bind_processor(self, dialect: sa.Dialect) -> Any:
-        """Raw to text."""
-        return lambda value: None if value is None else bytes(value).decode()
-
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
-        """Text to Raw."""
-        raw = msgspec.Raw
-        return lambda value: None if value is None else raw(value.encode())
+        decode = self._decode
+        return lambda value: None if value is None else decode(value)
 
 
 def text() -> sa.types.TypeEngine[str]:
     """Text of up to 16 MiB on every engine."""
     return _TEXT
+
+
+def blob() -> sa.types.TypeEngine[bytes]:
+    """Bytes, up to 16 MiB on every engine."""
+    return sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")

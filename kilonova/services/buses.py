@@ -11,7 +11,7 @@ from kilonova.base.log import mask
 from kilonova.config.settings import Settings
 from kilonova.messaging.bus import Bus
 from kilonova.messaging.memory import MemoryBus
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 if TYPE_CHECKING:  # agents speak on a bus and must not load anything of a database
     from kilonova.db.cells import Cells

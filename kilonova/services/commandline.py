@@ -10,7 +10,7 @@ from typing import Any
 from oslo_config import cfg
 
 from kilonova import __version__
-from kilonova.services.daemon import Asked
+from kilonova.services.startup import Asked
 
 
 def parser(name: str, about: str, *, project: str = "nova") -> argparse.ArgumentParser:

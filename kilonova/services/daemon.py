@@ -8,23 +8,20 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from oslo_config import cfg
 from starlette.types import ASGIApp
 
 from kilonova import __version__
-from kilonova.base import log as logs
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
 from kilonova.base.ids import RandomIds
-from kilonova.config.settings import Settings, load, mutated
+from kilonova.config.settings import Settings, mutated
 from kilonova.policy.enforcer import PolicyError
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Asked, Unconfigured, fail, log_to, read_settings, text_of
 from kilonova.web.client import HttpClient
 from kilonova.web.health import Check, standalone
 from kilonova.web.serve import Listener, ServeError, Servers, Tls, new_event_loop
@@ -35,16 +32,6 @@ SAID = (Unconfigured, ServeError, PolicyError, Fault)
 """Errors whose text is meant for the person who starts the daemon."""
 
 REST_SECONDS = 5.0
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """What the command line says. ``overrides``: section → option → value."""
-
-    files: tuple[Path, ...] = ()
-    dirs: tuple[Path, ...] = ()
-    overrides: dict[str, dict[str, Any]] = {}
-    host: str | None = None
-    port: int | None = None
 
 
 class Daemon:
@@ -123,37 +110,6 @@ def main(name: str, asked: Asked, compose: Compose) -> int:
         return fail(name, text_of(error))
     except OSError as error:
         return fail(name, f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".")
-
-
-def read_settings(asked: Asked) -> Settings:
-    """The settings the command line asks for."""
-    return load(asked.files, dirs=asked.dirs, overrides=asked.overrides)
-
-
-def log_to(settings: Settings, name: str) -> None:
-    """Set logging up as ``[DEFAULT]`` says (``log_dir`` holds a file named after the daemon)."""
-    section = settings.default
-    file: Path | None = None
-    if section.log_file:
-        file = Path(section.log_dir or "", section.log_file)
-    elif section.log_dir:
-        file = Path(section.log_dir, f"{name}.log")
-    logs.setup(json_lines=section.use_json, debug=section.debug, file=file)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def fail(name: str, text: str) -> int:
-    """Say one sentence on standard error, and in the log where that is a file; 1."""
-    sentence = logs.mask(text.strip())
-    if any(isinstance(h, logging.FileHandler) for h in logging.getLogger().handlers):
-        log.error("%s", sentence)
-    print(f"{name}: {sentence}", file=sys.stderr)
-    return 1
-
-
-def text_of(error: Exception) -> str:
-    """The sentence an error carries."""
-    return error.message if isinstance(error, Fault) else str(error)
 
 
 async def _live(daemon: Daemon, compose: Compose) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
@@ -16,10 +16,12 @@ from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.resources import CellRow
-from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.store import mappings
-from kilonova.web.health import Check
+
+if TYPE_CHECKING:  # tools work on databases without the machinery of daemons
+    from kilonova.services.daemon import Daemon
+    from kilonova.web.health import Check
 
 API_HISTORY = "kilonova.db.migrations.api"
 CELL_HISTORY = "kilonova.db.migrations.cell"
@@ -95,10 +97,20 @@ def let_in(db: Database, what: str) -> None:
         db.run_sync(_ping)
     except (Unavailable, sa.exc.DBAPIError) as error:
         cause = error.__cause__ if isinstance(error, Unavailable) else error
-        reason = re.sub(r"\s+", " ", str(getattr(cause, "orig", None) or cause)).strip(" .")
+        reason = _reason(getattr(cause, "orig", None) or cause)
         raise Unconfigured(
             f"The database of {what} ({db.url.render_as_string()}) cannot be used: {reason}."
         ) from None
+
+
+def _reason(error: BaseException | None) -> str:
+    """The first line of a driver's message."""
+    if error is None:
+        return "no reason given"
+    args = error.args
+    text = str(args[1]) if len(args) == 2 else str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(" .")
 
 
 def _ping(tx: Tx) -> None:
@@ -158,6 +170,27 @@ def same(db: Database, url: str) -> bool:
         other.port,
         other.database,
     )
+
+
+def own_cell(settings: Settings, cells: Cells) -> Cell:
+    """The cell with the database of ``[database] connection``, or the only one there is.
+
+    Unconfigured when that cannot be told.
+    """
+    if not cells.real:
+        raise Unconfigured("There is no cell besides cell0: run nova-manage cell_v2 create_cell.")
+    connection = settings.database.connection
+    if connection:
+        for cell in cells.real:
+            if same(cell.db, connection):
+                return cell
+        raise Unconfigured(
+            "No cell is mapped with the database of [database] connection: "
+            "run nova-manage cell_v2 create_cell."
+        )
+    if len(cells.real) == 1:
+        return cells.real[0]
+    raise Unconfigured("[database] connection is not set; it says whose conductor this is.")
 
 
 async def need(db: Database, history: str, command: str) -> None:

@@ -96,8 +96,11 @@ async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | Non
         await stop.wait()
 
 
-def start_detached(wanted: Wanted, console: Console) -> None:
-    """Start a process of its own, show its progress, return when every endpoint answers."""
+def start_detached(wanted: Wanted, console: Console, *, quiet: bool = False) -> None:
+    """Start a process of its own, show its progress, return when every endpoint answers.
+
+    ``quiet`` leaves out what to type next.
+    """
     prepare(wanted)
     if layouts.is_held(wanted.state_dir):
         raise CannotStart(
@@ -128,7 +131,8 @@ def start_detached(wanted: Wanted, console: Console) -> None:
             f"The cloud ended with code {code} while it started; {wanted.layout().log_file} "
             "says more."
         )
-    say_ready(wanted, console)
+    if not quiet:
+        say_ready(wanted, console)
 
 
 def _follow(fd: int, shown: Screen) -> bool:
@@ -191,7 +195,9 @@ def _ours(pid: int) -> bool:
 
 
 def show_status(state_dir: Path, console: Console) -> bool:
-    """A table of endpoints and processes; True when every endpoint is well."""
+    """Endpoints, processes, and the way to guests; True when every endpoint is well."""
+    from kilonova.services import guests  # noqa: PLC0415
+
     layout = layouts.read_layout(state_dir)
     if layout is None or not layouts.is_held(state_dir):
         console.print(f"No cloud runs on {state_dir}. Start one with: kilonova up")
@@ -205,6 +211,12 @@ def show_status(state_dir: Path, console: Console) -> bool:
     console.print(table)
     for name, pid in layouts.process_ids(state_dir).items():
         console.print(f"{name}: process {pid}", highlight=False)
+    for guest in guests.forwarded(state_dir):
+        console.print(
+            f"server {guest.server_id} ({guest.name}): ssh -p {guest.port} root@127.0.0.1",
+            highlight=False,
+            soft_wrap=True,
+        )
     return well
 
 

@@ -11,13 +11,10 @@ from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.placement import Placement
 from kilonova.config.settings import Settings
+from kilonova.services.startup import Unconfigured
 from kilonova.web.auth import Authenticator, CachingAuthenticator, NoAuth2
 from kilonova.web.client import HttpClient
 from kilonova.web.keystone import KeystoneAuthenticator
-
-
-class Unconfigured(Exception):
-    """A section of the configuration lacks what a daemon needs; the text says which option."""
 
 
 class Neighbours(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from kilonova.services import (
     nova_api_metadata,
 )
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import OwnTokens, Unconfigured
+from kilonova.services.neighbours import OwnTokens
+from kilonova.services.startup import Unconfigured
 
 APIS = ("osapi_compute", "metadata")
 

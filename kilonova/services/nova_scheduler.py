@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kilonova.services import buses, databases, neighbours, scheduler
+from kilonova.services import buses, databases, neighbours, scheduler, signs
 from kilonova.services.daemon import Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 
 async def compose(daemon: Daemon) -> None:
@@ -23,3 +23,4 @@ async def compose(daemon: Daemon) -> None:
         raise Unconfigured(f"[filter_scheduler] is not understood: {error}.") from None
     serving = await chooser.serve(bus)
     daemon.stack.push_async_callback(serving.close)
+    signs.report(daemon, databases.own_cell(settings, cells).db)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kilonova.config.settings import Settings
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 
 def state_path(settings: Settings) -> Path:

@@ -15,7 +15,8 @@ from kilonova.config.settings import Settings
 from kilonova.db import migrate
 from kilonova.placement import service
 from kilonova.services import databases, neighbours, policies
-from kilonova.services.neighbours import OwnTokens, Unconfigured
+from kilonova.services.neighbours import OwnTokens
+from kilonova.services.startup import Unconfigured
 from kilonova.web.client import HttpClient
 from kilonova.web.middleware import with_cors
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from oslo_config import cfg
 
-from kilonova.services import daemon
-from kilonova.services.daemon import Asked, Daemon
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services import startup
+from kilonova.services.daemon import SAID, Daemon
+from kilonova.services.startup import Asked, Unconfigured
 
 WIDTH = 72
 
@@ -40,11 +40,11 @@ Check = tuple[str, Callable[[Daemon], Awaitable[Result]]]
 def run(name: str, asked: Asked, checks: Sequence[Check], *, as_json: bool) -> int:
     """Run every check and print the table; 255 when something unexpected happened."""
     try:
-        settings = daemon.read_settings(asked)
-        daemon.log_to(settings, name)
+        settings = startup.read_settings(asked)
+        startup.log_to(settings, name)
         results = asyncio.run(_run(Daemon(name, asked, settings), checks))
-    except (cfg.Error, *daemon.SAID) as error:
-        daemon.fail(name, daemon.text_of(error))
+    except (cfg.Error, *SAID) as error:
+        startup.fail(name, startup.text_of(error))
         return 255
     except Exception as error:
         print(f"{name}: Unexpected error: {error!r}", file=sys.stderr)

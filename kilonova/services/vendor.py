@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kilonova.config.settings import Settings
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 
 def data(settings: Settings) -> dict[str, Any]:

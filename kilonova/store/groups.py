@@ -50,14 +50,16 @@ def _load(tx: Tx, query: sa.Select[Any]) -> list[Group]:
     return [Group(*(*row[1:], tuple(sorted(own[row[0]])))) for row in rows]
 
 
+_OF_SERVER = (
+    sa.select(_G.uuid)
+    .join(members, members.c.group_id == _G.id)
+    .where(members.c.server_id == sa.bindparam("key"))
+)
+
+
 def of_server(tx: Tx, server_id: str) -> tuple[str, ...]:
     """The ids of a server's groups (one at most)."""
-    query = (
-        sa.select(_G.uuid)
-        .join(members, members.c.group_id == _G.id)
-        .where(members.c.server_id == server_id)
-    )
-    return tuple(tx.execute(query).scalars())
+    return tuple(tx.execute(_OF_SERVER, {"key": server_id}).scalars())
 
 
 def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int) -> Group:

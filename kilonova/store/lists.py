@@ -73,6 +73,19 @@ def page(
     extras: Extras = Extras(),  # noqa: B008  (frozen)
 ) -> list[Server]:
     """At most ``limit`` servers of this cell, in order, after the marker."""
+    return complete(rows(tx, wanted, order, limit=limit, marker=marker, extras=extras), extras)
+
+
+def rows(
+    tx: Tx,
+    wanted: ServerFilter,
+    order: Sequence[Order] = DEFAULT_ORDER,
+    *,
+    limit: int,
+    marker: Server | None = None,
+    extras: Extras = Extras(),  # noqa: B008  (frozen)
+) -> Sequence[Any]:
+    """The same as rows that `kilonova.store.servers.complete` takes."""
     where = _conditions(wanted)
     keys = [_key(item.key) for item in order]
     if marker is not None:
@@ -84,7 +97,7 @@ def page(
             for key, item in zip(keys, order, strict=True)
         )
     ).limit(limit)
-    return complete(tx, tx.execute(query).all(), extras)
+    return tx.execute(query).all()
 
 
 def building(tx: Tx, wanted: ServerFilter) -> list[BuildRequest]:
@@ -184,14 +197,9 @@ def _conditions(wanted: ServerFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.states is not None:
         where.append(sa.or_(*(_state(*row) for row in wanted.states)))
     if wanted.image_id is not None:
-        where.append(
-            sa.type_coerce(c.image, sa.Text).like(
-                f'%"id":"{_escape(wanted.image_id)}"%', escape="\\"
-            )
-        )
+        where.append(c.image_id == wanted.image_id)
     if wanted.flavor_id is not None:
-        needle = f'%"flavorid":{_escape(msgspec.json.encode(wanted.flavor_id).decode())},%'
-        where.append(sa.type_coerce(c.flavor, sa.Text).like(needle, escape="\\"))
+        where.append(c.flavor_id == wanted.flavor_id)
     for key, value in wanted.metadata:
         pair = msgspec.json.encode({key: value}).decode()[1:-1]
         where.append(sa.type_coerce(c.metadata, sa.Text).like(f"%{_escape(pair)}%", escape="\\"))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
 from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
 from kilonova.db.tables.cell import disks, fixed_ips, instance_faults, instances, nics, tags
 from kilonova.domain import states
 from kilonova.domain.guest import Disk, Nic, PowerState
 from kilonova.domain.server import (
+    EMPTY,
     BuildRequest,
     BuildSpec,
     Private,
@@ -27,21 +29,28 @@ from kilonova.domain.server import (
 from kilonova.domain.states import VmState
 from kilonova.store import actions, sql
 
-_OWN = [name for name in Server.__struct_fields__ if name not in ("id", "number")]
-_OWN = _OWN[: _OWN.index("deleted") + 1]
-COLUMNS = [instances.c.uuid, instances.c.id, *(instances.c[name] for name in _OWN)]
+decode = msgspec.json.Decoder(Server).decode
+_encode = msgspec.json.encode
+
+# Fields of Server that have a column of the same name, and the columns made of others.
+_REPEATED = frozenset(
+    column.name for column in instances.c if column.name in Server.__struct_fields__
+) - {"id", "user_data"}
+_MADE: dict[str, tuple[str, Callable[[Server], Any]]] = {
+    "flavor": ("flavor_id", lambda s: s.flavor.flavorid),
+    "image": ("image_id", lambda s: s.image.id if s.image else None),
+}
+_PRIVATE = frozenset({"user_data", "key_type", "public_key", "system"})
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """Which of a server's to-many parts are wanted; each is one more statement for all servers."""
+    """What is wanted of servers beside what every list shows; ``host``: as a column of its own."""
 
-    tags: bool = False
-    faults: bool = False
-    volumes: bool = False
     user_data: bool = False
+    host: bool = False
 
 
-EVERYTHING = Extras(tags=True, faults=True, volumes=True, user_data=True)
+EVERYTHING = Extras(user_data=True, host=True)
 
 
 # --- in the API database ------------------------------------------------------------------
@@ -148,33 +157,28 @@ def move_to_cell(
     now: dt.datetime,
 ) -> Server:
     """Write the server's row and its create action here; the row if it is there already."""
-    present = get(tx, request.server.id, deleted=True)
+    place = {"host": host, "node": node, "availability_zone": zone, "updated_at": now}
+    present = get(tx, request.server.id, deleted=True, lock=True)
     if present is not None:
-        tx.execute(
-            instances.update()
-            .where(instances.c.uuid == present.id)
-            .values(host=host, node=node, availability_zone=zone, updated_at=now)
+        return _save(tx, present, place)
+    private = request.private
+    server = msgspec.structs.replace(request.server, **place)
+    result = tx.execute(
+        instances.insert().values(
+            uuid=server.id,
+            server=b"",
+            user_data=private.user_data,
+            key_type=private.key_type,
+            public_key=private.public_key,
+            system=private.system,
+            **_columns(server, (*_REPEATED, *_MADE)),
         )
-        found = get(tx, present.id, Extras(tags=True), deleted=True)
-        assert found is not None
-        return found
-    server, private = request.server, request.private
-    values = {name: getattr(server, name) for name in _OWN}
-    values.update(
-        uuid=server.id,
-        host=host,
-        node=node,
-        availability_zone=zone,
-        updated_at=now,
-        user_data=private.user_data,
-        key_type=private.key_type,
-        public_key=private.public_key,
-        system=private.system,
     )
-    tx.execute(instances.insert().values(**values))
-    set_disks(tx, server.id, private.disks)
-    set_nics(tx, server.id, private.nics, now=now)
-    set_tags(tx, server.id, server.tags, now=now)
+    server = _save(tx, server, {"number": sql.inserted_id(result)})
+    _write_disks(tx, server.id, private.disks)
+    if private.nics:
+        server = set_nics(tx, server.id, private.nics, now=now)
+    _write_tags(tx, server.id, server.tags)
     actions.start(
         tx,
         server.id,
@@ -184,9 +188,7 @@ def move_to_cell(
         project_id=server.project_id,
         now=server.created_at,
     )
-    moved = get(tx, server.id, Extras(tags=True))
-    assert moved is not None
-    return moved
+    return server
 
 
 def leave_cell(tx: Tx, server_id: str) -> None:
@@ -195,6 +197,43 @@ def leave_cell(tx: Tx, server_id: str) -> None:
     for table in (tags, disks, nics, fixed_ips, instance_faults):
         tx.execute(table.delete().where(table.c.server_id == server_id))
     tx.execute(instances.delete().where(instances.c.uuid == server_id))
+
+
+def _columns(server: Server, names: Iterable[str]) -> dict[str, Any]:
+    """The columns that repeat these fields."""
+    values: dict[str, Any] = {}
+    for name in names:
+        if name in _REPEATED:
+            values[name] = getattr(server, name)
+        elif name in _MADE:
+            column, make = _MADE[name]
+            values[column] = make(server)
+    return values
+
+
+def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
+    """Change fields (or private columns) of a row that this transaction has locked."""
+    own = {name: value for name, value in values.items() if name not in _PRIVATE}
+    after = msgspec.structs.replace(before, **own)
+    kept = msgspec.structs.replace(after, user_data=None, groups=())
+    columns = _columns(after, own)
+    columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
+    tx.execute(
+        instances.update()
+        .where(instances.c.uuid == before.id)
+        .values(server=_encode(kept), **columns)
+    )
+    return after
+
+
+@functools.cache
+def _query(*, user_data: bool, deleted: bool, lock: bool) -> sa.Select[Any]:
+    query = select_servers(Extras(user_data=user_data)).where(
+        instances.c.uuid == sa.bindparam("key")
+    )
+    if not deleted:
+        query = query.where(instances.c.deleted == sa.false())
+    return query.with_for_update() if lock else query
 
 
 def get(
@@ -206,47 +245,28 @@ def get(
     lock: bool = False,
 ) -> Server | None:
     """One server; deleted ones only if asked for. ``lock``: until the transaction ends."""
-    query = _select(extras).where(instances.c.uuid == server_id)
-    if not deleted:
-        query = query.where(instances.c.deleted == sa.false())
-    if lock:
-        query = query.with_for_update()
-    found = complete(tx, tx.execute(query).all(), extras)
+    query = _query(user_data=extras.user_data, deleted=deleted, lock=lock)
+    found = complete(tx.execute(query, {"key": server_id}).all(), extras)
     return found[0] if found else None
-
-
-def _select(extras: Extras) -> sa.Select[Any]:
-    return sa.select(*COLUMNS, instances.c.user_data) if extras.user_data else sa.select(*COLUMNS)
 
 
 def select_servers(extras: Extras) -> sa.Select[Any]:
     """The SELECT whose rows `complete` takes."""
-    return _select(extras)
+    c = instances.c
+    query: sa.Select[Any] = sa.select(c.server)
+    if extras.user_data or extras.host:
+        query = query.add_columns(c.user_data if extras.user_data else sa.null(), c.host)
+    return query
 
 
-def complete(tx: Tx, rows: Sequence[Any], extras: Extras) -> list[Server]:
-    """Rows of `select_servers` as Servers with their extras: one statement for each kind."""
-    if not rows:
-        return []
-    width = len(COLUMNS)
-    if not (extras.tags or extras.faults or extras.volumes or extras.user_data):
-        return [Server(*row) for row in rows]
-    ids = [row[0] for row in rows]
-    tagged = _tags(tx, ids) if extras.tags else {}
-    attached = _volumes(tx, ids) if extras.volumes else {}
-    failed: dict[str, ServerFault] = {}
-    if extras.faults:
-        state = COLUMNS.index(instances.c.vm_state)
-        wanted = [row[0] for row in rows if row[state] in (VmState.ERROR, VmState.DELETED)]
-        failed = faults(tx, wanted) if wanted else {}
-    found = []
-    for row in rows:
-        key = row[0]
-        user_data = row[width] if extras.user_data else None
-        own = row[:width] if extras.user_data else row
-        found.append(
-            Server(*(*own, tagged.get(key, ()), failed.get(key), attached.get(key, ()), user_data))
-        )
+def complete(rows: Sequence[Any], extras: Extras) -> list[Server]:
+    """Rows of `select_servers` as Servers."""
+    replace = msgspec.structs.replace
+    found = [decode(row[0]) for row in rows]
+    if extras.user_data:
+        for place, row in enumerate(rows):
+            if row[1] is not None:
+                found[place] = replace(found[place], user_data=row[1])
     return found
 
 
@@ -273,22 +293,23 @@ def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
     return tuple(row[0] for row in rows)
 
 
-def update(tx: Tx, /, server_id: str, *, now: dt.datetime, **values: Any) -> None:
-    """Change columns of a server; NotFound when it is gone."""
-    changed = tx.execute(
-        instances.update()
-        .where(instances.c.uuid == server_id, instances.c.deleted == sa.false())
-        .values(updated_at=now, **values)
-    )
-    if not changed.rowcount:
+def _require(tx: Tx, server_id: str) -> Server:
+    server = get(tx, server_id, lock=True)
+    if server is None:
         raise NotFound(f"Instance {server_id} could not be found.")
+    return server
+
+
+def update(tx: Tx, server_id: str, /, *, now: dt.datetime, **values: Any) -> Server:
+    """Change fields of a server (of `Server` or `Private.system`); NotFound when it is gone."""
+    return _save(tx, _require(tx, server_id), {**values, "updated_at": now})
 
 
 def begin(
     tx: Tx,
-    /,
     server_id: str,
     action: str,
+    /,
     *,
     task: str | None,
     now: dt.datetime,
@@ -300,14 +321,12 @@ def begin(
     NotFound or Conflict (see `kilonova.domain.states.check`). ``task`` None leaves it as it is.
     The server as it was before.
     """
-    server = get(tx, server_id, lock=True)
-    if server is None:
-        raise NotFound(f"Instance {server_id} could not be found.")
+    server = _require(tx, server_id)
     states.check(action, server, override_lock=override_lock)
     if task is not None:
         values["task_state"] = task
     if values:
-        update(tx, server_id, now=now, **values)
+        _save(tx, server, {**values, "updated_at": now})
     return server
 
 
@@ -320,71 +339,47 @@ def set_task(
     expected: Iterable[str | None] | None = None,
 ) -> bool:
     """Set the task if it is one of ``expected`` now (any when None); whether it was."""
-    where = [instances.c.uuid == server_id, instances.c.deleted == sa.false()]
-    if expected is not None:
-        words = [word for word in expected if word is not None]
-        match: sa.ColumnElement[bool] = instances.c.task_state.in_(words)
-        if None in list(expected):
-            match = sa.or_(match, instances.c.task_state.is_(None))
-        where.append(match)
-    changed = tx.execute(instances.update().where(*where).values(task_state=task, updated_at=now))
-    return bool(changed.rowcount)
+    server = get(tx, server_id, lock=True)
+    if server is None or (expected is not None and server.task_state not in list(expected)):
+        return False
+    _save(tx, server, {"task_state": task, "updated_at": now})
+    return True
 
 
 def finish(
     tx: Tx,
-    /,
     server_id: str,
     vm_state: str,
+    /,
     *,
     power: PowerState | int,
     now: dt.datetime,
     **values: Any,
 ) -> Server:
     """The work on a server ended well: stable state, no task; the first time sets launched_at."""
-    server = get(tx, server_id, lock=True)
-    if server is None:
-        raise NotFound(f"Instance {server_id} could not be found.")
+    server = _require(tx, server_id)
     if server.launched_at is None and vm_state == VmState.ACTIVE:
         values["launched_at"] = now
-    update(
-        tx,
-        server_id,
-        now=now,
-        vm_state=vm_state,
-        task_state=None,
-        power_state=int(power),
-        **values,
-    )
-    found = get(tx, server_id)
-    assert found is not None
-    return found
+    ended = {"vm_state": str(vm_state), "task_state": None, "power_state": int(power)}
+    return _save(tx, server, {**values, **ended, "updated_at": now})
 
 
 def set_power(tx: Tx, server_id: str, power: PowerState | int, *, now: dt.datetime) -> None:
     """What the hypervisor says; unchanged rows are not written."""
-    tx.execute(
-        instances.update()
-        .where(
-            instances.c.uuid == server_id,
-            instances.c.deleted == sa.false(),
-            instances.c.power_state != int(power),
-        )
-        .values(power_state=int(power), updated_at=now)
-    )
+    server = get(tx, server_id, lock=True)
+    if server is not None and server.power_state != int(power):
+        _save(tx, server, {"power_state": int(power), "updated_at": now})
 
 
 def add_fault(tx: Tx, server_id: str, fault: ServerFault) -> None:
-    """Record why something failed."""
+    """Record why something failed; the newest fault is shown while the server is in ERROR."""
+    fault = msgspec.structs.replace(fault, message=fault.message[:255])
     tx.execute(
-        instance_faults.insert().values(
-            server_id=server_id,
-            code=fault.code,
-            message=fault.message[:255],
-            details=fault.details,
-            created_at=fault.created_at,
-        )
+        instance_faults.insert().values(server_id=server_id, **msgspec.structs.asdict(fault))
     )
+    server = get(tx, server_id, lock=True)
+    if server is not None:
+        _save(tx, server, {"fault": fault})
 
 
 def set_error(
@@ -392,47 +387,40 @@ def set_error(
 ) -> None:
     """The work failed: the fault, ERROR (or another stable state), no task. Gone is success."""
     add_fault(tx, server_id, fault)
-    tx.execute(
-        instances.update()
-        .where(instances.c.uuid == server_id, instances.c.deleted == sa.false())
-        .values(vm_state=vm_state, task_state=None, updated_at=now)
-    )
-
-
-def faults(tx: Tx, server_ids: Sequence[str]) -> dict[str, ServerFault]:
-    """The newest fault of each of these servers."""
-    f = instance_faults.c
-    newest = (
-        sa.select(sa.func.max(f.id)).where(f.server_id.in_(list(server_ids))).group_by(f.server_id)
-    )
-    rows = tx.execute(
-        sa.select(f.server_id, f.code, f.message, f.created_at, f.details).where(f.id.in_(newest))
-    )
-    return {row[0]: ServerFault(*row[1:]) for row in rows}
+    server = get(tx, server_id, lock=True)
+    if server is not None:
+        _save(tx, server, {"vm_state": str(vm_state), "task_state": None, "updated_at": now})
 
 
 def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
     """Mark the server deleted; its disks, cards and addresses are gone. Gone is success."""
-    changed = tx.execute(
-        instances.update()
-        .where(instances.c.uuid == server_id, instances.c.deleted == sa.false())
-        .values(
-            vm_state=VmState.DELETED,
-            task_state=None,
-            power_state=0,
-            deleted=True,
-            terminated_at=now,
-            updated_at=now,
-            addresses=msgspec.Raw(b"{}"),
-        )
-    )
-    if changed.rowcount:
-        for table in (disks, nics, fixed_ips):
-            tx.execute(table.delete().where(table.c.server_id == server_id))
+    server = get(tx, server_id, lock=True)
+    if server is None:
+        return
+    ended = {
+        "vm_state": str(VmState.DELETED),
+        "task_state": None,
+        "power_state": 0,
+        "deleted": True,
+        "terminated_at": now,
+        "updated_at": now,
+        "addresses": EMPTY,
+        "volumes": (),
+    }
+    _save(tx, server, ended)
+    for table in (disks, nics, fixed_ips):
+        tx.execute(table.delete().where(table.c.server_id == server_id))
 
 
-def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
-    """Replace the server's disks."""
+def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetime) -> None:
+    """Replace the server's disks, and with them its list of volumes."""
+    server = _require(tx, server_id)
+    _write_disks(tx, server_id, wanted)
+    volumes = tuple(VolumeRef(disk.volume_id) for disk in wanted if disk.volume_id)
+    _save(tx, server, {"volumes": volumes, "updated_at": now})
+
+
+def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
     tx.execute(disks.delete().where(disks.c.server_id == server_id))
     if wanted:
         tx.execute(
@@ -450,8 +438,9 @@ def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
         )
 
 
-def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime) -> None:
-    """Replace the server's cards, and with them its addresses."""
+def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime) -> Server:
+    """Replace the server's cards, and with them its addresses; NotFound when it is gone."""
+    server = _require(tx, server_id)
     for table in (nics, fixed_ips):
         tx.execute(table.delete().where(table.c.server_id == server_id))
     if wanted:
@@ -468,19 +457,20 @@ def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime)
             fixed_ips.insert(),
             [{"server_id": server_id, "address": address} for address in sorted(known)],
         )
-    tx.execute(
-        instances.update()
-        .where(instances.c.uuid == server_id)
-        .values(addresses=addresses(wanted), updated_at=now)
-    )
+    return _save(tx, server, {"addresses": addresses(wanted), "updated_at": now})
 
 
 def set_tags(tx: Tx, server_id: str, wanted: Iterable[str], *, now: dt.datetime) -> None:
     """Replace the server's tags."""
+    server = _require(tx, server_id)
+    own = tuple(sorted(set(wanted)))
+    _write_tags(tx, server_id, own)
+    _save(tx, server, {"tags": own, "updated_at": now})
+
+
+def _write_tags(tx: Tx, server_id: str, wanted: Iterable[str]) -> None:
     tx.execute(tags.delete().where(tags.c.server_id == server_id))
-    rows = [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(wanted)]
-    sql.insert_missing(tx, tags, rows)
-    tx.execute(instances.update().where(instances.c.uuid == server_id).values(updated_at=now))
+    sql.insert_missing(tx, tags, [{"server_id": server_id, "tag": tag} for tag in wanted])
 
 
 def change_metadata(
@@ -493,19 +483,17 @@ def change_metadata(
     word: str = "",
 ) -> dict[str, str]:
     """Replace the metadata by ``change`` of it, if the state allows."""
-    server = get(tx, server_id, lock=True)
-    if server is None:
-        raise NotFound(f"Instance {server_id} could not be found.")
+    server = _require(tx, server_id)
     states.check("metadata", server, override_lock=override_lock, word=word)
-    changed = change(server.metadata)
-    update(tx, server_id, now=now, metadata=changed)
-    return changed
+    return _save(tx, server, {"metadata": change(server.metadata), "updated_at": now}).metadata
 
 
 def on_host(tx: Tx, host: str) -> list[Server]:
     """The servers of a host."""
-    query = _select(Extras()).where(instances.c.host == host, instances.c.deleted == sa.false())
-    return complete(tx, tx.execute(query.order_by(instances.c.id)).all(), Extras())
+    query = select_servers(Extras()).where(
+        instances.c.host == host, instances.c.deleted == sa.false()
+    )
+    return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
 
 
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:
@@ -544,43 +532,3 @@ def name_taken(tx: Tx, name: str, project_id: str | None) -> bool:
     if project_id is not None:
         query = query.where(c.project_id == project_id)
     return tx.execute(query.limit(1)).first() is not None
-
-
-def lock_server(
-    tx: Tx, server_id: str, *, by: str | None, reason: str | None, now: dt.datetime
-) -> None:
-    """Lock (``by``: owner or admin) or unlock (None)."""
-    if by is None:
-        reason = None
-    update(tx, server_id, now=now, locked_by=by, locked_reason=reason)
-
-
-def _tags(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    rows = tx.execute(
-        sa.select(tags.c.server_id, tags.c.tag)
-        .where(tags.c.server_id.in_(ids))
-        .order_by(tags.c.tag)
-    )
-    found: dict[str, tuple[str, ...]] = {}
-    for server_id, tag in rows:
-        found[server_id] = (*found.get(server_id, ()), tag)
-    return found
-
-
-def _volumes(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[VolumeRef, ...]]:
-    d = disks.c
-    rows = tx.execute(
-        sa.select(d.server_id, d.volume_id, d.delete_on_termination)
-        .where(d.server_id.in_(ids), d.volume_id.is_not(None))
-        .order_by(d.server_id, d.position)
-    )
-    found: dict[str, tuple[VolumeRef, ...]] = {}
-    for server_id, volume_id, delete_too in rows:
-        found[server_id] = (*found.get(server_id, ()), VolumeRef(volume_id, bool(delete_too)))
-    return found
-
-
-def require_unlocked(server: Server, *, override: bool) -> None:
-    """Conflict when the server is locked and the caller may not pass."""
-    if server.locked_by and not override:
-        raise Conflict(f"Instance {server.id} is locked")

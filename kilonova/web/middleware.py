@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class ProxyHeaders:
@@ -86,17 +85,85 @@ class Cors(msgspec.Struct, frozen=True):
     )
 
 
+# Headers a script may send without being allowed to (WHATWG Fetch, and oslo.middleware's more).
+_SIMPLE = frozenset(
+    {
+        "accept",
+        "accept-language",
+        "cache-control",
+        "content-language",
+        "content-type",
+        "expires",
+        "last-modified",
+        "pragma",
+    }
+)
+
+
 def with_cors(app: ASGIApp, options: Cors) -> ASGIApp:
     """``app`` with CORS for the allowed origins; ``app`` itself if there are none."""
-    origins: Sequence[str] = options.allowed_origin
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_credentials=options.allow_credentials and "*" not in origins,
-        allow_methods=options.allow_methods,
-        allow_headers=options.allow_headers,
-        expose_headers=options.expose_headers,
-        max_age=options.max_age,
-    )
+    return _CorsApp(app, options) if options.allowed_origin else app
+
+
+class _CorsApp:
+    """CORS as oslo.middleware does it: preflights are answered here, always with 200.
+
+    A preflight that may not be gets no ``Access-Control-*`` header, as does any other answer to a
+    foreign origin.
+    """
+
+    def __init__(self, app: ASGIApp, options: Cors) -> None:
+        self._app = app
+        self._options = options
+        self._methods = frozenset(options.allow_methods)
+        self._headers = _SIMPLE | {name.lower() for name in options.allow_headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        if b"origin" not in headers:
+            await self._app(scope, receive, send)
+            return
+        origin = headers[b"origin"].decode("latin-1")
+        allowed = self._origin(origin)
+        method = headers.get(b"access-control-request-method", b"").decode("latin-1")
+        if scope["method"] == "OPTIONS" and method:
+            asked = headers.get(b"access-control-request-headers", b"").decode("latin-1")
+            names = [name.strip() for name in asked.split(",") if name.strip()]
+            out = self._preflight(origin, method, names) if allowed else []
+            out.append((b"content-length", b"0"))
+            await send({"type": "http.response.start", "status": 200, "headers": out})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        extra = self._common(origin) if allowed else [(b"vary", b"Origin")]
+        if allowed and self._options.expose_headers:
+            exposed = ",".join(self._options.expose_headers).encode()
+            extra.append((b"access-control-expose-headers", exposed))
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+    def _origin(self, origin: str) -> bool:
+        return origin in self._options.allowed_origin or "*" in self._options.allowed_origin
+
+    def _common(self, origin: str) -> list[tuple[bytes, bytes]]:
+        out = [(b"vary", b"Origin"), (b"access-control-allow-origin", origin.encode("latin-1"))]
+        # Never beside a wildcard: any page could then act as whoever is logged in.
+        if self._options.allow_credentials and "*" not in self._options.allowed_origin:
+            out.append((b"access-control-allow-credentials", b"true"))
+        return out
+
+    def _preflight(
+        self, origin: str, method: str, names: Sequence[str]
+    ) -> list[tuple[bytes, bytes]]:
+        if method not in self._methods or any(n.lower() not in self._headers for n in names):
+            return []
+        out = self._common(origin)
+        out.append((b"access-control-max-age", str(self._options.max_age).encode()))
+        out.append((b"access-control-allow-methods", method.encode("latin-1")))
+        if names:
+            out.append((b"access-control-allow-headers", ",".join(names).encode("latin-1")))
+        return out

@@ -12,7 +12,6 @@ from kilonova.db.database import Tx
 from kilonova.domain import states
 from kilonova.domain.server import Server
 from kilonova.store import servers
-from kilonova.store.servers import Extras
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
@@ -20,13 +19,12 @@ from kilonova.web.schema import Schema
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/tags", tag="server tags")
 RULE = "os_compute_api:os-server-tags:"
 MOST = 50
-WITH_TAGS = Extras(tags=True)
 _ONE = Schema(TAG)
 ALL = Schema(closed({"tags": TAGS}, "tags"))
 
 
 async def _tags(call: Context, server_id: str, rule: str) -> tuple[str, ...]:
-    return (await find(call, server_id, RULE + rule, extras=WITH_TAGS)).server.tags
+    return (await find(call, server_id, RULE + rule)).server.tags
 
 
 @ROUTES.get("", since=26, summary="List tags")
@@ -92,7 +90,7 @@ async def _change(
     cell = require_cell(found, "update tags")
 
     def write(tx: Tx) -> tuple[str, ...]:
-        server = servers.get(tx, server_id, WITH_TAGS, lock=True)
+        server = servers.get(tx, server_id, lock=True)
         if server is None:
             raise missing(server_id)
         _check(server)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from kilonova.api.find import Found, find, target
 from kilonova.api.schemas import no_query
 from kilonova.api.servers import view
-from kilonova.base.errors import NotFound
+from kilonova.base.errors import NotFound, Unavailable
 from kilonova.context import Context, Services
-from kilonova.domain.server import Server
-from kilonova.store import services
+from kilonova.store import mappings, services
 from kilonova.web.routes import Routes
-from kilonova.web.view import View
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 SHOW = "os_compute_api:servers:show"
@@ -24,17 +20,29 @@ SHOW = "os_compute_api:servers:show"
 async def show(call: Context, server_id: str) -> dict[str, Any]:
     """One server with everything its version shows."""
     rules = view.granted(call)
-    found = await find(
-        call,
-        server_id,
-        SHOW,
-        extras=view.extras(call.version, rules),
-        groups=call.version >= 71,
-    )
+    try:
+        found = await find(
+            call,
+            server_id,
+            SHOW,
+            extras=view.extras(call.version, rules),
+            groups=call.version >= 71,
+        )
+    except Unavailable:
+        return {"server": await _of_down_cell(call, server_id)}
     return {"server": await one(call, found, view.SHOW)}
 
 
-async def one(call: Context, found: Found, table: View) -> dict[str, Any]:
+async def _of_down_cell(call: Context, server_id: str) -> dict[str, Any]:
+    """What is known of a server whose cell does not answer (2.69); before, Unavailable."""
+    known = await call.app.db.read(mappings.brief, server_id)
+    if call.version < 69 or known is None or known.spec is None:
+        raise Unavailable(f"The cell of instance {server_id} does not answer; try again later.")
+    call.enforce(SHOW, {"project_id": known.mapping.project_id})
+    return view.outline(call, known.mapping, known.spec, known.created_at)
+
+
+async def one(call: Context, found: Found, table: view.ServerView) -> dict[str, Any]:
     """A server rendered with that table for this caller."""
     server = found.server
     rules = view.granted(call, target(server))
@@ -46,27 +54,18 @@ async def one(call: Context, found: Found, table: View) -> dict[str, Any]:
     return shown
 
 
-def addresses(server: Server) -> dict[str, Any]:
-    """Label → addresses without the extension keys."""
-    table = msgspec.json.decode(server.addresses)
-    return {
-        label: [{"version": row["version"], "addr": row["addr"]} for row in rows]
-        for label, rows in table.items()
-    }
-
-
 @ROUTES.get("/servers/{server_id}/ips", query=no_query(), summary="List addresses")
 async def ips(call: Context, server_id: str) -> dict[str, Any]:
     """All addresses by network."""
     found = await find(call, server_id, "os_compute_api:ips:index")
-    return {"addresses": addresses(found.server)}
+    return {"addresses": view.bare_addresses(found.server)}
 
 
 @ROUTES.get("/servers/{server_id}/ips/{label}", query=no_query(), summary="Show addresses")
 async def ip(call: Context, server_id: str, label: str) -> dict[str, Any]:
     """The addresses on one network."""
     found = await find(call, server_id, "os_compute_api:ips:show")
-    table = addresses(found.server)
+    table = view.bare_addresses(found.server)
     if label not in table:
         raise NotFound("Instance is not a member of specified network")
     return {label: table[label]}

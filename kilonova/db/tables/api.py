@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from kilonova.db.tables import sagas
 from kilonova.db.tables.base import metadata_with_names
-from kilonova.db.types import Instant, Json, text
+from kilonova.db.types import Instant, Json, blob, text
 from kilonova.domain.server import BuildRequest, BuildSpec
 
 metadata = metadata_with_names()
@@ -181,7 +180,7 @@ idempotency = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("begun_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
-    sa.Column("reply", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")),
+    sa.Column("reply", blob()),
 )
 
 saga_tables = sagas.tables(metadata)

@@ -11,12 +11,14 @@ import sqlalchemy as sa
 
 from kilonova.db.tables import sagas
 from kilonova.db.tables.base import metadata_with_names
-from kilonova.db.types import Instant, Json, RawJson, text
-from kilonova.domain.guest import Disk, FlavorSpec, HostReport, ImageRef, Nic
+from kilonova.db.types import Instant, Json, blob, text
+from kilonova.domain.guest import Disk, HostReport, Nic
 
 metadata = metadata_with_names()
 
-# Column order after ``id`` is the field order of domain.server.Server.
+# ``server`` is the whole Server; the columns before it repeat what is searched or sorted by. One
+# value to read and to decode for each server makes long lists cheap. Both are written by
+# store.servers alone. The columns after it are a server's seldom-read parts.
 instances = sa.Table(
     "instances",
     metadata,
@@ -34,29 +36,24 @@ instances = sa.Table(
     sa.Column("host", sa.String(255)),
     sa.Column("node", sa.String(255)),
     sa.Column("availability_zone", sa.String(255)),
-    sa.Column("pinned_zone", sa.String(255)),
-    sa.Column("flavor", Json(FlavorSpec, shared=True), nullable=False),
-    sa.Column("image", Json(ImageRef, shared=True)),
+    sa.Column("flavor_id", sa.String(255), nullable=False),
+    sa.Column("image_id", sa.String(36)),
     sa.Column("metadata", Json(dict[str, str]), nullable=False),
-    sa.Column("addresses", RawJson, nullable=False),
-    sa.Column("security_groups", Json(tuple[str, ...], shared=True), nullable=False),
     sa.Column("key_name", sa.String(255)),
     sa.Column("config_drive", sa.Boolean, nullable=False, default=False),
     sa.Column("access_ip_v4", sa.String(39)),
     sa.Column("access_ip_v6", sa.String(39)),
     sa.Column("locked_by", sa.String(8)),
-    sa.Column("locked_reason", sa.String(255)),
     sa.Column("reservation_id", sa.String(36), nullable=False, index=True),
     sa.Column("launch_index", sa.Integer, nullable=False, default=0),
     sa.Column("root_device", sa.String(255)),
     sa.Column("auto_disk_config", sa.Boolean, nullable=False, default=False),
-    sa.Column("trusted_certs", Json(tuple[str, ...], shared=True)),
-    sa.Column("scheduler_hints", Json(dict[str, Any]), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant),
     sa.Column("launched_at", Instant),
     sa.Column("terminated_at", Instant),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("server", blob(), nullable=False),
     sa.Column("user_data", text()),
     sa.Column("key_type", sa.String(8), nullable=False, default="ssh"),
     sa.Column("public_key", text()),

@@ -9,7 +9,7 @@ from kilonova.db.cells import CELL0
 from kilonova.domain.resources import CellRow
 from kilonova.services.manage.opened import Opened
 from kilonova.services.manage.output import table
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.store import cell_admin, mappings
 
 BAD_INPUT = 127

@@ -10,7 +10,7 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Database
 from kilonova.domain.resources import CellRow
 from kilonova.services import databases
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 from kilonova.store import mappings
 
 

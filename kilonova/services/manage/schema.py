@@ -8,7 +8,7 @@ from kilonova.db.cells import CELL0
 from kilonova.services.databases import API_HISTORY, CELL_HISTORY
 from kilonova.services.manage.opened import Opened
 from kilonova.services.manage.output import table
-from kilonova.services.neighbours import Unconfigured
+from kilonova.services.startup import Unconfigured
 
 BAD_INPUT = 127
 

@@ -253,6 +253,15 @@ async def test_cors(state: State) -> None:
     preflight = await Client(app).request("OPTIONS", "/v2/images", headers=ask)
     assert preflight.status == 200
     assert preflight.headers["Access-Control-Allow-Origin"] == "http://board"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "X-Auth-Token"
+    for wrong in (
+        {"Origin": "http://evil"},
+        {"Access-Control-Request-Method": "TRACE"},
+        {"Access-Control-Request-Headers": "X-Auth-Token, X-Other"},
+    ):
+        refused = await Client(app).request("OPTIONS", "/v2/images", headers=ask | wrong)
+        assert (refused.status, refused.body) == (200, b"")
+        assert not [n for n in refused.headers if n.lower().startswith("access-control")]
     answer = await Client(app, token="a").get("/v2/images/1", headers={"Origin": "http://board"})
     assert "X-OpenStack-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
     other = await Client(app, token="a").get("/v2/images/1", headers={"Origin": "http://evil"})
