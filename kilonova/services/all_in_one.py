@@ -7,10 +7,12 @@ import contextlib
 import io
 import logging
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.ids import RandomIds
+from kilonova.compute.service import Agent
 from kilonova.config.settings import Settings, load
 from kilonova.embedded.identity import bootstrap
 from kilonova.embedded.identity import service as identity_service
@@ -18,8 +20,10 @@ from kilonova.embedded.identity.settings import Settings as IdentitySettings
 from kilonova.embedded.network.app import NetworkApp
 from kilonova.services import clouds, demo, host, neighbours, parts
 from kilonova.services import layout as layouts
+from kilonova.services.conductor import Conductor
 from kilonova.services.lifecycle import CannotStart, Wanted
 from kilonova.services.progress import Tell
+from kilonova.virt.fake import FakeWorld
 from kilonova.web.client import HttpClient
 from kilonova.web.serve import Listener, ServeError, Servers, bind
 
@@ -50,6 +54,10 @@ class Cloud:
         self._listeners: list[Listener] = []
         self.cell_id = CELL
         self.network: NetworkApp | None = None
+        self.conductor: Conductor | None = None
+        self.world: FakeWorld | None = None
+        self.agents: dict[str, Agent] = {}
+        self.new_agent: Callable[[str], Agent] | None = None
 
     async def __aenter__(self) -> Cloud:
         try:

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from kilonova.compute.identity import node_uuid
-from kilonova.compute.service import DriverMaker
+from kilonova.compute.service import Agent, DriverMaker
 from kilonova.db.database import Database
 from kilonova.embedded.image import service as image_service
 from kilonova.embedded.image.settings import Settings as ImageSettings
@@ -88,6 +88,7 @@ async def start(cloud: Cloud, stack: contextlib.AsyncExitStack) -> None:
         clock=cloud.clock,
         ids=cloud.ids,
     )
+    cloud.conductor = conductor
     await conductor.start()
     stack.push_async_callback(conductor.stop)
     await _plane(cloud, stack)
@@ -180,6 +181,7 @@ async def _agents(cloud: Cloud, stack: contextlib.AsyncExitStack, bus: MemoryBus
     made: DriverMaker
     if cloud.machine.driver == "fake":
         world = FakeWorld(clock=cloud.clock, file=state_dir / "fake.db")
+        cloud.world = world
         stack.callback(world.close)
         made = maker(cloud.machine.compute_driver, world=world)
     else:
@@ -198,17 +200,22 @@ async def _agents(cloud: Cloud, stack: contextlib.AsyncExitStack, bus: MemoryBus
         vifs=PlaneVifs(plane_env(state_dir)) if bridge else None,
     )
     stack.callback(agents.close)
+
+    def new_agent(name: str) -> Agent:
+        own = state_dir / "hosts" / name if cloud.machine.driver == "fake" else state_dir
+        return agents.make(name, node_uuid(own, cloud.ids, provisioned=()))
+
+    async def begin(name: str) -> None:
+        agent = cloud.agents[name] = new_agent(name)
+        await agent.start()
+
+    async def end() -> None:
+        await asyncio.gather(*(agent.stop() for agent in cloud.agents.values()))
+
+    cloud.new_agent = new_agent
+    stack.push_async_callback(end)
     hosts = cloud.machine.names
     for first in range(0, len(hosts), FAKES_AT_ONCE):
         batch = hosts[first : first + FAKES_AT_ONCE]
         cloud.tell.step("compute: hosts", first / len(hosts))
-        await asyncio.gather(*(_agent(cloud, stack, agents, name) for name in batch))
-
-
-async def _agent(cloud: Cloud, stack: contextlib.AsyncExitStack, agents: Agents, name: str) -> None:
-    own = cloud.layout.state_dir
-    if cloud.machine.driver == "fake":
-        own = own / "hosts" / name
-    agent = agents.make(name, node_uuid(own, cloud.ids, provisioned=()))
-    await agent.start()
-    stack.push_async_callback(agent.stop)
+        await asyncio.gather(*(begin(name) for name in batch))

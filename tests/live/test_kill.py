@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +116,18 @@ class Cloud:
 
     async def ask(self, method: str, path: str, **more: Any) -> Answer:
         """A request to the Compute API, repeated until somebody answers it."""
-        headers = more.pop("headers", {})
-        port = more.pop("port", self.base + 4)
         while True:
             with contextlib.suppress(Fault, OSError):
-                sent = {
-                    "X-Auth-Token": self.known,
-                    "OpenStack-API-Version": "compute 2.90",
-                    **headers,
-                }
-                answer = await self.http.request(
-                    method, f"http://127.0.0.1:{port}{path}", headers=sent, timeout=20, **more
-                )
+                answer = await self.once(method, path, **more)
                 if answer.status < 500:
                     return answer
             await asyncio.sleep(0.2)
+
+    async def once(self, method: str, path: str, *, port: int = 0, **more: Any) -> Answer:
+        """One request."""
+        url = f"http://127.0.0.1:{port or self.base + 4}{path}"
+        sent = {"X-Auth-Token": self.known, "OpenStack-API-Version": "compute 2.90"}
+        return await self.http.request(method, url, headers=sent, timeout=20, **more)
 
     async def login(self) -> None:
         self.known = await self.token()
@@ -162,6 +158,19 @@ def free_ports(count: int) -> int:
             return first
 
 
+async def create(cloud: Cloud, body: dict[str, Any]) -> str:
+    """Make one server by its name, whatever happens to the answers; its id."""
+    while True:
+        path = f"/v2.1/servers?name=^{body['server']['name']}$"
+        there = (await cloud.ask("GET", path)).json()["servers"]
+        if there:
+            return str(there[0]["id"])
+        with contextlib.suppress(Fault, OSError):
+            answer = await cloud.once("POST", "/v2.1/servers", json=body)
+            assert answer.status in (202, 500, 503), answer.text
+        await asyncio.sleep(0.2)
+
+
 async def work(cloud: Cloud, number: int, image: str) -> str:
     """Make a server, and perhaps delete it after a while; its id."""
     await asyncio.sleep(cloud.chance.uniform(0, 25))
@@ -173,14 +182,7 @@ async def work(cloud: Cloud, number: int, image: str) -> str:
             "networks": "auto" if number % 3 else "none",
         }
     }
-    key = {"Idempotency-Key": str(uuid.uuid4())}
-    answer = await cloud.ask("POST", "/v2.1/servers", json=body, headers=key)
-    while answer.status == 409:
-        # The process that began with it was killed: its claim on the key has to run out.
-        await asyncio.sleep(1)
-        answer = await cloud.ask("POST", "/v2.1/servers", json=body, headers=key)
-    assert answer.status == 202, answer.text
-    server_id = str(answer.json()["server"]["id"])
+    server_id = await create(cloud, body)
     if number % 2:
         await asyncio.sleep(cloud.chance.uniform(0, 10))
         answer = await cloud.ask("DELETE", f"/v2.1/servers/{server_id}")

@@ -1,0 +1,168 @@
+"""A whole cloud in this process, with ten simulated hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from kilonova.services.all_in_one import Cloud
+from kilonova.services.lifecycle import Wanted, prepare
+from kilonova.services.progress import Silence
+from kilonova.web.client import Answer
+from kilonova.workflows.audit import AuditReport, audit
+
+OWN = """
+[DEFAULT]
+service_down_time = 4
+report_interval = 1
+graceful_shutdown_timeout = 0
+sync_power_state_interval = 5
+[quota]
+instances = -1
+cores = -1
+ram = -1
+"""
+
+
+class Simulated:
+    """The cloud, and what its users and operators do."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        assert cloud.world is not None and cloud.conductor is not None
+        self.world = cloud.world
+        self.conductor = cloud.conductor
+        self.tokens: dict[str, str] = {}
+        self.image = ""
+
+    async def login(self) -> None:
+        clouds = yaml.safe_load(self.cloud.layout.clouds_yaml.read_text())["clouds"]
+        for name in ("kilonova", "kilonova-admin"):
+            auth = clouds[name]["auth"]
+            domain = {"name": "Default"}
+            user = {"name": auth["username"], "password": auth["password"], "domain": domain}
+            body = {
+                "auth": {
+                    "identity": {"methods": ["password"], "password": {"user": user}},
+                    "scope": {"project": {"name": auth["project_name"], "domain": domain}},
+                }
+            }
+            url = self.cloud.layout.url("identity", "/v3/auth/tokens")
+            answer = await self.cloud.http.request("POST", url, json=body)
+            self.tokens[name] = answer.headers["x-subject-token"]
+        found = await self.ask("GET", "/v2/images", service="image")
+        self.image = found.json()["images"][0]["id"]
+
+    async def ask(
+        self, method: str, path: str, *, admin: bool = False, service: str = "compute", **more: Any
+    ) -> Answer:
+        token = self.tokens["kilonova-admin" if admin else "kilonova"]
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.90"}
+        url = self.cloud.layout.url(service, path)
+        return await self.cloud.http.request(method, url, headers=headers, **more)
+
+    async def create(self, name: str = "one", networks: str = "auto", **more: Any) -> str:
+        body = {"name": name, "imageRef": self.image, "flavorRef": "42", "networks": networks}
+        answer = await self.ask("POST", "/v2.1/servers", json={"server": body | more})
+        assert answer.status == 202, answer.text
+        return str(answer.json()["server"]["id"])
+
+    async def show(self, server_id: str) -> dict[str, Any] | None:
+        answer = await self.ask("GET", f"/v2.1/servers/{server_id}", admin=True)
+        if answer.status == 404:
+            return None
+        server: dict[str, Any] = answer.json()["server"]
+        return server
+
+    async def delete(self, *server_ids: str) -> None:
+        for server_id in server_ids:
+            answer = await self.ask("DELETE", f"/v2.1/servers/{server_id}")
+            assert answer.status == 204, answer.text
+
+    async def becomes(self, server_id: str, *statuses: str, within: float = 60) -> dict[str, Any]:
+        """The server once it has one of these statuses and no task; GONE is one."""
+
+        async def look() -> dict[str, Any] | None:
+            shown = await self.show(server_id)
+            if shown is None:
+                return {"status": "GONE"} if "GONE" in statuses else None
+            done = shown["status"] in statuses and shown["OS-EXT-STS:task_state"] is None
+            return shown if done else None
+
+        return await until(look, within=within, what=f"{server_id} {statuses}")
+
+    async def stop_agent(self, host: str) -> None:
+        await self.cloud.agents.pop(host).stop()
+
+    async def start_agent(self, host: str) -> None:
+        assert self.cloud.new_agent is not None
+        agent = self.cloud.agents[host] = self.cloud.new_agent(host)
+        await agent.start()
+
+    async def clean(self, within: float = 30) -> None:
+        """The audit finds nothing any more."""
+        report = AuditReport()
+
+        async def look() -> bool:
+            nonlocal report
+            report = await audit(self.conductor.sources)
+            return not report.findings
+
+        try:
+            await until(look, within=within, what="audit", pause=0.5)
+        except AssertionError:
+            raise AssertionError(report.findings) from None
+
+
+async def until(
+    look: Callable[[], Awaitable[Any]], *, within: float, what: str, pause: float = 0.05
+) -> Any:
+    """What ``look`` gives once it is true."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within
+    while True:
+        found = await look()
+        if found:
+            return found
+        assert loop.time() < end, f"not in {within} s: {what}"
+        await asyncio.sleep(pause)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports nobody listens on."""
+    for first in range(21000, 60000, 17):
+        taken = []
+        try:
+            for port in range(first, first + count):
+                taken.append(socket.socket())
+                taken[-1].bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for one in taken:
+                one.close()
+    raise AssertionError("no ports")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def simulated(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulated]:
+    """One cloud for all tests of a module; each leaves it clean."""
+    wanted = Wanted(
+        state_dir=tmp_path_factory.mktemp("cloud"),
+        port_base=free_ports(8),
+        driver="fake",
+        hosts=10,
+    )
+    prepare(wanted)
+    (wanted.state_dir / "kilonova.conf").write_text(OWN)
+    async with Cloud(wanted, Silence()) as cloud:
+        made = Simulated(cloud)
+        await made.login()
+        yield made
