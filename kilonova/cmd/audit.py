@@ -10,7 +10,7 @@ import msgspec
 import typer
 from oslo_config.cfg import ConfigFilesNotFoundError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
@@ -68,7 +68,7 @@ def show(report: AuditReport) -> None:
     if not report.findings:
         console.print("[green]Everything matches.[/]")
         return
-    table = Table("kind", "id", "what")
+    table = Table("kind", Column("id", no_wrap=True), "what")
     for finding in report.findings:
         table.add_row(finding.kind, finding.id, finding.sentence)
     console.print(table)

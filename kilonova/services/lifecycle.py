@@ -191,7 +191,9 @@ def _ours(pid: int) -> bool:
 
 
 def show_status(state_dir: Path, console: Console) -> bool:
-    """A table of endpoints and processes; True when every endpoint is well."""
+    """Endpoints, processes, and the way to guests; True when every endpoint is well."""
+    from kilonova.services import guests  # noqa: PLC0415
+
     layout = layouts.read_layout(state_dir)
     if layout is None or not layouts.is_held(state_dir):
         console.print(f"No cloud runs on {state_dir}. Start one with: kilonova up")
@@ -205,6 +207,12 @@ def show_status(state_dir: Path, console: Console) -> bool:
     console.print(table)
     for name, pid in layouts.process_ids(state_dir).items():
         console.print(f"{name}: process {pid}", highlight=False)
+    for guest in guests.forwarded(state_dir):
+        console.print(
+            f"server {guest.server_id} ({guest.name}): ssh -p {guest.port} root@127.0.0.1",
+            highlight=False,
+            soft_wrap=True,
+        )
     return well
 
 

@@ -7,8 +7,8 @@ import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -105,17 +105,14 @@ def _is_there(program: str) -> bool:
 
 def _is_understood(words: list[str]) -> bool:
     """Whether the command line's command and options are there (values are not looked at)."""
-    command = typer.main.get_command(app)
-    words = [word for word in words if not word.startswith("[")]
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        if words[0] not in command.commands and "|" not in words[0]:
-            return False
-        names = words.pop(0).split("|")
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        names = words[0].split("|")
         if any(name not in command.commands for name in names):
             return False
-        command = command.commands[names[0]]
+        command, words = command.commands[names[0]], words[1:]
     known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    given = {word.strip("[]").partition("=")[0] for word in words if "--" in word}
     return given <= known
 
 

@@ -251,6 +251,7 @@ class Guest:
                 self._given.taken.difference_update(ports.values())
                 if attempt == START_TRIES:
                     raise Unavailable("No port of the host could be forwarded.") from None
+        self._home.announce(ports.values())
         if not paused:
             await self.resume()
         done = self._note(running=True, boot=records.boot_id())

@@ -37,6 +37,12 @@ class Home:
         for path in (log, *(Path(file) for file in files)):
             self.own(path)
 
+    def announce(self, ports: Iterable[int]) -> None:
+        """Begin the boot's console log with how a guest on a user-mode network is reached."""
+        for port in ports:
+            with (self.path / command.CONSOLE_LOG).open("ab") as log:
+                log.write(b"host: port 22 of this guest is 127.0.0.1:%d (ssh -p)\r\n" % port)
+
     def remove(self) -> None:
         """Remove it with all in it; the record last, so that a broken-off removal is found."""
         if not self.path.exists():

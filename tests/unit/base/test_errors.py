@@ -6,7 +6,7 @@ from kilonova.base import errors
 
 
 def test_each_kind_has_a_status_of_its_own() -> None:
-    kinds = errors.Fault.__subclasses__()
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and k is not errors.Fault]
     statuses = [kind.status for kind in kinds]
     assert len(set(statuses)) == len(kinds)
     assert all(400 <= status < 600 for status in statuses)
