@@ -90,7 +90,7 @@ def success_codes(function: Any, version: Version) -> set[int]:
     return found | {201, 204} if "tags" in function.__module__ else found or {200}
 
 
-def judge(table: Table, line: dict[str, Any]) -> list[str]:  # noqa: PLR0912
+def judge(table: Table, line: dict[str, Any]) -> list[str]:
     """What is wrong with one exchange."""
     heads, status = line["response_headers"], line["status"]
     path = line["path"].rstrip("/").removeprefix("/v2.1") or "/"
