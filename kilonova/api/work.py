@@ -47,7 +47,6 @@ def record(tx: Tx, call: Context, action: str, server_id: str) -> None:
         server_id,
         action,
         request_id=call.request_id,
-        global_request_id=logs.global_request_id.get(),
         user_id=call.caller.user_id,
         project_id=call.caller.project_id,
         now=call.clock.now(),
