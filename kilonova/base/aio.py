@@ -66,6 +66,7 @@ class Signal:
         self._event = asyncio.Event()
 
     def set(self) -> None:
+        """Wake who waits, or whoever waits next."""
         self._event.set()
 
     async def wait(self, seconds: float | None = None) -> bool:

@@ -10,13 +10,14 @@ import msgspec
 import typer
 from oslo_config.cfg import ConfigFilesNotFoundError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
 from kilonova.clients.keystone import expect
 from kilonova.config import settings
 from kilonova.services import layout, neighbours
+from kilonova.services.startup import Unconfigured
 from kilonova.web.client import HttpClient
 from kilonova.workflows.audit import AuditReport
 
@@ -40,7 +41,7 @@ def audit(
     files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
     try:
         report = asyncio.run(fetch(files))
-    except (Fault, neighbours.Unconfigured, ConfigFilesNotFoundError) as error:
+    except (Fault, Unconfigured, ConfigFilesNotFoundError) as error:
         Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
         raise typer.Exit(BROKEN) from None
     if json:
@@ -67,7 +68,7 @@ def show(report: AuditReport) -> None:
     if not report.findings:
         console.print("[green]Everything matches.[/]")
         return
-    table = Table("kind", "id", "what")
+    table = Table("kind", Column("id", no_wrap=True), "what")
     for finding in report.findings:
         table.add_row(finding.kind, finding.id, finding.sentence)
     console.print(table)

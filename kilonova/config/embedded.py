@@ -50,3 +50,7 @@ class Embedded(msgspec.Struct, frozen=True):
             choices=("bridge", "user", "none"),
         ),
     ] = "bridge"
+    network_agent: Annotated[
+        bool,
+        Opt("nova-compute: `kilonova serve network-agent` looks after this host's networks."),
+    ] = False

@@ -19,7 +19,7 @@ class PowerState(enum.IntEnum):
     SUSPENDED = 7
 
 
-class ImageRef(msgspec.Struct, frozen=True):
+class ImageRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """An image as it was when the server was made. Sizes: bytes; min_disk GiB; min_ram MiB."""
 
     id: str
@@ -35,7 +35,7 @@ class ImageRef(msgspec.Struct, frozen=True):
     properties: dict[str, str] = {}
 
 
-class FlavorSpec(msgspec.Struct, frozen=True):
+class FlavorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """The flavor copied into the server. memory and swap MiB, disks GiB."""
 
     id: int

@@ -31,52 +31,52 @@ class VolumeRef(msgspec.Struct, frozen=True):
     delete_on_termination: bool = False
 
 
-class Server(msgspec.Struct, frozen=True):
+class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One server. ``number`` is 0 until it has a row in a cell; ``addresses`` is JSON as shown.
 
-    The fields from ``tags`` on are filled where they were asked for.
+    ``fault``, ``user_data`` and ``groups`` are filled where they were asked for.
     """
 
     id: str
-    number: int
+    number: int = 0
     project_id: str
     user_id: str
     name: str
     hostname: str
-    description: str | None
+    description: str | None = None
     vm_state: str
-    task_state: str | None
-    power_state: int
-    progress: int
-    host: str | None
-    node: str | None
-    availability_zone: str | None
-    pinned_zone: str | None
+    task_state: str | None = None
+    power_state: int = 0
+    progress: int = 0
+    host: str | None = None
+    node: str | None = None
+    availability_zone: str | None = None
+    pinned_zone: str | None = None
     flavor: FlavorSpec
-    image: ImageRef | None
-    metadata: dict[str, str]
-    addresses: msgspec.Raw
-    security_groups: tuple[str, ...]
-    key_name: str | None
-    config_drive: bool
-    access_ip_v4: str | None
-    access_ip_v6: str | None
-    locked_by: str | None
-    locked_reason: str | None
-    reservation_id: str
-    launch_index: int
-    root_device: str | None
-    auto_disk_config: bool
-    trusted_certs: tuple[str, ...] | None
-    scheduler_hints: dict[str, Any]
+    image: ImageRef | None = None
+    metadata: dict[str, str] = {}
+    addresses: msgspec.Raw = EMPTY
+    security_groups: tuple[str, ...] = ()
+    key_name: str | None = None
+    config_drive: bool = False
+    access_ip_v4: str | None = None
+    access_ip_v6: str | None = None
+    locked_by: str | None = None
+    locked_reason: str | None = None
+    reservation_id: str = ""
+    launch_index: int = 0
+    root_device: str | None = None
+    auto_disk_config: bool = False
+    trusted_certs: tuple[str, ...] | None = None
+    scheduler_hints: dict[str, Any] = {}
     created_at: dt.datetime
-    updated_at: dt.datetime | None
-    launched_at: dt.datetime | None
-    terminated_at: dt.datetime | None
-    deleted: bool
+    updated_at: dt.datetime | None = None
+    launched_at: dt.datetime | None = None
+    terminated_at: dt.datetime | None = None
+    deleted: bool = False
     tags: tuple[str, ...] = ()
-    fault: ServerFault | None = None
     volumes: tuple[VolumeRef, ...] = ()
+    fault: ServerFault | None = None
     user_data: str | None = None
     groups: tuple[str, ...] = ()
 
@@ -132,6 +132,8 @@ class BuildSpec(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     count: int = 1
     ignore_hosts: tuple[str, ...] = ()
+    flavor: FlavorSpec | None = None
+    image: ImageRef | None = None
 
 
 class BuildRequest(msgspec.Struct, frozen=True):

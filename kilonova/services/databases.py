@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -98,10 +97,20 @@ def let_in(db: Database, what: str) -> None:
         db.run_sync(_ping)
     except (Unavailable, sa.exc.DBAPIError) as error:
         cause = error.__cause__ if isinstance(error, Unavailable) else error
-        reason = re.sub(r"\s+", " ", str(getattr(cause, "orig", None) or cause)).strip(" .")
+        reason = _reason(getattr(cause, "orig", None) or cause)
         raise Unconfigured(
             f"The database of {what} ({db.url.render_as_string()}) cannot be used: {reason}."
         ) from None
+
+
+def _reason(error: BaseException | None) -> str:
+    """The first line of a driver's message."""
+    if error is None:
+        return "no reason given"
+    args = error.args
+    text = str(args[1]) if len(args) == 2 else str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(" .")
 
 
 def _ping(tx: Tx) -> None:

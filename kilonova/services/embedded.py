@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from kilonova.config.settings import Settings
@@ -17,13 +16,13 @@ from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
 from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
-from kilonova.embedded.network.plane import PlaneEnv
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.services import neighbours
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
 from kilonova.services.neighbours import Neighbours, OwnTokens
 from kilonova.services.paths import state_path
+from kilonova.services.planes import plane_env
 from kilonova.services.startup import Unconfigured
 from kilonova.web.auth import Authenticator
 
@@ -148,18 +147,12 @@ async def network_agent(daemon: Daemon) -> None:
             url=url,
             http=daemon.http,
             token=token,
-            env=plane_env(settings),
+            env=plane_env(Path(settings.default.state_path)),
             proxy=ProxySettings(settings.kilonova.metadata_url, secret),
             vtep_ip=settings.default.my_ip,
         )
     await agent.start()
     daemon.stack.push_async_callback(agent.stop)
-
-
-def plane_env(settings: Settings) -> PlaneEnv:
-    """The data plane's names and directory on this host, one per ``state_path``."""
-    mark = hashlib.sha256(str(settings.default.state_path).encode()).hexdigest()[:8]
-    return PlaneEnv(deployment_id=mark, run_dir=Path("/run/kilonova") / mark)
 
 
 def base_url(settings: Settings, kind: str) -> str:

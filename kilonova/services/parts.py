@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilonova.compute.identity import node_uuid
@@ -18,7 +16,6 @@ from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
 from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
-from kilonova.embedded.network.plane import PlaneEnv
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.embedded.network.vifs import PlaneVifs
 from kilonova.messaging.memory import MemoryBus
@@ -28,6 +25,7 @@ from kilonova.services import compute_api, databases, metadata, scheduler
 from kilonova.services.agents import Agents
 from kilonova.services.conductor import Conductor
 from kilonova.services.neighbours import OwnTokens, authenticator
+from kilonova.services.planes import plane_env
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
 from kilonova.web.auth import Authenticator
@@ -95,12 +93,6 @@ async def start(cloud: Cloud, stack: contextlib.AsyncExitStack) -> None:
     await _plane(cloud, stack)
     cloud.tell.step("compute: hosts")
     await _agents(cloud, stack, bus)
-
-
-def plane_env(state_dir: Path) -> PlaneEnv:
-    """The data plane's own names and directory for the cloud on ``state_dir``."""
-    mark = hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]
-    return PlaneEnv(deployment_id=mark, run_dir=Path("/run/kilonova") / mark)
 
 
 async def _image(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authenticator) -> None:

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from kilonova.embedded.network import plane
-from kilonova.services.parts import plane_env
+from kilonova.services.planes import plane_env
 from kilonova.virt.qemu import process
 
 INSTANCES = "instances"

@@ -12,7 +12,7 @@ from kilonova.db.database import Tx
 from kilonova.db.tables.api import cell_mappings, host_mappings, instance_mappings
 from kilonova.db.tables.cell import compute_nodes, instances, services
 from kilonova.domain.server import Mapping
-from kilonova.store import sql
+from kilonova.store import servers, sql
 
 CHUNK = 500
 
@@ -95,20 +95,20 @@ def state_of(tx: Tx, server_id: str) -> bool | None:
 
 def living_servers(tx: Tx, cell_id: str) -> list[Unmapped]:
     """Every living server of a cell as it has to be mapped (cell database)."""
-    c = instances.c
+    nothing = servers.Extras()
     rows = tx.execute(
-        sa.select(c.uuid, c.project_id, c.user_id, c.flavor, c.created_at)
-        .where(c.deleted == sa.false())
-        .order_by(c.id)
-    )
+        servers.select_servers(nothing)
+        .where(instances.c.deleted == sa.false())
+        .order_by(instances.c.id)
+    ).all()
     return [
         Unmapped(
-            Mapping(row.uuid, cell_id, row.project_id, row.user_id, False),
-            row.flavor.vcpus,
-            row.flavor.memory_mb,
-            row.created_at,
+            Mapping(server.id, cell_id, server.project_id, server.user_id, False),
+            server.flavor.vcpus,
+            server.flavor.memory_mb,
+            server.created_at,
         )
-        for row in rows
+        for server in servers.complete(rows, nothing)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from kilonova.api.find import Found, find, is_admin
@@ -48,7 +50,9 @@ async def _in_cell(call: Context, cell: Cell, server_id: str) -> None:
     except HeldElsewhere:
         # It is still being built: that saga lives in the API database, and so must this one.
         await call.app.db.run(_saga, call, server_id)
-        await cell.db.run(_begin, call, server_id, with_saga=False)
+        # The saga that was cancelled may have taken its row back by now.
+        with contextlib.suppress(NotFound):
+            await cell.db.run(_begin, call, server_id, with_saga=False)
 
 
 def _begin(tx: Tx, call: Context, server_id: str, with_saga: bool) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE = 20.0
 WAIT = 30.0
+LONGEST_TRUST = 60.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 
@@ -123,6 +124,7 @@ class PlaneAgent:
         self._link = HostLink(host, url=url, http=http, token=token)
         self._announcer = Announcer(self._link, "bridge", vtep_ip)
         self._env = env
+        self._plane = plane.Plane(env)
         self._proxy = MetadataProxy(proxy, env)
         self._look = Signal()
         self._watch = LinkWatch(env.netns, self._look.set)
@@ -161,13 +163,17 @@ class PlaneAgent:
         return await plane.audit(self._plan, self._env)
 
     async def _follow(self) -> None:
-        version, wait = "", WAIT
+        version, wait, looked = "", WAIT, -LONGEST_TRUST
         pauses = backoff(FIRST_PAUSE, most=LONGEST_PAUSE)
         again = backoff(1.0, most=LONGEST_PAUSE)
         while True:
             try:
                 answer = await self._link.plan(version, wait)
-                done = await self._apply(answer)
+                # Without a change, and now and then among many, everything is looked at.
+                now = self._env.clock.monotonic()
+                whole = answer["version"] == version or now - looked > LONGEST_TRUST
+                looked = now if whole else looked
+                done = await self._apply(answer, whole=whole)
                 version = answer["version"]
             except Exception:
                 log.exception("the network of this host could not be brought up to date")
@@ -180,10 +186,10 @@ class PlaneAgent:
                 # Tried again soon also when nothing changes, and at once when something does.
                 wait = next(again)
 
-    async def _apply(self, answer: dict[str, Any]) -> bool:
+    async def _apply(self, answer: dict[str, Any], *, whole: bool) -> bool:
         """Bring the host to a plan; False when something is left to do."""
         wanted = msgspec.convert(answer["plan"], HostPlan)
-        report = await plane.apply(wanted, env=self._env)
+        report = await self._plane.apply(wanted, whole=whole)
         for line in (*report.problems, *report.notes):
             log.warning("network of this host: %s", line)
         if report.enforced:

@@ -110,7 +110,7 @@ class NetworkApp:
         """Run ``work`` in one transaction, wake the data plane, tell the compute service."""
         told = False
 
-        def run(tx: Tx) -> T:
+        def work_and_keep(tx: Tx) -> T:
             nonlocal told
             job = Work(tx, self, caller, ids or self.ids)
             result = work(job)
@@ -119,17 +119,18 @@ class NetworkApp:
                 outbox.put(tx, job.events, job.now)
             return result
 
-        result = await self._insist(run)
+        result = await self.run(work_and_keep)
         self.touch()
         if told and self.teller is not None:
             self.teller.wake()
         return result
 
-    async def _insist(self, run: Callable[[Tx], T]) -> T:
-        """Run again what clashed with another writer: the second look sees what that one did."""
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        """One writing transaction; what clashed with another writer is run again, for the second
+        look sees what that one did. Conflict when that does not end."""
         for _ in range(TRIES):
             try:
-                return await self.db.run(run)
+                return await self.db.run(work)
             except rows.Clash:
                 continue
         raise Conflict("What this request speaks of is being changed; try again.", code="Conflict")

@@ -16,9 +16,10 @@ from kilonova.embedded.network import service, topology
 from kilonova.embedded.network.api import networks, subnets
 from kilonova.embedded.network.api.security_groups import add_rule, ensure_default
 from kilonova.embedded.network.app import NetworkApp, NetworkSettings, Work
+from kilonova.embedded.network.kinds import SECURITY_GROUP
 from kilonova.embedded.network.rules import Net, network
 from kilonova.embedded.network.store import networks as network_store
-from kilonova.embedded.network.store import quotas
+from kilonova.embedded.network.store import quotas, rows
 from kilonova.embedded.network.telling import Notify
 from kilonova.web.call import Caller
 
@@ -110,7 +111,7 @@ async def ensure_private(
         present = network_store.by_name(job.tx, name, project_id)
         if present is not None:
             return present
-        group = ensure_default(job, project_id)
+        group = rows.need(job.tx, SECURITY_GROUP, ensure_default(job, project_id))
         anyone = {"direction": "ingress", "ethertype": "IPv4", "remote_ip_prefix": "0.0.0.0/0"}
         add_rule(job, group, protocol="icmp", **anyone)
         add_rule(job, group, protocol="tcp", port_range_min=22, port_range_max=22, **anyone)

@@ -121,7 +121,10 @@ class Saga:
         def work(tx: Any) -> str:
             return encode(step.fn(tx, env, *args))
 
-        if place != run.own:
+        # A remote step that nothing takes back and nobody watches needs no word before it.
+        quiet = known is None and place is None and entry is None and task is None
+        unwritten = known is None and (quiet or place == run.own)
+        if place != run.own and not quiet:
             await run.intend(row, entry, new=known is None)
         try:
             if place == run.own:
@@ -134,9 +137,9 @@ class Saga:
                     text = encode(await bounded(step, env, args))
                 run.kit.at("effect", row.name)
         except Exception as error:
-            raise await self._failed(row, error, new=place == run.own and known is None) from error
+            raise await self._failed(row, error, new=unwritten) from error
         if place != run.own:
-            await run.finish(row, "done", result=text)
+            await run.finish(row, "done", result=text, new=unwritten)
         result: R = decode(text, step.types.result)
         return result
 

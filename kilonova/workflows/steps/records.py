@@ -228,7 +228,7 @@ def give_up(tx: Tx, env: Env, server_id: str) -> None:
 
 
 @transaction(db="own")
-def give_up_rebooting(tx: Tx, env: Env, server_id: str) -> None:
+def give_up_rebooting(tx: Tx, env: Env, server_id: str, _hard: bool) -> None:
     """The reboot failed half-way: ERROR, and the fault told.
 
     A host that could not even be asked, or a cancel, leaves the state as it was.

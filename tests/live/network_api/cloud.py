@@ -17,7 +17,7 @@ from kilonova.embedded.network import plane, service
 from kilonova.embedded.network.agent import PlaneAgent
 from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.embedded.network.open import open_network
-from kilonova.embedded.network.plane import netns
+from kilonova.embedded.network.plane import names
 from kilonova.embedded.network.plane.desired import Fixed, Port
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.web.auth import StaticAuthenticator
@@ -49,11 +49,18 @@ class World:
         self.admin = Client(self.asgi, token="admin")
         self.agents: list[PlaneAgent] = []
 
+    def env(self, namespace: str = "") -> plane.PlaneEnv:
+        """Hosts that share a machine are deployments of their own."""
+        if not namespace:
+            return self.lab.env
+        mark = f"{self.lab.mark}-{namespace}"
+        return msgspec.structs.replace(self.lab.env_of(namespace), deployment_id=mark)
+
     async def agent(
         self, host: str, *, namespace: str = "", vtep_ip: str | None = None, upstream: str = ""
     ) -> PlaneAgent:
         """A started agent of a host that is a namespace of the lab."""
-        env = self.lab.env_of(namespace) if namespace else self.lab.env
+        env = self.env(namespace)
 
         async def token() -> str:
             return "admin"
@@ -144,7 +151,10 @@ class World:
             mac=port["mac_address"],
             fixed_ips=ips if addresses else (),
         )
-        return self.lab.guest(plain, details["bridge_name"], host=host, mtu=mtu)
+        made = self.lab.guest(plain, details["bridge_name"], host=host, mtu=mtu)
+        group = names.link_group(self.env(host).deployment_id)
+        self.lab.run(host or self.lab.host, f"ip link set {plain.tap} group {group}")
+        return made
 
 
 async def until(look: Callable[[], Any], seconds: float = 10, pause: float = 0.002) -> Any:
@@ -176,19 +186,3 @@ async def open_world(lab: Lab, url: str, **settings: Any) -> World:
         notify=notify,
     )
     return World(app, lab, events)
-
-
-async def audit(agent: PlaneAgent, lab: Lab, host: str = "") -> list[str]:
-    """What differs between a host and its plan."""
-    env = lab.env_of(host) if host else lab.env
-    assert agent.plan is not None
-    return await plane.audit(agent.plan, msgspec.structs.replace(env))
-
-
-def addresses_of(lab: Lab, namespace: str) -> str:
-    """What ``ip addr`` says inside a guest."""
-    return lab.run(namespace, "ip -o addr show dev eth0")
-
-
-def exists(namespace: str) -> bool:
-    return netns.alive(namespace)

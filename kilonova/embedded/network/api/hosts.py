@@ -64,14 +64,13 @@ async def announce(call: NetworkCall, host: str) -> None:
     mode, vtep = call.body["mode"], call.body.get("vtep_ip")
     if vtep is not None:
         vtep = str(rules.address(vtep, "vtep_ip"))
-    changed = await call.app.db.run(
-        hosts.announce,
-        host,
-        host_id=call.ids.uuid(),
-        mode=mode,
-        vtep_ip=vtep,
-        now=isoformat(call.clock.now()),
-    )
+    now = isoformat(call.clock.now())
+    host_id = call.ids.uuid()
+
+    def work(tx: Tx) -> bool:
+        return hosts.announce(tx, host, host_id=host_id, mode=mode, vtep_ip=vtep, now=now)
+
+    changed = await call.app.run(work)
     if changed:
         call.app.touch()
 

@@ -158,7 +158,7 @@ def _join_groups(job: Work, port: Row, groups: list[str] | None) -> None:
     if groups is None:
         if not port["port_security_enabled"] or not port["project_id"]:
             return
-        groups = [ensure_default(job, port["project_id"])["id"]]
+        groups = [ensure_default(job, port["project_id"])]
     elif groups and not port["port_security_enabled"]:
         raise BadRequest(
             "Port requires either port_security_enabled to be True or no security groups.",

@@ -45,9 +45,9 @@ def plain(kind: Kind) -> Render:
     return render
 
 
-def seen(tx: Tx, resource: Resource, call: NetworkCall, row_id: str) -> Row:
+def seen(tx: Tx, resource: Resource, call: NetworkCall, row_id: str, *, lock: bool = False) -> Row:
     """A row the caller may see; NotFound else."""
-    row = rows.need(tx, resource.kind, row_id)
+    row = rows.need(tx, resource.kind, row_id, lock=lock)
     project = call.caller.project_id or ""
     if is_admin(call.caller) or (project and row["project_id"] == project):
         return row
@@ -61,13 +61,12 @@ def own(tx: Tx, resource: Resource, call: NetworkCall, row_id: str) -> Row:
 
     PreconditionFailed when the request says ``If-Match: revision_number=N`` of another revision.
     """
-    row = seen(tx, resource, call, row_id)
+    row = seen(tx, resource, call, row_id, lock=True)
     if not is_admin(call.caller) and row["project_id"] != call.caller.project_id:
         raise Forbidden(
             f"The {resource.kind.name} {row_id} belongs to another project.",
             code="PolicyNotAuthorized",
         )
-    row = rows.need(tx, resource.kind, row_id, lock=True)
     wanted = _revision(call)
     if wanted is not None and wanted != row["revision_number"]:
         raise PreconditionFailed(

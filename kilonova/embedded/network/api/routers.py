@@ -66,7 +66,6 @@ def render(tx: Tx, found: list[Row], admin: bool) -> list[dict[str, Any]]:
             }
         more: dict[str, Any] = {
             "external_gateway_info": gateway,
-            "external_gateways": [gateway] if gateway else [],
             "availability_zones": ["nova"],
             "flavor_id": None,
         }

@@ -52,12 +52,15 @@ _SAME = (
 )
 
 
-def ensure_default(job: Work, project_id: str) -> Row:
-    """The project's default group, made with its four rules when there is none."""
+def ensure_default(job: Work, project_id: str) -> str:
+    """The id of the project's default group, made with its four rules when there is none."""
+    found = groups.default_of(job.tx, project_id)
+    if found is not None:
+        return found
     quotas.lock(job.tx, project_id)
     found = groups.default_of(job.tx, project_id)
     if found is not None:
-        return rows.need(job.tx, SECURITY_GROUP, found)
+        return found
     group = _insert(
         job,
         {
@@ -70,7 +73,7 @@ def ensure_default(job: Work, project_id: str) -> Row:
     )
     for ethertype in ("IPv4", "IPv6"):
         add_rule(job, group, direction="ingress", ethertype=ethertype, remote_group_id=group["id"])
-    return group
+    return str(group["id"])
 
 
 async def ensure(call: NetworkCall) -> None:

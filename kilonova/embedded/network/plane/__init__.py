@@ -1,6 +1,7 @@
 """The data plane of the network service: from pure desired state to links, rules and servers."""
 
 from kilonova.embedded.network.plane.apply import (
+    Plane,
     apply,
     audit,
     capable,
@@ -15,6 +16,7 @@ from kilonova.embedded.network.plane.env import PlaneEnv, PlaneError, Report
 __all__ = [
     "BadPlan",
     "HostPlan",
+    "Plane",
     "PlaneEnv",
     "PlaneError",
     "Report",

@@ -39,30 +39,47 @@ async def apply(plan: HostPlan, *, env: PlaneEnv) -> Report:
     Raises ``BadPlan`` before anything is touched. What cannot be done is in the report's
     ``problems``, and tried again by the next call.
     """
-    layout = await asyncio.to_thread(_checked, plan, env)
-    notes = [
-        f"router {router.id}: {route.nexthop} is on none of its networks, "
-        f"the route to {route.destination} is left out"
-        for router in plan.routers
-        for route in layouts.unreachable(router)
-    ]
-    began = env.clock.monotonic()
+    return await Plane(env).apply(plan)
 
-    def work() -> Convergence:
-        _prepare()
-        with system.locked(env), netlink() as ip:
-            convergence = Convergence(ip, layout, env, fix=True)
-            convergence.run()
-            return convergence
 
-    done = await _on_host(env, work)
-    return Report(
-        changes=tuple(done.findings),
-        problems=tuple(done.problems),
-        notes=tuple(notes),
-        seconds=env.clock.monotonic() - began,
-        enforced=done.enforced,
-    )
+class Plane:
+    """The data plane of a host for one who applies plan after plan: remembers what the last one
+    brought about, so that a small change is a small work."""
+
+    def __init__(self, env: PlaneEnv) -> None:
+        self._env = env
+        self._before: layouts.Layout | None = None
+
+    async def apply(self, plan: HostPlan, *, whole: bool = True) -> Report:
+        """``apply`` of this package; unless ``whole``, what the last plan said alike and was
+        brought about without a problem is not looked at again."""
+        env = self._env
+        layout = await asyncio.to_thread(_checked, plan, env)
+        before, self._before = None if whole else self._before, None
+        began = env.clock.monotonic()
+
+        def work() -> Convergence:
+            _prepare()
+            with system.locked(env), netlink() as ip:
+                convergence = Convergence(ip, layout, env, fix=True, before=before)
+                convergence.run()
+                return convergence
+
+        done = await _on_host(env, work)
+        if not done.problems:
+            self._before = layout
+        return Report(
+            changes=tuple(done.findings),
+            problems=tuple(done.problems),
+            notes=tuple(
+                f"router {router.id}: {route.nexthop} is on none of its networks, "
+                f"the route to {route.destination} is left out"
+                for router in plan.routers
+                for route in layouts.unreachable(router)
+            ),
+            seconds=env.clock.monotonic() - began,
+            enforced=done.enforced,
+        )
 
 
 async def audit(plan: HostPlan, env: PlaneEnv) -> list[str]:

@@ -23,13 +23,26 @@ _FAMILIES = ("bridge", "inet")
 class Convergence:
     """One look at a host, in a thread of the host's namespace; ``fix`` makes it a repair.
 
+    ``before`` is a layout the host was brought to a moment ago: what both layouts say alike is
+    taken as being in place, as far as looking costs more than a list of links and names.
+
     ``findings`` are differences (with ``fix``: repaired ones), ``problems`` those that could not be
     repaired. A problem with one object does not keep the others from being put right.
     """
 
-    def __init__(self, ip: Netlink, layout: Layout, env: PlaneEnv, *, fix: bool) -> None:
+    def __init__(
+        self,
+        ip: Netlink,
+        layout: Layout,
+        env: PlaneEnv,
+        *,
+        fix: bool,
+        before: Layout | None = None,
+    ) -> None:
         self._ip = ip
         self._layout = layout
+        self._before = before
+        self._renewed: set[str | None] = set()
         self._env = env
         self._fix = fix
         self._table = names.table(env.deployment_id)
@@ -77,8 +90,10 @@ class Convergence:
         return True
 
     def _rules(self) -> None:
-        layout, env = self._layout, self._env
-        if not layout.rules or system.rules_loaded(env, self._table, _FAMILIES, layout.revision):
+        layout, env, before = self._layout, self._env, self._before
+        if not layout.rules or (before is not None and before.revision == layout.revision):
+            return
+        if before is None and system.rules_loaded(env, self._table, _FAMILIES, layout.revision):
             return
         self.enforced = self._settle(
             "the host's rule set is not the wanted one",
@@ -87,6 +102,8 @@ class Convergence:
 
     def _policies(self) -> None:
         """Bridged packets pass the host's FORWARD chain; a container engine drops them there."""
+        if self._before is not None and bool(self._before.links) == bool(self._layout.links):
+            return
         for tool in ("iptables", "ip6tables"):
             rules = system.forward_rules(tool)
             ours = any(self._table in rule for rule in rules)
@@ -103,6 +120,8 @@ class Convergence:
 
     def _end_processes(self) -> None:
         wanted, env = self._layout.dnsmasqs, self._env
+        if self._before is not None and _configured(self._before) == _configured(self._layout):
+            return
         for process in dnsmasq.running(env):
             spec = wanted.get(process.key)
             if spec is None:
@@ -158,6 +177,7 @@ class Convergence:
     def _make_namespaces(self) -> None:
         for spec in self._layout.namespaces.values():
             if not netns.alive(spec.name):
+                self._renewed.add(spec.name)
                 self._settle(
                     f"namespace {spec.name} is missing",
                     partial(inside.create, spec),
@@ -227,6 +247,7 @@ class Convergence:
                 alias=self._alias,
             )
         elif spec.leg is not None:
+            self._renewed.add(spec.leg.netns)
             peer: dict[str, object] = {"ifname": spec.leg.device, "address": spec.leg.mac}
             handle = -1
             try:
@@ -304,8 +325,10 @@ class Convergence:
             )
 
     def _gateways(self) -> None:
-        gateways = self._layout.gateways
+        gateways, before = self._layout.gateways, self._before
         if not gateways:
+            return
+        if before is not None and before.gateways == gateways and None not in self._renewed:
             return
         mtus = {s.leg.device: s.mtu for s in self._layout.links.values() if s.leg is not None}
         addresses = self._ip.addresses()
@@ -340,6 +363,13 @@ class Convergence:
     def _namespace(self, spec: NamespaceSpec) -> None:
         if not netns.alive(spec.name):
             return
+        before = self._before
+        if (
+            before is not None
+            and before.namespaces.get(spec.name) == spec
+            and spec.name not in self._renewed
+        ):
+            return
         try:
             found = inside.settle(spec, self._table, self._env, fix=self._fix)
         except (PlaneError, OSError) as error:
@@ -349,7 +379,12 @@ class Convergence:
             self.findings += [f"{spec.name}: {finding}" for finding in found]
 
     def _processes(self) -> None:
-        if not self._layout.dnsmasqs:
+        before = self._before
+        if not self._layout.dnsmasqs or (
+            before is not None
+            and before.dnsmasqs == self._layout.dnsmasqs
+            and not self._renewed & {spec.netns for spec in self._layout.dnsmasqs.values()}
+        ):
             return
         present = {process.key: process for process in dnsmasq.running(self._env)}
         for spec in self._layout.dnsmasqs.values():
@@ -364,6 +399,11 @@ class Convergence:
                     f"dnsmasq {spec.key} does not know all hosts and options",
                     partial(dnsmasq.tell, self._env, spec, process),
                 )
+
+
+def _configured(layout: Layout) -> dict[str, tuple[str, str]]:
+    """What a change of needs another process."""
+    return {spec.key: (spec.conf_name, spec.netns) for spec in layout.dnsmasqs.values()}
 
 
 def make_bridge(ip: Netlink, name: str, mtu: int, env: PlaneEnv) -> None:

@@ -16,6 +16,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _IFNAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_OPTION = re.compile(r"[a-z0-9-]{1,64}")
+_PRINTABLE = re.compile(r"[ -~]{0,255}")
 _PROTOCOL = re.compile(r"[a-z0-9-]{1,20}")
 RA_MODES = ("slaac", "dhcpv6-stateless", "dhcpv6-stateful")
 
@@ -56,6 +58,14 @@ class Subnet(Struct, frozen=True):
         return ipaddress.ip_network(self.cidr).version
 
 
+class DhcpOption(Struct, frozen=True):
+    """A further DHCP option of one port: its name (as dnsmasq knows it) or number, and value."""
+
+    name: str
+    value: str
+    ip_version: int = 4
+
+
 class Endpoint(Struct, frozen=True):
     """A guest's port anywhere in the cloud: what DHCP and the metadata proxy know of it."""
 
@@ -65,6 +75,7 @@ class Endpoint(Struct, frozen=True):
     device_id: str = ""
     project_id: str = ""
     hostname: str | None = None
+    options: tuple[DhcpOption, ...] = ()
 
 
 class DhcpPort(Struct, frozen=True):
@@ -239,9 +250,7 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
     for subnet in network.subnets:
         _check_subnet(subnet)
     for endpoint in network.endpoints:
-        _leg(endpoint.port_id, endpoint.mac, (fixed.ip for fixed in endpoint.fixed_ips))
-        if endpoint.hostname is not None and not _HOSTNAME.fullmatch(endpoint.hostname):
-            raise BadPlan(f"port {endpoint.port_id}: {endpoint.hostname!r} is no host name")
+        _check_endpoint(endpoint)
     if network.dhcp is not None:
         dhcp = network.dhcp
         _leg(dhcp.port_id, dhcp.mac, (fixed.ip for fixed in dhcp.fixed_ips))
@@ -255,6 +264,15 @@ def _check_network(network: Network, *, tunnels: bool) -> None:
     if network.host_gateway is not None:
         for address in network.host_gateway.addresses:
             _interface(address)
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    _leg(endpoint.port_id, endpoint.mac, (fixed.ip for fixed in endpoint.fixed_ips))
+    if endpoint.hostname is not None and not _HOSTNAME.fullmatch(endpoint.hostname):
+        raise BadPlan(f"port {endpoint.port_id}: {endpoint.hostname!r} is no host name")
+    for option in endpoint.options:
+        if not (_OPTION.fullmatch(option.name) and _PRINTABLE.fullmatch(option.value)):
+            raise BadPlan(f"port {endpoint.port_id}: {option} is no DHCP option")
 
 
 def _check_subnet(subnet: Subnet) -> None:

@@ -68,6 +68,7 @@ def dhcp_server(network: Network, netns: str, lease_time: int) -> DnsmasqSpec | 
     ]
     options = [line for subnet in four for line in _options4(subnet, mine[subnet.id], network.mtu)]
     options += [line for subnet in six for line in _options6(subnet)]
+    options += [line for endpoint in network.endpoints for line in _extra(endpoint)]
     return DnsmasqSpec(
         key=f"dhcp-{network.id}",
         netns=netns,
@@ -128,15 +129,16 @@ def _common(devices: list[str]) -> list[str]:
 def _hosts(endpoints: Iterable[Endpoint], subnets: set[str]) -> list[str]:
     lines = []
     for endpoint in endpoints:
+        label = f"set:{_port_tag(endpoint)}," if endpoint.options else ""
         for fixed in endpoint.fixed_ips:
             if fixed.subnet_id not in subnets:
                 continue
             name = endpoint.hostname or f"host-{fixed.ip.replace('.', '-').replace(':', '-')}"
             if ":" in fixed.ip:
-                lines.append(f"{endpoint.mac},[{fixed.ip}],{name}")
+                lines.append(f"{endpoint.mac},{label}[{fixed.ip}],{name}")
             else:
                 # id:* lets a guest come back with another client id (reinstalled, network boot).
-                lines.append(f"{endpoint.mac},id:*,{fixed.ip},{name}")
+                lines.append(f"{endpoint.mac},{label}id:*,{fixed.ip},{name}")
     return sorted(lines)
 
 
@@ -160,6 +162,20 @@ def _options4(subnet: Subnet, server: str, mtu: int) -> list[str]:
 def _options6(subnet: Subnet) -> list[str]:
     servers = ",".join(f"[{ip}]" for ip in subnet.dns if ":" in ip)
     return [f"tag:{_tag(subnet)},option6:dns-server{_value(servers)}"]
+
+
+def _extra(endpoint: Endpoint) -> list[str]:
+    """The options of one port, before those of its subnet."""
+    return [
+        f"tag:{_port_tag(endpoint)},"
+        f"{'' if option.name.isdigit() else 'option6:' if option.ip_version == 6 else 'option:'}"
+        f"{option.name}{_value(option.value)}"
+        for option in endpoint.options
+    ]
+
+
+def _port_tag(endpoint: Endpoint) -> str:
+    return f"p{names.short(endpoint.port_id).replace('-', '')}"
 
 
 def _value(value: str) -> str:

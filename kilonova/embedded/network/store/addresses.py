@@ -132,7 +132,7 @@ def _automatic(
         for subnet in pooled:
             free = _free(tx, subnet, random)
             if free is not None:
-                given.append(_take(tx, port, subnet, free))
+                given.append(_give(tx, port, subnet, free))
                 break
         else:
             full = full or bool(pooled)
@@ -163,7 +163,7 @@ def _one(
     free = _free(tx, subnet, random)
     if free is None:
         raise _exhausted(port)
-    return _take(tx, port, subnet, free)
+    return _give(tx, port, subnet, free)
 
 
 def _chosen(port: Row, subnets: list[Row], item: dict[str, Any]) -> Row:
@@ -198,10 +198,13 @@ def _take(tx: Tx, port: Row, subnet: Row, ip: str) -> Fixed:
             f"IP address {ip} already allocated in subnet {subnet['id']}",
             code="IpAddressAlreadyAllocated",
         )
-    if owner is None:
-        tx.execute(
-            ADDRESSES.insert().values(subnet_id=subnet["id"], ip_address=ip, port_id=port["id"])
-        )
+    if owner is not None:
+        return {"subnet_id": subnet["id"], "ip_address": ip}
+    return _give(tx, port, subnet, ip)
+
+
+def _give(tx: Tx, port: Row, subnet: Row, ip: str) -> Fixed:
+    tx.execute(ADDRESSES.insert().values(subnet_id=subnet["id"], ip_address=ip, port_id=port["id"]))
     return {"subnet_id": subnet["id"], "ip_address": ip}
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from kilonova.embedded.network.plane import PlaneEnv, names
 from kilonova.embedded.network.plane.desired import (
+    BadPlan,
+    DhcpOption,
     DhcpPort,
     Endpoint,
     Fixed,
@@ -22,6 +25,7 @@ from kilonova.embedded.network.plane.desired import (
     RouterInterface,
     Subnet,
     Vxlan,
+    check,
 )
 from kilonova.embedded.network.plane.dhcp import advertiser, dhcp_server
 from kilonova.embedded.network.plane.dnsmasq import Running, in_place
@@ -192,3 +196,30 @@ def test_a_server_elsewhere_is_out_of_place(tmp_path: Path) -> None:
     (tmp_path / server.key).mkdir()
     (tmp_path / server.key / server.conf_name).touch()
     assert not in_place(env, process, server), "its namespace is gone"
+
+
+def test_options_of_one_port_stand_under_its_own_tag() -> None:
+    told = Endpoint(
+        "port-1",
+        "fa:16:3e:00:00:01",
+        (Fixed("v4", "10.0.0.1"),),
+        options=(DhcpOption("bootfile-name", "pxe.0"), DhcpOption("150", "10.0.0.9")),
+    )
+    other = Endpoint("port-2", "fa:16:3e:00:00:02", (Fixed("v4", "10.0.0.2"),))
+    net = Network(
+        "net",
+        "kvb",
+        subnets=(Subnet("v4", "10.0.0.0/24"),),
+        dhcp=DhcpPort("dhcp", "fa:16:3e:00:00:09", (Fixed("v4", "10.0.0.9"),)),
+        endpoints=(told, other),
+    )
+    server = dhcp_server(net, "ns", 3600)
+    assert server is not None
+    first, second = server.hosts.splitlines()
+    tag = first.split(",")[1].removeprefix("set:")
+    assert "set:" not in second
+    assert f"tag:{tag},option:bootfile-name,pxe.0\n" in server.options
+    assert f"tag:{tag},150,10.0.0.9\n" in server.options
+    bad = msgspec.structs.replace(told, options=(DhcpOption("x", "a\nb"),))
+    with pytest.raises(BadPlan):
+        check(HostPlan("h", (msgspec.structs.replace(net, endpoints=(bad,)),)))
