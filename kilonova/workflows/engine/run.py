@@ -329,8 +329,9 @@ class Run:
         result: str | None = None,
         error: ErrorInfo | None = None,
         new: bool = False,
+        late: bool = False,
     ) -> None:
-        """Write down how a step ended; that it is done, with the next write."""
+        """Write down how a step ended, now or (``late``) with the next write."""
         closed = self._closed(step, status, result=result, error=error)
 
         def close(tx: Tx) -> None:
@@ -339,7 +340,7 @@ class Run:
 
         await self.show_abroad(closed, error)
         self.steps[step.name] = closed
-        if status == "done":
+        if late:
             self._late.append((step.name, close))
             return
         await self.write(close)
