@@ -291,7 +291,7 @@ async def _twice(what: Scenario, good: Played) -> list[str]:
     return _compare("every step twice", good, now)
 
 
-async def _cancels(what: Scenario, moments: list[Moment]) -> list[str]:
+async def _cancels(what: Scenario, good: Played, moments: list[Moment]) -> list[str]:
     if SAGAS.get(what.saga).forward:
         return []
     problems = []
