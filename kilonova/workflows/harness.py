@@ -236,7 +236,7 @@ async def explore(what: Scenario, *, thorough: bool = False, every: int = 1) -> 
     chosen = _Choice(what.name, every)
     problems += await _crashes(what, good, chosen(moments))
     problems += await _twice(what, good)
-    problems += await _cancels(what, chosen(_before_pivot(moments)))
+    problems += await _cancels(what, good, chosen(_before_pivot(moments)))
     problems += await _failures(what, good, chosen, thorough=thorough)
     return problems
 
