@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from kilonova.base.cache import Layers
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Conflict
 from kilonova.base.ids import Ids
@@ -53,7 +54,10 @@ class Projects(Protocol):
 
 
 class Services(msgspec.Struct, frozen=True):
-    """Everything the Compute API works with. ``db`` is the API database."""
+    """Everything the Compute API works with. ``db`` is the API database.
+
+    ``shown`` remembers servers as JSON, by their rows.
+    """
 
     settings: Settings
     db: Database
@@ -66,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     ids: Ids
     projects: Projects | None = None
     buses: dict[str, Any] = {}
+    shown: Layers[Any, msgspec.Raw] = msgspec.field(default_factory=Layers)
 
     def bus_of(self, cell_id: str) -> Bus:
         """The bus of a cell; the common one unless it has its own."""

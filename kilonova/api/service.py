@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from kilonova.api import (
+    aggregates,
     audit,
     extensions,
     external_events,
@@ -16,6 +17,9 @@ from kilonova.api import (
     instance_actions,
     keypairs,
     limits,
+    quotas,
+    removed,
+    server_groups,
     services,
     versions,
     zones,
@@ -51,6 +55,10 @@ ROUTES: tuple[Routes[Services], ...] = (
     services.ROUTES,
     hypervisors.ROUTES,
     limits.ROUTES,
+    aggregates.ROUTES,
+    server_groups.ROUTES,
+    quotas.ROUTES,
+    removed.ROUTES,
     external_events.ROUTES,
     extensions.ROUTES,
     audit.ROUTES,

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kilonova.base import log as logs
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
@@ -19,6 +20,7 @@ def asked_by(call: Context) -> SagaContext:
     caller = call.caller
     return SagaContext(
         request_id=call.request_id,
+        global_request_id=logs.global_request_id.get(),
         user_id=caller.user_id,
         project_id=caller.project_id or "",
         roles=caller.roles,

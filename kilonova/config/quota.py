@@ -24,5 +24,7 @@ class Quota(msgspec.Struct, frozen=True):
     server_group_members: Annotated[int, Opt("Servers of a group.", min=-1)] = 10
 
     def limits(self) -> dict[str, int]:
-        """Resource → default limit."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
+        """Resource → default limit, by the names of the API."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        found["injected_file_path_bytes"] = found.pop("injected_file_path_length")
+        return found

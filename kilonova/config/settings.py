@@ -85,6 +85,12 @@ def load(
     return Settings(**{n: section.freeze(k, _values(conf, n)) for n, k in sections.items()})
 
 
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Options by section, as oslo.config's tools want them (entry point ``oslo.config.opts``)."""
+    kinds = typing.get_type_hints(Settings).items()
+    return [(_group(name) or "DEFAULT", section.options(kind)) for name, kind in kinds]
+
+
 def _group(name: str) -> str | None:
     return None if name == "default" else name
 

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
@@ -77,7 +77,7 @@ class Database:
                 self._write_threads if in_memory else ThreadPoolExecutor(size, f"db-{self.name}-r")
             )
             self._write_lane: Lane | None = Lane(self._writer, autocheckpoint=in_memory)
-            self._read_lane = (
+            self._read_lane: Lane | None = (
                 self._write_lane if in_memory else Lane(self._reader, autocheckpoint=True)
             )
         else:
@@ -110,7 +110,7 @@ class Database:
             if lane.writes >= CHECKPOINT_EVERY and not self._in_memory:
                 lane.writes = 0
                 self._write_threads.submit(self._checkpoint)
-            return result
+            return cast("T", result)
         lane.waiting += 1
         try:
             return await self._hop(self._write_threads, self._writer, work, args, kwargs)
@@ -126,7 +126,7 @@ class Database:
             return await self._hop(self._read_threads, self._reader, work, args, kwargs)
         done, result = await self._inline(lane, work, args, kwargs)
         if done:
-            return result
+            return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
 
     def run_sync(

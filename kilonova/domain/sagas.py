@@ -47,6 +47,7 @@ class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
     request_id: str = ""
+    global_request_id: str = ""
     user_id: str = ""
     project_id: str = ""
     roles: tuple[str, ...] = ()

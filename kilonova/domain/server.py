@@ -132,6 +132,8 @@ class BuildSpec(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     count: int = 1
     ignore_hosts: tuple[str, ...] = ()
+    flavor: FlavorSpec | None = None
+    image: ImageRef | None = None
 
 
 class BuildRequest(msgspec.Struct, frozen=True):

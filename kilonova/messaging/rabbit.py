@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 QUEUE_EXPIRES = 600_000  # ms a topic's queue outlives its last server
 PREFETCH = 100
+HEARTBEAT = 15  # s; a broker that is silent for two of these counts as gone
+MOST_PAUSE = 5.0
+CLOSE_SECONDS = 5.0
 
 
 def amqp_urls(transport_url: str) -> list[str]:
@@ -198,31 +201,41 @@ class RabbitBus:
             )
         except aio_pika.exceptions.DeliveryError:
             raise Undelivered(f"Nobody serves {topic}.") from None
-        except (aio_pika.exceptions.AMQPError, ConnectionError) as error:
+        except (aio_pika.exceptions.AMQPError, ConnectionError, RuntimeError) as error:
             raise Undelivered(f"The message broker went away: {error}") from error
 
     async def _keep(self) -> None:
         """Connect, serve until the connection is lost, and again."""
-        pauses = backoff(0.2, most=10.0)
+        pauses = backoff(0.2, most=MOST_PAUSE)
         while True:
             url = next(self._urls)
             try:
-                await self._connect(url)
-                pauses = backoff(0.2, most=10.0)
-                assert self._connection is not None
-                await self._connection.closed()
+                gone = await self._connect(url)
+                pauses = backoff(0.2, most=MOST_PAUSE)
+                await gone.wait()
                 log.warning("connection to the message broker was lost")
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 log.warning("message broker: %s", logs.mask(str(error)))
-            self._lost()
+            await self._lost()
             await asyncio.sleep(next(pauses))
 
-    async def _connect(self, url: str) -> None:
-        connection = await aio_pika.connect(url, timeout=10)
+    async def _connect(self, url: str) -> asyncio.Event:
+        """Connect and serve; what is given back is set when the connection or channel ends.
+
+        ``closed()`` of the library does not tell of connections the other side ended.
+        """
+        gone = asyncio.Event()
+
+        def ended(*_: object) -> None:
+            gone.set()
+
+        connection = await aio_pika.connect(f"{url}?heartbeat={HEARTBEAT}", timeout=10)
         self._connection = connection
+        connection.close_callbacks.add(ended)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        channel.close_callbacks.add(ended)
         await channel.set_qos(prefetch_count=PREFETCH)
         self._replies = f"nova.reply.{uuid.uuid4().hex}"
         queue = await channel.declare_queue(self._replies, exclusive=True, auto_delete=True)
@@ -231,19 +244,23 @@ class RabbitBus:
         for server in self._servers:
             await server.attach(channel)
         self._connected.set()
+        return gone
 
     async def _on_reply(self, message: AbstractIncomingMessage) -> None:
         future = self._waiting.get(message.correlation_id or "")
         if future is not None and not future.done():
             future.set_result(msgspec.msgpack.decode(message.body, type=Envelope))
 
-    def _lost(self) -> None:
+    async def _lost(self) -> None:
         self._connected.clear()
-        self._channel = None
-        self._connection = None
+        connection, self._connection, self._channel = self._connection, None, None
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(NoReply("The connection to the message broker was lost."))
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await connection.close()
 
 
 class _Server:

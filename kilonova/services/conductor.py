@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from kilonova.base.aio import forever
+from kilonova.base.aio import backoff, forever
 from kilonova.base.clock import Clock
+from kilonova.base.errors import Unavailable
 from kilonova.base.ids import Ids
 from kilonova.config.settings import Settings
 from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database
 from kilonova.domain.agent import CONDUCTOR
 from kilonova.domain.request import RequestSpec, Selection
-from kilonova.messaging.bus import Bus, Subscription
+from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services.neighbours import Neighbours
 from kilonova.workflows import sagas
@@ -30,8 +32,11 @@ from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
+log = logging.getLogger(__name__)
+
 API = "api"
-SELECT_SECONDS = 50.0
+SELECT_SECONDS = 20.0
+SELECT_PATIENCE = 150.0
 MIRROR_EVERY = 5.0
 LEFTOVERS_EVERY = 600.0
 REGISTERED = sagas.__all__
@@ -99,6 +104,7 @@ class Conductor:
             bus=bus,
             neighbours=neighbours,
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
+            clock=clock,
         )
         self.runner = self._runner(db, cells, world, ids)
         self._serving: Subscription | None = None
@@ -164,17 +170,28 @@ def _world(
     bus: Bus,
     neighbours: Neighbours,
     hosts: StoredHosts,
+    clock: Clock,
 ) -> World:
     """What the steps of sagas may use."""
 
     async def select(request: RequestSpec) -> Selection:
-        return await bus.call(
-            "scheduler",
-            "select_destinations",
-            request,
-            reply=Selection,
-            seconds=SELECT_SECONDS,
-        )
+        # Asking changes nothing, and a broker or scheduler that is away only costs time.
+        pauses = backoff(0.1, most=2.0)
+        end = clock.monotonic() + SELECT_PATIENCE
+        while True:
+            try:
+                return await bus.call(
+                    "scheduler",
+                    "select_destinations",
+                    request,
+                    reply=Selection,
+                    seconds=SELECT_SECONDS,
+                )
+            except (Unavailable, NoReply) as fault:
+                if clock.monotonic() >= end:
+                    raise
+                log.warning("no scheduler has answered yet: %s", fault.message)
+            await clock.sleep(next(pauses))
 
     return World(
         db=db,

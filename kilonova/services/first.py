@@ -175,7 +175,7 @@ async def _rules(user: User) -> None:
 async def _server(user: User, tell: Tell) -> dict[str, Any]:
     """The server, ACTIVE; made when there is none, made anew when it is in ERROR."""
     found = (await user.get("compute", f"/v2.1/servers/detail?name=^{NAME}$"))["servers"]
-    server = found[0] if found else None
+    server: dict[str, Any] | None = found[0] if found else None
     if server is not None and server["status"] == "ERROR":
         tell.step(f"deleting the server {NAME}, which is in ERROR")
         await user.ask("DELETE", "compute", f"/v2.1/servers/{server['id']}", also=(404,))
@@ -303,7 +303,7 @@ async def _enter(user: User, door: Door, tell: Tell) -> Door:
 
 async def _console(user: User, server_id: str) -> list[str]:
     """What the guest has said of its boot; the image signs those lines."""
-    body = {"os-getConsoleOutput": {}}
+    body: dict[str, Any] = {"os-getConsoleOutput": {}}
     path = f"/v2.1/servers/{server_id}/action"
     answer = await user.ask("POST", "compute", path, json=body, also=(404, 409, 503))
     text = answer.json().get("output", "") if answer.ok else ""

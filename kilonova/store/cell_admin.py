@@ -108,7 +108,7 @@ def living_servers(tx: Tx, cell_id: str) -> list[Unmapped]:
             server.flavor.memory_mb,
             server.created_at,
         )
-        for server in servers.complete(tx, rows, nothing)
+        for server in servers.complete(rows, nothing)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from kilonova.db.tables.cell import compute_nodes, instances
 from kilonova.domain.guest import HostReport
 from kilonova.domain.resources import Service
 from kilonova.store import services
+from kilonova.store.servers import decode
 
 # Work that keeps a host's disks and network busy.
 _BUSY_TASKS = frozenset(
@@ -69,9 +71,9 @@ def _load(
     tx: Tx, hosts: Collection[str], *, images: bool
 ) -> dict[str, tuple[frozenset[str], int, tuple[dict[str, str], ...]]]:
     c = instances.c
-    columns = [c.host, c.uuid, c.vm_state, c.task_state]
+    columns: list[sa.Column[Any]] = [c.host, c.uuid, c.vm_state, c.task_state]
     if images:
-        columns.append(c.image)
+        columns.append(c.server)
     servers: dict[str, set[str]] = defaultdict(set)
     busy: dict[str, int] = defaultdict(int)
     properties: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -79,8 +81,9 @@ def _load(
     for row in rows:
         servers[row.host].add(row.uuid)
         busy[row.host] += row.vm_state == "building" or row.task_state in _BUSY_TASKS
-        if images and row.image is not None:
-            properties[row.host].append(row.image.properties)
+        image = decode(row.server).image if images else None
+        if image is not None:
+            properties[row.host].append(image.properties)
     return {h: (frozenset(servers[h]), busy[h], tuple(properties[h])) for h in hosts}
 
 

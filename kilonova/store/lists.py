@@ -73,6 +73,19 @@ def page(
     extras: Extras = Extras(),  # noqa: B008  (frozen)
 ) -> list[Server]:
     """At most ``limit`` servers of this cell, in order, after the marker."""
+    return complete(rows(tx, wanted, order, limit=limit, marker=marker, extras=extras), extras)
+
+
+def rows(
+    tx: Tx,
+    wanted: ServerFilter,
+    order: Sequence[Order] = DEFAULT_ORDER,
+    *,
+    limit: int,
+    marker: Server | None = None,
+    extras: Extras = Extras(),  # noqa: B008  (frozen)
+) -> Sequence[Any]:
+    """The same as rows that `kilonova.store.servers.complete` takes."""
     where = _conditions(wanted)
     keys = [_key(item.key) for item in order]
     if marker is not None:
@@ -84,7 +97,7 @@ def page(
             for key, item in zip(keys, order, strict=True)
         )
     ).limit(limit)
-    return complete(tx, tx.execute(query).all(), extras)
+    return tx.execute(query).all()
 
 
 def building(tx: Tx, wanted: ServerFilter) -> list[BuildRequest]:

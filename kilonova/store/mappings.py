@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
@@ -167,3 +168,22 @@ def in_cells(
         query = query.where(m.project_id == project_id)
     rows = tx.execute(query.order_by(m.created_at.desc()).limit(limit))
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+class Brief(msgspec.Struct, frozen=True):
+    """What the API database knows of a server that is in a cell."""
+
+    mapping: Mapping
+    created_at: dt.datetime
+    spec: BuildSpec | None
+
+
+def brief(tx: Tx, server_id: str) -> Brief | None:
+    """One living server."""
+    row = tx.execute(
+        sa.select(*_MAPPING, instance_mappings.c.created_at).where(
+            instance_mappings.c.server_id == server_id,
+            instance_mappings.c.queued_for_delete == sa.false(),
+        )
+    ).first()
+    return Brief(Mapping(*row[:5]), row[5], find_spec(tx, server_id)) if row else None

@@ -29,7 +29,7 @@ from kilonova.domain.server import (
 from kilonova.domain.states import VmState
 from kilonova.store import actions, sql
 
-_decode = msgspec.json.Decoder(Server).decode
+decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
 
 # Fields of Server that have a column of the same name, and the columns made of others.
@@ -44,13 +44,13 @@ _PRIVATE = frozenset({"user_data", "key_type", "public_key", "system"})
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What is wanted of servers beside their own row: faults are one more statement for all."""
+    """What is wanted of servers beside what every list shows; ``host``: as a column of its own."""
 
-    faults: bool = False
     user_data: bool = False
+    host: bool = False
 
 
-EVERYTHING = Extras(faults=True, user_data=True)
+EVERYTHING = Extras(user_data=True, host=True)
 
 
 # --- in the API database ------------------------------------------------------------------
@@ -215,7 +215,7 @@ def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
     """Change fields (or private columns) of a row that this transaction has locked."""
     own = {name: value for name, value in values.items() if name not in _PRIVATE}
     after = msgspec.structs.replace(before, **own)
-    kept = msgspec.structs.replace(after, fault=None, user_data=None, groups=())
+    kept = msgspec.structs.replace(after, user_data=None, groups=())
     columns = _columns(after, own)
     columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
     tx.execute(
@@ -246,29 +246,27 @@ def get(
 ) -> Server | None:
     """One server; deleted ones only if asked for. ``lock``: until the transaction ends."""
     query = _query(user_data=extras.user_data, deleted=deleted, lock=lock)
-    found = complete(tx, tx.execute(query, {"key": server_id}).all(), extras)
+    found = complete(tx.execute(query, {"key": server_id}).all(), extras)
     return found[0] if found else None
 
 
 def select_servers(extras: Extras) -> sa.Select[Any]:
     """The SELECT whose rows `complete` takes."""
     c = instances.c
-    return sa.select(c.server, c.user_data) if extras.user_data else sa.select(c.server)
+    query: sa.Select[Any] = sa.select(c.server)
+    if extras.user_data or extras.host:
+        query = query.add_columns(c.user_data if extras.user_data else sa.null(), c.host)
+    return query
 
 
-def complete(tx: Tx, rows: Sequence[Any], extras: Extras) -> list[Server]:
-    """Rows of `select_servers` as Servers; faults are one statement for all that failed."""
+def complete(rows: Sequence[Any], extras: Extras) -> list[Server]:
+    """Rows of `select_servers` as Servers."""
     replace = msgspec.structs.replace
-    found = [_decode(row[0]) for row in rows]
+    found = [decode(row[0]) for row in rows]
     if extras.user_data:
         for place, row in enumerate(rows):
             if row[1] is not None:
                 found[place] = replace(found[place], user_data=row[1])
-    if extras.faults:
-        failed = [s.id for s in found if s.vm_state in (VmState.ERROR, VmState.DELETED)]
-        known = faults(tx, failed) if failed else {}
-        if known:
-            found = [replace(s, fault=known[s.id]) if s.id in known else s for s in found]
     return found
 
 
@@ -374,16 +372,14 @@ def set_power(tx: Tx, server_id: str, power: PowerState | int, *, now: dt.dateti
 
 
 def add_fault(tx: Tx, server_id: str, fault: ServerFault) -> None:
-    """Record why something failed."""
+    """Record why something failed; the newest fault is shown while the server is in ERROR."""
+    fault = msgspec.structs.replace(fault, message=fault.message[:255])
     tx.execute(
-        instance_faults.insert().values(
-            server_id=server_id,
-            code=fault.code,
-            message=fault.message[:255],
-            details=fault.details,
-            created_at=fault.created_at,
-        )
+        instance_faults.insert().values(server_id=server_id, **msgspec.structs.asdict(fault))
     )
+    server = get(tx, server_id, lock=True)
+    if server is not None:
+        _save(tx, server, {"fault": fault})
 
 
 def set_error(
@@ -394,18 +390,6 @@ def set_error(
     server = get(tx, server_id, lock=True)
     if server is not None:
         _save(tx, server, {"vm_state": str(vm_state), "task_state": None, "updated_at": now})
-
-
-def faults(tx: Tx, server_ids: Sequence[str]) -> dict[str, ServerFault]:
-    """The newest fault of each of these servers."""
-    f = instance_faults.c
-    newest = (
-        sa.select(sa.func.max(f.id)).where(f.server_id.in_(list(server_ids))).group_by(f.server_id)
-    )
-    rows = tx.execute(
-        sa.select(f.server_id, f.code, f.message, f.created_at, f.details).where(f.id.in_(newest))
-    )
-    return {row[0]: ServerFault(*row[1:]) for row in rows}
 
 
 def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
@@ -509,7 +493,7 @@ def on_host(tx: Tx, host: str) -> list[Server]:
     query = select_servers(Extras()).where(
         instances.c.host == host, instances.c.deleted == sa.false()
     )
-    return complete(tx, tx.execute(query.order_by(instances.c.id)).all(), Extras())
+    return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
 
 
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:

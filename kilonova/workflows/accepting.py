@@ -8,7 +8,6 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
-from kilonova.base.log import global_request_id
 from kilonova.context import HeldElsewhere
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
@@ -51,7 +50,7 @@ class EngineSagas:
                 server_id=server_id,
                 asked=Asked(
                     request_id=asked.request_id,
-                    global_request_id=global_request_id.get(),
+                    global_request_id=asked.global_request_id,
                     user_id=asked.user_id,
                     project_id=asked.project_id,
                     roles=asked.roles,

@@ -165,6 +165,9 @@ class SagaLog:
             )
         )
 
+    def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
+        """Nobody waits."""
+
     def names(self, tx: Tx) -> list[str]:
         """The names of all sagas, oldest first."""
         t = self.table
@@ -375,6 +378,14 @@ class Cloud:
     def pass_time(self, seconds: float) -> None:
         """Later (nobody sleeps in these tests)."""
         self.clock._move(self.clock.monotonic() + seconds)
+
+    def lose_cell1(self) -> None:
+        """The database of cell1 cannot be reached any more."""
+        lost = Database("postgresql://nobody@127.0.0.1:1/none", name="cell1")
+        cell = Cell(CELL1, "cell1", lost)
+        self.cell1.db.close()
+        self.cell1 = cell
+        self.services.cells.replace([self.cell0, cell])
 
     def close(self) -> None:
         """Close the databases."""

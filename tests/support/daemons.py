@@ -11,12 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.servers import free_port
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PASSWORD = "long-enough"
 ENV = {
@@ -73,24 +74,25 @@ class Process:
         """Everything it printed."""
         return self._log.read_text(errors="replace")
 
+    def health(self) -> str:
+        """What ``/healthcheck`` says, or why it says nothing."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthcheck", timeout=8) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(error.read().decode())
+        except OSError as error:
+            return str(error)
+
     def wait_healthy(self, seconds: float = 60) -> None:
         """Return when ``/healthcheck`` says OK; AssertionError with the log if it never does."""
         end = time.monotonic() + seconds
-        said = ""
-        while time.monotonic() < end:
+        while (said := self.health()) != "OK":
             assert self.popen.poll() is None, f"{self.name} ended:\n{self.log[-3000:]}"
-            try:
-                with urllib.request.urlopen(f"{self.url}/healthcheck", timeout=6) as answer:
-                    said = answer.read().decode()
-                if said == "OK":
-                    return
-            except urllib.error.HTTPError as error:
-                said = error.read().decode()
-                error.close()
-            except OSError as error:
-                said = str(error)
+            late = f"{self.name} is not well ({said}):\n{self.log[-3000:]}"
+            assert time.monotonic() < end, late
             time.sleep(0.1)
-        raise AssertionError(f"{self.name} is not well ({said}):\n{self.log[-3000:]}")
 
     def stop(self, seconds: float = 20) -> float:
         """SIGTERM; how long it took to end. AssertionError if it did not end well."""
@@ -162,7 +164,7 @@ class Deployment:
                 "listen": "127.0.0.1",
                 "admin_password": PASSWORD,
                 "endpoints": ports,
-                "network_mode": "none",
+                "network_mode": "user",
             },
             **self.common(),
         )
@@ -194,16 +196,22 @@ class Deployment:
             **self.common(),
         )
 
-    def compute_file(self, host: str, health: int) -> Path:
+    def compute_file(self, host: str, health: int, driver: str) -> Path:
         """The file of one nova-compute: no database anywhere in it."""
+        mode = "none" if driver.startswith("fake") else "user"
         return self.file(
             host,
             DEFAULT={
                 "host": host,
                 "transport_url": self.transport,
                 "state_path": self.where / host,
-                "compute_driver": "fake.FakeDriver",
+                "compute_driver": driver,
                 "report_interval": 1,
+            },
+            embedded={
+                "network_agent": True,
+                "network_mode": mode,
+                "endpoints": f"network:{self.url('network')}",
             },
             kilonova={
                 "health_port": health,
@@ -211,6 +219,21 @@ class Deployment:
             },
             **self.common(),
         )
+
+    def clouds_yaml(self) -> Path:
+        """A file for the ordinary clients: the clouds ``demo`` and ``admin``."""
+        path = self.where / "clouds.yaml"
+        lines = ["clouds:"]
+        for name in ("demo", "admin"):
+            lines += [
+                f"  {name}:",
+                f"    auth: {{auth_url: '{self.url('identity', '/v3')}', username: {name},",
+                f"      password: {PASSWORD}, project_name: {name},",
+                "      user_domain_name: Default, project_domain_name: Default}",
+                "    region_name: RegionOne",
+            ]
+        path.write_text("\n".join(lines) + "\n")
+        return path
 
     def start(self, name: str, *argv: str, label: str = "", url: str) -> Process:
         """Start a daemon."""
@@ -259,10 +282,10 @@ class Deployment:
         file = str(self.controller_file(0))
         self.start("nova-api", "--config-file", file, url=self.url("compute"))
 
-    def start_compute(self, host: str) -> Process:
-        """Start one nova-compute with the fake driver."""
+    def start_compute(self, host: str, driver: str = "fake.FakeDriver") -> Process:
+        """Start one nova-compute."""
         health = free_port()
-        file = str(self.compute_file(host, health))
+        file = str(self.compute_file(host, health, driver))
         url = f"http://127.0.0.1:{health}"
         return self.start("nova-compute", "--config-file", file, label=host, url=url)
 
@@ -301,6 +324,17 @@ def deployment(
         yield made
     finally:
         made.stop()
+
+
+def until(seconds: float, look: Callable[[], T]) -> T:
+    """What ``look`` gives as soon as it is true; AssertionError with what it gave at last."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s: {found!r}"
+        time.sleep(0.1)
 
 
 class User:
@@ -351,3 +385,51 @@ def _decoded(data: bytes) -> Any:
         return json.loads(data) if data else None
     except ValueError:
         return data
+
+
+class Tenant:
+    """What a test of a running cloud does over and over: a flavor, an image, servers."""
+
+    def __init__(self, cloud: Deployment) -> None:
+        self.admin = User(cloud)
+        self.demo = User(cloud, "demo", "demo")
+        document = {"name": "i", "disk_format": "raw", "container_format": "bare"}
+        document["visibility"] = "public"
+        _, _, image = self.admin.ask("POST", "image", "/v2/images", document)
+        self.image = image["id"]
+        path = f"/v2/images/{self.image}/file"
+        assert self.admin.ask("PUT", "image", path, b"\0" * 1024)[0] == 204
+        flavor = {"flavor": {"name": "f", "vcpus": 1, "ram": 64, "disk": 1}}
+        _, _, made = self.admin.ask("POST", "compute", "/v2.1/flavors", flavor)
+        self.flavor = made["flavor"]["id"]
+
+    def hosts_up(self) -> int:
+        """How many nova-compute are up."""
+        _, _, found = self.admin.ask("GET", "compute", "/v2.1/os-services?binary=nova-compute")
+        return sum(service["state"] == "up" for service in found["services"])
+
+    def create(self, name: str) -> tuple[int, str]:
+        """Ask for a server: status, and its id (the answer's text unless it was accepted)."""
+        body = {"name": name, "imageRef": self.image, "flavorRef": self.flavor, "networks": "none"}
+        status, _, made = self.demo.ask("POST", "compute", "/v2.1/servers", {"server": body})
+        return status, made["server"]["id"] if status == 202 else str(made)
+
+    def show(self, server_id: str) -> dict[str, Any] | None:
+        """The server as its owner sees it; None when it is gone."""
+        status, _, found = self.demo.ask("GET", "compute", f"/v2.1/servers/{server_id}")
+        if status == 404:
+            return None
+        assert status == 200, found
+        server: dict[str, Any] = found["server"]
+        return server
+
+    def active(self, server_id: str) -> bool:
+        """Whether it runs; AssertionError with the fault if it has failed."""
+        server = self.show(server_id)
+        assert server is not None
+        assert server["status"] != "ERROR", server.get("fault")
+        return bool(server["status"] == "ACTIVE")
+
+    def delete(self, server_id: str) -> int:
+        """Ask for its end: the status."""
+        return self.demo.ask("DELETE", "compute", f"/v2.1/servers/{server_id}")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,13 +25,16 @@ from tests.support.namespace import Failed, Namespace, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240.0
+COMMAND_SECONDS = 120.0
 T = TypeVar("T")
 
 _SHELL = """
-import contextlib, io, json, sys, warnings
+import contextlib, io, json, os, sys, warnings
 warnings.simplefilter("ignore")
 from openstackclient import shell
-for line in sys.stdin:
+commands = os.fdopen(os.dup(0))
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+for line in commands:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -61,9 +65,11 @@ class Shell:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([str(word) for word in words]) + "\n")
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], COMMAND_SECONDS)[0]:
+            self._process.kill()
         line = self._process.stdout.readline()
         if not line:
-            raise Failed(f"the client ended at: {words}")
+            raise Failed(f"the client ended at, or took too long for: {words}")
         code, out, err = json.loads(line)
         return code, out, err
 
@@ -89,7 +95,8 @@ class Shell:
         """Let the process go."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

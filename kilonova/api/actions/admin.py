@@ -95,11 +95,6 @@ async def inject(call: Context, server_id: str) -> None:
         raise Forbidden(f"Instance {server_id} is locked")
 
 
-@ROUTES.post(PATH, action="resetNetwork", gone=True)
-async def reset_network(call: Context, server_id: str) -> None:
-    """Removed."""
-
-
 async def _save(call: Context, found: Found, action: str, **values: Any) -> None:
     server_id = found.server.id
     if found.cell is None:

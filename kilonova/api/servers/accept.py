@@ -93,7 +93,7 @@ def _check_small_quotas(request: ServerRequest, limits: dict[str, int]) -> None:
     for name, used in (
         ("metadata_items", len(request.metadata)),
         ("injected_files", len(request.files)),
-        ("injected_file_path_length", max((len(f.path) for f in request.files), default=0)),
+        ("injected_file_path_bytes", max((len(f.path) for f in request.files), default=0)),
         ("injected_file_content_bytes", max((len(f.contents) for f in request.files), default=0)),
     ):
         if 0 <= limits[name] < used:
@@ -173,6 +173,8 @@ def _one(
         admin_pass=chosen.admin_pass,
         files=request.files,
         count=count,
+        flavor=found.flavor,
+        image=image,
     )
     return BuildRequest(server, private, call.request_id), spec
 

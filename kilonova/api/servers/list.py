@@ -18,7 +18,7 @@ from kilonova.domain.resources import Service
 from kilonova.domain.server import Server
 from kilonova.store import lists, mappings, services
 from kilonova.store.lists import Order, ServerFilter
-from kilonova.store.servers import Extras
+from kilonova.store.servers import Extras, complete, decode
 from kilonova.web import pages
 from kilonova.web.routes import Routes
 
@@ -41,11 +41,15 @@ async def detail(call: Context) -> dict[str, Any]:
 
 
 class Page(msgspec.Struct):
-    """One page, the computes of its hosts, and the cells that did not answer."""
+    """One page: ``servers``, or (None) ``rows`` of one cell that nothing need be added to.
 
-    servers: list[Server]
+    With the computes of the hosts, and the cells that did not answer.
+    """
+
+    servers: list[Server] | None
     hosts: dict[str, Service]
     down: list[Cell]
+    rows: Sequence[Any] = ()
 
 
 async def _answer(call: Context, rule: str, *, detail: bool) -> dict[str, Any]:
@@ -61,11 +65,17 @@ async def _answer(call: Context, rule: str, *, detail: bool) -> dict[str, Any]:
     hosts = detail and view.wants_hosts(call.version, rules)
     page = await fetch(call, wanted, order, limits.limit, marker, extras, with_hosts=hosts)
     frame = view.Frame(call, rules)
+    table = view.DETAIL if detail else view.INDEX
     frame.with_hosts(page.hosts, call.clock.now(), call.app.settings.default.service_down_time)
-    shown = view.render(view.DETAIL if detail else view.INDEX, page.servers, frame)
+    shown: list[Any] = (
+        view.render(table, page.servers, frame)
+        if page.servers is not None
+        else [*view.render_rows(table, page.rows, frame, call.app.shown)]
+    )
     body: dict[str, Any] = {"servers": shown}
-    if page.servers and len(page.servers) == limits.limit:
-        body["servers_links"] = [pages.next_link(call, page.servers[-1].id, *path)]
+    if shown and len(shown) == limits.limit:
+        last = page.servers[-1] if page.servers is not None else decode(page.rows[-1][0])
+        body["servers_links"] = [pages.next_link(call, last.id, *path)]
     elif page.down and call.version >= 69 and _plain(call):
         shown.extend(await _partial(call, page.down, wanted, detail=detail))
     return body
@@ -103,9 +113,11 @@ def _in_cell(
     marker: Server | None,
     extras: Extras,
     with_hosts: bool,
-) -> tuple[list[Server], dict[str, Service]]:
-    found = lists.page(tx, wanted, order, limit=limit, marker=marker, extras=extras)
-    hosts = {server.host for server in found if server.host} if with_hosts else set()
+) -> tuple[Sequence[Any], dict[str, Service]]:
+    found = lists.rows(tx, wanted, order, limit=limit, marker=marker, extras=extras)
+    if not with_hosts:
+        return found, {}
+    hosts = {row.host for row in found if row.host}
     return found, services.computes(tx, hosts) if hosts else {}
 
 
@@ -128,13 +140,14 @@ async def fetch(
         _in_cell, wanted, order, limit, marker, extras, with_hosts
     )
     hosts: dict[str, Service] = {}
-    parts: list[Sequence[Server]] = []
+    filled: list[Sequence[Any]] = []
     for _, (found, computes) in answers.found:
         if found:
-            parts.append(found)
+            filled.append(found)
         hosts.update(computes)
-    if not requests and len(parts) <= 1:
-        return Page(list(parts[0]) if parts else [], hosts, answers.down)
+    if not requests and len(filled) <= 1:
+        return Page(None, hosts, answers.down, filled[0] if filled else ())
+    parts = [complete(found, extras) for found in filled]
     parts.append(
         [
             msgspec.structs.replace(r.server, user_data=r.private.user_data)

@@ -7,9 +7,9 @@ from typing import Any
 from kilonova.api.find import Found, find, target
 from kilonova.api.schemas import no_query
 from kilonova.api.servers import view
-from kilonova.base.errors import NotFound
+from kilonova.base.errors import NotFound, Unavailable
 from kilonova.context import Context, Services
-from kilonova.store import services
+from kilonova.store import mappings, services
 from kilonova.web.routes import Routes
 
 ROUTES: Routes[Services] = Routes(tag="servers")
@@ -20,14 +20,26 @@ SHOW = "os_compute_api:servers:show"
 async def show(call: Context, server_id: str) -> dict[str, Any]:
     """One server with everything its version shows."""
     rules = view.granted(call)
-    found = await find(
-        call,
-        server_id,
-        SHOW,
-        extras=view.extras(call.version, rules),
-        groups=call.version >= 71,
-    )
+    try:
+        found = await find(
+            call,
+            server_id,
+            SHOW,
+            extras=view.extras(call.version, rules),
+            groups=call.version >= 71,
+        )
+    except Unavailable:
+        return {"server": await _of_down_cell(call, server_id)}
     return {"server": await one(call, found, view.SHOW)}
+
+
+async def _of_down_cell(call: Context, server_id: str) -> dict[str, Any]:
+    """What is known of a server whose cell does not answer (2.69); before, Unavailable."""
+    known = await call.app.db.read(mappings.brief, server_id)
+    if call.version < 69 or known is None or known.spec is None:
+        raise Unavailable(f"The cell of instance {server_id} does not answer; try again later.")
+    call.enforce(SHOW, {"project_id": known.mapping.project_id})
+    return view.outline(call, known.mapping, known.spec, known.created_at)
 
 
 async def one(call: Context, found: Found, table: view.ServerView) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
+from kilonova.base.cache import Layers
 from kilonova.base.clock import isoformat_micro
 from kilonova.context import Context
 from kilonova.domain import states
 from kilonova.domain.resources import Service
-from kilonova.domain.server import Server, host_id
+from kilonova.domain.server import BuildSpec, Server, host_id
+from kilonova.domain.server import Mapping as WhereItIs
 from kilonova.domain.states import WITH_FAULT, WITH_PROGRESS
-from kilonova.store.servers import Extras
+from kilonova.store.servers import Extras, decode
 from kilonova.web.view import OMIT, Field, View
 
 EXTENDED = "os_compute_api:os-extended-server-attributes"
@@ -307,7 +309,7 @@ def granted(call: Context, target: Mapping[str, Any] | None = None) -> frozenset
 
 def extras(version: int, rules: frozenset[str]) -> Extras:
     """What must be read beside the server rows at that version."""
-    return Extras(faults=True, user_data=version >= 3 and EXTENDED in rules)
+    return Extras(user_data=version >= 3 and EXTENDED in rules, host=wants_hosts(version, rules))
 
 
 def wants_hosts(version: int, rules: frozenset[str]) -> bool:
@@ -319,6 +321,59 @@ def render(view: ServerView, servers: Iterable[Server], frame: Frame) -> list[An
     """Servers as dicts."""
     one = view.render_at(frame.version, frame.granted)
     return [one(server, frame) for server in servers]
+
+
+def render_rows(
+    view: ServerView, rows: Iterable[Any], frame: Frame, memory: Layers[Any, msgspec.Raw]
+) -> list[msgspec.Raw]:
+    """Rows as the database keeps them, as JSON.
+
+    What a row says is all that its JSON is made of, so JSON made once for a row holds for every
+    equal row: pollers of long lists get it from memory.
+    """
+    scope = (id(view), frame.version, frame.granted, frame.self_base, frame.mark_base)
+    known = memory.layer(scope)
+    one = view.render_at(frame.version, frame.granted)
+    shown = []
+    hosts = frame.host_status
+    for row in rows:
+        # What is shown beside the row itself is part of the key.
+        key = row[0] if len(row) == 1 else (row[0], row[1], hosts.get(row[2]))
+        raw = known.get(key)
+        if raw is None:
+            server = decode(row[0])
+            if len(row) > 1 and row[1] is not None:
+                server = msgspec.structs.replace(server, user_data=row[1])
+            raw = known[key] = msgspec.Raw(_encode(one(server, frame)))
+        shown.append(raw)
+    return shown
+
+
+def outline(
+    call: Context, mapping: WhereItIs, spec: BuildSpec, created: dt.datetime
+) -> dict[str, Any]:
+    """`partial`, with what was asked for when the server was made."""
+    assert spec.flavor is not None
+    server = Server(
+        id=mapping.server_id,
+        project_id=mapping.project_id,
+        user_id=mapping.user_id,
+        name="",
+        hostname="",
+        vm_state="",
+        flavor=spec.flavor,
+        image=spec.image,
+        created_at=created,
+    )
+    frame = Frame(call, granted(call))
+    return {
+        **partial(call, mapping.server_id, mapping.project_id, created),
+        "user_id": mapping.user_id,
+        "flavor": _flavor(server, frame),
+        "image": _image(server, frame),
+        "OS-EXT-AZ:availability_zone": spec.zone or "UNKNOWN",
+        "OS-EXT-STS:power_state": 0,
+    }
 
 
 def partial(call: Context, server_id: str, project_id: str, created: dt.datetime) -> dict[str, Any]:

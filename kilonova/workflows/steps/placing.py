@@ -17,7 +17,7 @@ class NoValidHost(NotFound):
     """No host takes the server; the text is what its owner may read."""
 
 
-@remote(seconds=60)
+@remote(seconds=180)
 async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
     """The host for a new server and its alternates; NoValidHost."""
     request, spec = await wanted(env.world, server_id)

@@ -186,7 +186,7 @@ def test_pages(db: Database) -> None:
         assert numbers(ids=(server_id(3), server_id(1))) == [3, 1]
         with counted() as statements:
             lists.page(tx, lists.ServerFilter(), limit=7, extras=servers.EVERYTHING)
-        assert len(statements) == 2
+        assert len(statements) == 1
 
     db.run_sync(fill)
     db.run_sync(ask)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.conftest import new_database
-from tests.support.daemons import Deployment, User, deployment
+from tests.support.daemons import Deployment, Tenant, User, deployment, run, until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -30,58 +28,32 @@ def cloud(
         yield made
 
 
-def until(seconds: float, look: Any) -> Any:
-    """What ``look`` gives as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {look()}")
-
-
 def test_a_server_is_made_and_deleted(cloud: Deployment) -> None:
-    admin = User(cloud)
-
-    def up() -> list[Any]:
-        _, _, found = admin.ask("GET", "compute", "/v2.1/os-services?binary=nova-compute")
-        return [s for s in found["services"] if s["state"] == "up"]
-
-    until(20, lambda: len(up()) == len(HOSTS))
-    _, _, image = admin.ask(
-        "POST",
-        "image",
-        "/v2/images",
-        {"name": "i", "disk_format": "raw", "container_format": "bare", "visibility": "public"},
-    )
-    status, _, _ = admin.ask("PUT", "image", f"/v2/images/{image['id']}/file", b"\0" * 1024)
-    assert status == 204
-    flavor = {"name": "f", "vcpus": 1, "ram": 64, "disk": 1}
-    _, _, made = admin.ask("POST", "compute", "/v2.1/flavors", {"flavor": flavor})
-    demo = User(cloud, "demo", "demo")
-    body = {
-        "server": {
-            "name": "one",
-            "imageRef": image["id"],
-            "flavorRef": made["flavor"]["id"],
-            "networks": "none",
-        }
-    }
-    status, _, accepted = demo.ask("POST", "compute", "/v2.1/servers", body)
-    assert status == 202, accepted
-    path = f"/v2.1/servers/{accepted['server']['id']}"
-
-    def state() -> str:
-        _, _, found = demo.ask("GET", "compute", path)
-        assert found["server"]["status"] != "ERROR", found["server"]["fault"]
-        return str(found["server"]["status"])
-
-    until(30, lambda: state() == "ACTIVE")
-    _, _, seen = admin.ask("GET", "compute", path)
+    tenant = Tenant(cloud)
+    until(20, lambda: tenant.hosts_up() == len(HOSTS))
+    status, server_id = tenant.create("one")
+    assert status == 202, server_id
+    until(30, lambda: tenant.active(server_id))
+    _, _, seen = tenant.admin.ask("GET", "compute", f"/v2.1/servers/{server_id}")
     assert seen["server"]["OS-EXT-SRV-ATTR:host"] in HOSTS
-    assert demo.ask("DELETE", "compute", path)[0] == 204
-    until(30, lambda: demo.ask("GET", "compute", path)[0] == 404)
+    assert tenant.delete(server_id) == 204
+    until(30, lambda: tenant.show(server_id) is None)
+
+
+def test_the_list_of_services_and_the_tools(cloud: Deployment) -> None:
+    _, _, found = User(cloud).ask("GET", "compute", "/v2.1/os-services")
+    up = sorted((s["binary"], s["host"]) for s in found["services"] if s["state"] == "up")
+    assert up == [
+        ("nova-compute", "host-a"),
+        ("nova-compute", "host-b"),
+        ("nova-conductor", "controller"),
+        ("nova-scheduler", "controller"),
+    ]
+    file = str(cloud.controller_file(0))
+    done = run("nova-status", "--config-file", file, "upgrade", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("nova-manage", "--config-file", file, "cell_v2", "list_hosts")
+    assert [host for host in HOSTS if host in done.stdout] == list(HOSTS)
 
 
 def test_every_daemon_ends_soon_after_sigterm(cloud: Deployment) -> None:

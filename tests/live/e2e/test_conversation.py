@@ -164,6 +164,8 @@ def test_delete_leaves_nothing(cloud: Running, user: Shell, admin: Shell, made: 
     assert "No Server found" in user.refused("server", "show", "renamed")
     until(lambda: not cloud.belongings() - made.before, 10, "everything of the guest to be gone")
     assert admin.json("port", "list", "--device-id", made.server) == []
+    report = cloud.kilonova("audit", "--state-dir", cloud.state_dir, "--json")
+    assert json.loads(report.stdout)["findings"] == []
     user.do("floating", "ip", "delete", made.address)
     user.do("router", "remove", "subnet", "router", "subnet")
     user.do("router", "delete", "router")

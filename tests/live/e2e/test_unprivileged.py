@@ -1,4 +1,4 @@
-"""The same cloud without root: user-mode networks, said clearly; guests are reached all the same."""
+"""The same cloud without root: user-mode networks, said clearly, and a way into its guests."""
 
 from __future__ import annotations
 
