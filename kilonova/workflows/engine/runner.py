@@ -293,7 +293,7 @@ class Runner:
         visible = self.kit.visible
         home, row = run.home, run.row
         what = Happening(run.kind, row.id, row.server_id, run.asked, state=state, error=error)
-        if visible is not None and home != run.own:
+        if visible is not None and visible.tells_ends and home != run.own:
 
             def tell(tx: Tx) -> None:
                 visible.saga_ended(tx, what)

@@ -1,20 +1,30 @@
-"""Layers are bounded in number and size."""
+"""A bounded memory in layers."""
 
 from __future__ import annotations
 
 from kilonova.base.cache import Layers
 
 
-def test_layers() -> None:
-    memory: Layers[int, str] = Layers(scopes=2, size=2)
-    first = memory.layer("a")
-    first[1] = "x"
-    assert memory.layer("a") is first
-    memory.layer("b")
-    memory.layer("a")
-    memory.layer("c")
-    assert memory.layer("a") is first
-    assert memory.layer("b") == {}
-    for number in range(3):
-        memory.layer("b")[number] = "y"
-    assert memory.layer("b") == {}
+def test_a_scope_keeps_what_was_added() -> None:
+    layers: Layers[str, int] = Layers()
+    layers.layer("a")["x"] = 1
+    assert layers.layer("a") == {"x": 1}
+    assert layers.layer("b") == {}
+
+
+def test_the_scope_used_longest_ago_is_forgotten() -> None:
+    layers: Layers[str, int] = Layers(scopes=2)
+    layers.layer("a")["x"] = 1
+    layers.layer("b")["x"] = 2
+    layers.layer("a")
+    layers.layer("c")
+    assert layers.layer("a") == {"x": 1}
+    assert layers.layer("b") == {}
+
+
+def test_a_scope_that_grew_too_large_is_emptied() -> None:
+    layers: Layers[int, int] = Layers(size=2)
+    layers.layer("a").update({1: 1, 2: 2})
+    assert len(layers.layer("a")) == 2
+    layers.layer("a")[3] = 3
+    assert layers.layer("a") == {}
