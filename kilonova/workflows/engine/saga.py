@@ -139,7 +139,7 @@ class Saga:
         except Exception as error:
             raise await self._failed(row, error, new=unwritten) from error
         if place != run.own:
-            await run.finish(row, "done", result=text, new=unwritten, late=True)
+            await run.finish(row, "done", result=text, new=unwritten)
         result: R = decode(text, step.types.result)
         return result
 
@@ -219,7 +219,7 @@ class Saga:
                 return nothing
             raise await self._failed(row, error, new=False) from error
         text = encode(made)
-        await run.finish(row, "done", result=text, late=True)
+        await run.finish(row, "done", result=text)
         result: R = decode(text, operation.result)
         return result
 
@@ -255,7 +255,7 @@ class Saga:
                 run.kit.at("part failed", name)
                 await run.turn_part(row, describe(error, name))
             else:
-                await run.finish(row, "done", result=encode(run.cell), new=True, late=True)
+                await run.finish(row, "done", result=encode(run.cell), new=True)
                 return True
         info: ErrorInfo = decode(run.steps[row.name].error, ErrorInfo)
         broken = await run.unwind(tuple(f"{n}/" for n in (row.name, name, *old)), info)
@@ -303,7 +303,7 @@ class Saga:
         finally:
             run.kit.watch.forget(place, wanted.subject)
         result = {n: msgspec.json.decode(text) for n, text in payloads.items()}
-        await run.finish(row, "done", result=encode(result), late=True)
+        await run.finish(row, "done", result=encode(result))
         return result
 
     async def pivot(self) -> None:
