@@ -173,6 +173,12 @@ def release(tx: Tx, owner: str, now: float) -> None:
     tx.execute(SAGAS.update().where(SAGAS.c.owner == owner).values(owner=None, ready_at=now))
 
 
+def owners(tx: Tx, prefix: str) -> list[str]:
+    """Who holds sagas, of those whose name begins so."""
+    found = sa.select(SAGAS.c.owner).where(SAGAS.c.owner.startswith(prefix, autoescape=True))
+    return list(tx.execute(found.distinct()).scalars())
+
+
 def next_ready(tx: Tx, names: Sequence[str]) -> float | None:
     """When the next saga becomes ready."""
     found = sa.select(sa.func.min(SAGAS.c.ready_at)).where(SAGAS.c.name.in_(names))
