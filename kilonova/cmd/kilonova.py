@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from kilonova.base.errors import Fault
 from kilonova.cmd import audit, sagas, serve
+from kilonova.cmd import first as firsts
 from kilonova.services import layout as layouts
 from kilonova.services import lifecycle
 
@@ -27,31 +29,30 @@ StateDir = Annotated[
 ]
 
 
+PortBase = Annotated[
+    int | None, typer.Option(help="First port; services take this one and the next ones.")
+]
+Driver = Annotated[str, typer.Option(help="qemu (real guests) or fake (simulated).")]
+Hosts = Annotated[int, typer.Option(min=1, max=20000, help="Simulated hosts.")]
+Demo = Annotated[
+    bool, typer.Option("--demo/--no-demo", help="Make an image and networks to start with.")
+]
+
+
 @app.command()
 def up(
     state_dir: StateDir = None,
-    port_base: Annotated[
-        int | None, typer.Option(help="First port; services take this one and the next ones.")
-    ] = None,
-    driver: Annotated[str, typer.Option(help="qemu (real guests) or fake (simulated).")] = "qemu",
-    hosts: Annotated[int, typer.Option(min=1, max=20000, help="Simulated hosts.")] = 1,
-    demo: Annotated[
-        bool, typer.Option("--demo/--no-demo", help="Make an image and networks to start with.")
-    ] = True,
+    port_base: PortBase = None,
+    driver: Driver = "qemu",
+    hosts: Hosts = 1,
+    demo: Demo = True,
     detach: Annotated[
         bool, typer.Option(help="Return when every endpoint answers; the cloud runs on.")
     ] = False,
     progress_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the cloud (in the foreground unless --detach); a second start picks up everything."""
-    wanted = lifecycle.Wanted(
-        state_dir=(state_dir or layouts.default_state_dir()).absolute(),
-        port_base=port_base,
-        driver=driver,
-        hosts=hosts,
-        demo=demo,
-        default_place=state_dir is None,
-    )
+    wanted = _wanted(state_dir, port_base, driver, hosts, demo)
     console = Console(stderr=False)
     try:
         if detach:
@@ -60,6 +61,35 @@ def up(
             lifecycle.run_foreground(wanted, console, progress_fd=progress_fd)
     except lifecycle.CannotStart as error:
         _fail(str(error))
+
+
+@app.command()
+def first(
+    state_dir: StateDir = None,
+    port_base: PortBase = None,
+    driver: Driver = "qemu",
+    hosts: Hosts = 1,
+    demo: Demo = True,
+    detach: Annotated[bool, typer.Option(hidden=True)] = True,
+) -> None:
+    """Start the cloud unless it runs, boot a first server, and say how to log in to it."""
+    try:
+        firsts.run(_wanted(state_dir, port_base, driver, hosts, demo), Console())
+    except (lifecycle.CannotStart, Fault) as error:
+        _fail(str(error))
+
+
+def _wanted(
+    state_dir: Path | None, port_base: int | None, driver: str, hosts: int, demo: bool
+) -> lifecycle.Wanted:
+    return lifecycle.Wanted(
+        state_dir=(state_dir or layouts.default_state_dir()).absolute(),
+        port_base=port_base,
+        driver=driver,
+        hosts=hosts,
+        demo=demo,
+        default_place=state_dir is None,
+    )
 
 
 @app.command()

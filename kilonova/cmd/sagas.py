@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
@@ -22,6 +22,7 @@ from kilonova.services.startup import Unconfigured
 from kilonova.workflows import operate
 
 T = TypeVar("T")
+ID_WIDTH = 36
 
 app = typer.Typer(no_args_is_help=True, help="Look at the work under way; help what is stuck.")
 
@@ -44,7 +45,9 @@ def list_(
     async def work(dbs: Mapping[str, Database]) -> list[operate.SagaView]:
         return await operate.list_sagas(dbs, stuck=stuck, ended=ended, server_id=server)
 
-    table = Table("id", "saga", "server", "state", "step", "since", "error")
+    # An id that is cut off cannot be given to `show`.
+    wide = Column("id", no_wrap=True, min_width=ID_WIDTH)
+    table = Table(wide, "saga", "server", "state", "step", "since", "error")
     for view in _run(work, state_dir, config_file):
         since = dt.datetime.fromtimestamp(view.created_at, dt.UTC)
         table.add_row(

@@ -1,4 +1,4 @@
-"""Run one transaction in a thread: the only way from asyncio to SQL."""
+"""Run one transaction: the only way from asyncio to SQL."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import contextvars
 import logging
 import random
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
 from kilonova.base.errors import Unavailable
+from kilonova.db.inline import Lane
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Tx = sa.Connection
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY = 500
+"""Writing transactions after which SQLite's log is moved into the database, in a thread."""
 
 _counter: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sql", default=None)
 
@@ -49,10 +54,11 @@ def counted() -> Iterator[list[str]]:
 class Database:
     """One database by its SQLAlchemy URL.
 
-    ``run`` gives ``work`` a transaction (a SQLAlchemy Core connection) in a worker thread and
-    commits when it returns; on any exception everything is rolled back. A conflict with another
-    transaction runs ``work`` again, so ``work`` must have no effect outside the transaction.
-    SQLite has one writing connection (``BEGIN IMMEDIATE``) beside several reading ones.
+    ``run`` gives ``work`` a transaction (a SQLAlchemy Core connection) and commits when it returns;
+    on any exception everything is rolled back. A conflict with another transaction runs ``work``
+    again, so ``work`` must have no effect outside the transaction. Database servers are asked in
+    worker threads. SQLite has one writing connection (``BEGIN IMMEDIATE``) beside several reading
+    ones; its short transactions run in the event loop, long ones and conflicts in threads.
     """
 
     def __init__(
@@ -70,10 +76,16 @@ class Database:
             self._read_threads = (
                 self._write_threads if in_memory else ThreadPoolExecutor(size, f"db-{self.name}-r")
             )
+            self._write_lane: Lane | None = Lane(self._writer, autocheckpoint=in_memory)
+            self._read_lane: Lane | None = (
+                self._write_lane if in_memory else Lane(self._reader, autocheckpoint=True)
+            )
         else:
             self._writer = self._reader = _server(self.url, size=size, recycle=recycle)
             self._write_threads = ThreadPoolExecutor(size, f"db-{self.name}")
             self._read_threads = self._write_threads
+            self._write_lane = self._read_lane = None
+        self._in_memory = in_memory
         for engine in {self._writer, self._reader}:
             event.listen(engine, "before_cursor_execute", _count)
 
@@ -90,12 +102,31 @@ class Database:
         Raises whatever ``work`` raises, and Unavailable when the database cannot be reached or
         the conflict does not end after the retries.
         """
-        return await self._hop(self._write_threads, self._writer, work, args, kwargs)
+        lane = self._write_lane
+        if lane is None:
+            return await self._hop(self._write_threads, self._writer, work, args, kwargs)
+        done, result = await self._inline(lane, work, args, kwargs)
+        if done:
+            if lane.writes >= CHECKPOINT_EVERY and not self._in_memory:
+                lane.writes = 0
+                self._write_threads.submit(self._checkpoint)
+            return cast("T", result)
+        lane.waiting += 1
+        try:
+            return await self._hop(self._write_threads, self._writer, work, args, kwargs)
+        finally:
+            lane.waiting -= 1
 
     async def read(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The same for work that only reads; on SQLite it does not wait for writers."""
+        lane = self._read_lane
+        if lane is None:
+            return await self._hop(self._read_threads, self._reader, work, args, kwargs)
+        done, result = await self._inline(lane, work, args, kwargs)
+        if done:
+            return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
 
     def run_sync(
@@ -108,8 +139,33 @@ class Database:
         """Close all connections; transactions under way are finished first."""
         for threads in {self._write_threads, self._read_threads}:
             threads.shutdown(wait=True)
+        for lane in (self._write_lane, self._read_lane):
+            if lane is not None:
+                lane.drop()
         for engine in {self._writer, self._reader}:
             engine.dispose()
+
+    async def _inline(
+        self, lane: Lane, work: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any]:
+        """(True, result) of work done in the event loop; (False, None) when it must hop."""
+        # Others get their turn here, before anything is done that a cancel would leave unknown.
+        await asyncio.sleep(0)
+        if lane.heavy(work) or not lane.free():
+            return False, None
+        try:
+            return True, lane.run(work, args, kwargs)
+        except exc.DBAPIError as error:
+            if _AGAIN.search(str(error.orig)) or error.connection_invalidated:
+                return False, None
+            raise
+        finally:
+            lane.lock.release()
+
+    def _checkpoint(self) -> None:
+        with contextlib.suppress(exc.DBAPIError), self._reader.connect() as connection:
+            dbapi: Any = connection.connection.dbapi_connection
+            dbapi.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     async def _hop(
         self,
@@ -138,9 +194,13 @@ class Database:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> T:
+        lane = self._write_lane
+        alone: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if lane is not None and engine is self._writer:
+            alone = lane.lock
         for attempt in range(self._retries + 1):
             try:
-                with engine.begin() as tx:
+                with alone, engine.begin() as tx:
                     return work(tx, *args, **kwargs)
             except exc.DBAPIError as error:
                 last = attempt == self._retries
@@ -188,7 +248,11 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        dbapi: Any = connection.connection.dbapi_connection
+        try:
+            dbapi.execute(begin)
+        except sqlite3.Error as error:
+            raise exc.OperationalError(begin, None, error) from error
 
     return engine
 
@@ -211,6 +275,11 @@ def _server(url: sa.URL, *, size: int, recycle: int) -> sa.Engine:
 def _count(
     _connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
 ) -> None:
+    counting(statement)
+
+
+def counting(statement: str) -> None:
+    """Note a statement for ``counted``."""
     statements = _counter.get()
-    if statements is not None and not statement.startswith("BEGIN"):
+    if statements is not None:
         statements.append(statement)

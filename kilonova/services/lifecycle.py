@@ -96,8 +96,11 @@ async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | Non
         await stop.wait()
 
 
-def start_detached(wanted: Wanted, console: Console) -> None:
-    """Start a process of its own, show its progress, return when every endpoint answers."""
+def start_detached(wanted: Wanted, console: Console, *, quiet: bool = False) -> None:
+    """Start a process of its own, show its progress, return when every endpoint answers.
+
+    ``quiet`` leaves out what to type next.
+    """
     prepare(wanted)
     if layouts.is_held(wanted.state_dir):
         raise CannotStart(
@@ -128,7 +131,8 @@ def start_detached(wanted: Wanted, console: Console) -> None:
             f"The cloud ended with code {code} while it started; {wanted.layout().log_file} "
             "says more."
         )
-    say_ready(wanted, console)
+    if not quiet:
+        say_ready(wanted, console)
 
 
 def _follow(fd: int, shown: Screen) -> bool:

@@ -77,7 +77,7 @@ class Screen:
     def step(self, text: str, share: float | None = None) -> None:
         if self._progress is None:
             if text != self._text:
-                self._console.print(f"  {text}", highlight=False)
+                self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
             self._text = text
             return
         if text != self._text:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -156,13 +157,14 @@ class Script:
 
 
 class Played(msgspec.Struct, frozen=True):
-    """How a performance ended."""
+    """How a performance ended. ``too_late``: it had ended before it was to be cancelled."""
 
     state: str
     outcome: Any
     audit: list[str]
     moments: list[Moment]
     crashes: int
+    too_late: bool = False
 
 
 async def finish(
@@ -191,11 +193,14 @@ async def play(
     async with what.stage() as stage:
         place, saga_id = await stage.start()
 
+        heeded = []
+
         async def cancel() -> None:
-            await stage.databases[place].run(_cancel, saga_id)
+            heeded.append(await stage.databases[place].run(_cancel, saga_id))
 
         await finish(stage, script, at_crash=cancel if cancel_at_crash else None)
-        return await _seen(stage, place, saga_id, script)
+        seen = await _seen(stage, place, saga_id, script)
+        return msgspec.structs.replace(seen, too_late=bool(heeded) and not any(heeded))
 
 
 async def _seen(stage: Stage, place: str, saga_id: str, script: Script) -> Played:
@@ -204,32 +209,54 @@ async def _seen(stage: Stage, place: str, saga_id: str, script: Script) -> Playe
     return Played(state, await stage.outcome(), await stage.audit(), script.seen, script.crashes)
 
 
-def _cancel(tx: Tx, saga_id: str) -> None:
+def _cancel(tx: Tx, saga_id: str) -> bool:
     row = journal.load(tx, saga_id)
-    if row is not None and row.state in (*journal.RUNNABLE, "stuck"):
-        accept.cancel(tx, row, row.updated_at)
+    if row is None or row.state not in (*journal.RUNNABLE, "stuck"):
+        return False
+    accept.cancel(tx, row, row.updated_at)
+    return True
 
 
 # -- what is shown of every saga ------------------------------------------------------------------
 
 
-async def explore(what: Scenario, *, thorough: bool = False) -> list[str]:
+async def explore(what: Scenario, *, thorough: bool = False, every: int = 1) -> list[str]:
     """Everything the engine promises of this saga; sentences about what does not hold.
 
     ``thorough`` crashes in every unwinding there can be, not only in that of the last step that
     can fail (and of the last whose failure the saga survives), and also at moments at which the
-    same lies in the databases as at the moment before.
+    same lies in the databases as at the moment before. ``every`` takes only each so-manieth moment
+    (which ones depends on the scenario's name), for a quick look.
     """
     good = await play(what)
     problems = [f"without trouble: {p}" for p in good.audit]
     if good.state != what.ends:
         return [*problems, f"without trouble: the saga ended {good.state}"]
     moments = _unique(good.moments) if thorough else _distinct(good.moments)
-    problems += await _crashes(what, good, moments)
+    chosen = _Choice(what.name, every)
+    problems += await _crashes(what, good, chosen(moments))
     problems += await _twice(what, good)
-    problems += await _cancels(what, good, moments)
-    problems += await _failures(what, good, thorough=thorough)
+    problems += await _cancels(what, good, chosen(_before_pivot(moments)))
+    problems += await _failures(what, good, chosen, thorough=thorough)
     return problems
+
+
+class _Choice:
+    """Picks each so-manieth of a list, another one of each list."""
+
+    def __init__(self, name: str, every: int) -> None:
+        self._every = every
+        self._first = zlib.crc32(name.encode())
+
+    def __call__(self, moments: list[Moment]) -> list[Moment]:
+        self._first += 1
+        return moments[self._first % self._every :: self._every]
+
+
+def _before_pivot(moments: list[Moment]) -> list[Moment]:
+    """The moments before the saga's direction is settled."""
+    ends = [n for n, m in enumerate(moments) if m in (("journal", PIVOT), ("turned", ""))]
+    return moments[: min(ends, default=len(moments))]
 
 
 def _unique(moments: list[Moment]) -> list[Moment]:
@@ -271,23 +298,18 @@ async def _cancels(what: Scenario, good: Played, moments: list[Moment]) -> list[
     for moment in moments:
         if moment[0] == "ended":
             continue
-        if moment in (("journal", PIVOT), ("turned", "")):
-            # From here on its direction is settled.
-            break
         title = f"cancel at {' '.join(moment)}"
         now = await play(what, Script(crash={moment}), cancel_at_crash=True)
         problems += [f"{title}: {p}" for p in now.audit]
-        if now.state != "cancelled":
+        if now.state != (good.state if now.too_late else "cancelled"):
             problems.append(f"{title}: ended {now.state}")
     return problems
 
 
-async def _failures(what: Scenario, good: Played, *, thorough: bool) -> list[str]:
+async def _failures(what: Scenario, good: Played, chosen: _Choice, *, thorough: bool) -> list[str]:
     problems = []
     last: dict[str, tuple[Moment, Played]] = {}
-    for moment in _unique(good.moments):
-        if moment[0] not in ("before", "effect"):
-            continue
+    for moment in chosen([m for m in _unique(good.moments) if m[0] in ("before", "effect")]):
         title = f"failure at {' '.join(moment)}"
         failed = await play(what, Script(fail={moment}))
         problems += [f"{title}: {p}" for p in failed.audit]
@@ -295,20 +317,18 @@ async def _failures(what: Scenario, good: Played, *, thorough: bool) -> list[str
             problems.append(f"{title}: ended {failed.state}")
         last[f"{moment}" if thorough else failed.state] = moment, failed
     for moment, failed in last.values():
-        problems += await _while_undoing(what, moment, failed, thorough=thorough)
+        problems += await _while_undoing(what, moment, failed, chosen, thorough=thorough)
     return problems
 
 
 async def _while_undoing(
-    what: Scenario, moment: Moment, failed: Played, *, thorough: bool
+    what: Scenario, moment: Moment, failed: Played, chosen: _Choice, *, thorough: bool
 ) -> list[str]:
     title = f"failure at {' '.join(moment)}"
     problems = []
     seen = _unique(failed.moments)
     wanted = seen if thorough else _distinct(failed.moments)
-    for later in seen[seen.index(moment) + 1 :]:
-        if later not in wanted:
-            continue
+    for later in chosen([m for m in seen[seen.index(moment) + 1 :] if m in wanted]):
         now = await play(what, Script(fail={moment}, crash={later}))
         problems += _compare(f"{title}, crash at {' '.join(later)}", failed, now)
     now = await play(what, Script(fail={moment}, every=("undo effect",)))

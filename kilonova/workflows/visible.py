@@ -37,6 +37,8 @@ class ServerVisible:
     Events are ended by the saga's last step, together with the action.
     """
 
+    tells_ends = False
+
     def __init__(self, api: Database, clock: Clock) -> None:
         self._engine = api.engine
         self._clock = clock

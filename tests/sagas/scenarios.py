@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import msgspec
+
 from kilonova.domain.sagas import REBOOT, START, STOP, RebootArgs, ServerArgs
 from kilonova.domain.server import WantedNic
 from kilonova.domain.states import Task
@@ -75,6 +77,8 @@ class NeverOpened(Build):
     async def open(self) -> None:
         await super().open()
         self.network.opens = False
+        default = msgspec.structs.replace(self.settings.default, vif_plugging_timeout=3)
+        self.settings = msgspec.structs.replace(self.settings, default=default)
 
 
 class There(CloudStage):

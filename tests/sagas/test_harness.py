@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 THOROUGH = bool(os.environ.get("KILONOVA_TEST_THOROUGH"))
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", [n for n in SCENARIOS if not n.startswith("server ")])
 async def test_a_saga_keeps_every_promise(name: str) -> None:
     assert await explore(SCENARIOS.get(name), thorough=THOROUGH) == []
 
@@ -84,7 +84,7 @@ COUNT = {"runs": 0}
 async def takes_chances(s: Saga, port: str) -> None:
     COUNT["runs"] += 1
     await s.do(bind, f"p{COUNT['runs']}")
-    await s.do(bind, "p2", key="2")
+    await s.do(bind, "p2", key="2", undo=strict_unbind)
 
 
 class BadStage(BuildStage):

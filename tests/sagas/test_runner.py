@@ -161,6 +161,8 @@ async def test_an_absent_database_only_delays(world: World, which: str) -> None:
 class Shown:
     """Keeps what it is told, in the order of time."""
 
+    tells_ends = True
+
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
 

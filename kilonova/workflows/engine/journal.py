@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.workflows.engine.errors import ErrorInfo, Fenced
 from kilonova.workflows.engine.steps import encode
 from kilonova.workflows.engine.tables import TABLES
@@ -87,7 +88,7 @@ def _select(kind: type[S], table: sa.Table) -> sa.Select[Any]:
     return sa.select(*(table.c[f] for f in kind.__struct_fields__))
 
 
-_GUARD = (
+_GUARD = Prepared(
     sa.select(SAGAS.c.epoch, SAGAS.c.cancel_requested)
     .where(SAGAS.c.id == sa.bindparam("saga"))
     .with_for_update()
@@ -172,6 +173,12 @@ def release(tx: Tx, owner: str, now: float) -> None:
     tx.execute(SAGAS.update().where(SAGAS.c.owner == owner).values(owner=None, ready_at=now))
 
 
+def owners(tx: Tx, prefix: str) -> list[str]:
+    """Who holds sagas, of those whose name begins so."""
+    found = sa.select(SAGAS.c.owner).where(SAGAS.c.owner.startswith(prefix, autoescape=True))
+    return list(tx.execute(found.distinct()).scalars())
+
+
 def next_ready(tx: Tx, names: Sequence[str]) -> float | None:
     """When the next saga becomes ready."""
     found = sa.select(sa.func.min(SAGAS.c.ready_at)).where(SAGAS.c.name.in_(names))
@@ -207,15 +214,15 @@ def memory(tx: Tx, saga_id: str) -> tuple[dict[str, StepRow], list[UndoRow]]:
 
 def guard(tx: Tx, saga_id: str, epoch: int) -> Guard:
     """Lock the saga's row for this transaction; raises Fenced when the epoch is not ours."""
-    row = tx.execute(_GUARD, {"saga": saga_id}).first()
+    row = _GUARD.first(tx, {"saga": saga_id})
     if row is None or row[0] != epoch:
         raise Fenced(f"saga {saga_id}: epoch {epoch} is over")
     return Guard(row[1])
 
 
-_STEP_INSERT = STEPS.insert()
-_UNDO_INSERT = UNDO.insert()
-_STEP_UPDATE = (
+_STEP_INSERT = Prepared(STEPS.insert())
+_UNDO_INSERT = Prepared(UNDO.insert())
+_STEP_UPDATE = Prepared(
     STEPS.update()
     .where(STEPS.c.saga_id == sa.bindparam("b_saga"), STEPS.c.name == sa.bindparam("b_name"))
     .values(
@@ -230,10 +237,10 @@ _STEP_UPDATE = (
 def put_step(tx: Tx, saga_id: str, row: StepRow, *, new: bool) -> None:
     """Write a journal entry."""
     if new:
-        tx.execute(_STEP_INSERT, {"saga_id": saga_id, **msgspec.structs.asdict(row)})
+        _STEP_INSERT.run(tx, {"saga_id": saga_id, **msgspec.structs.asdict(row)})
         return
-    tx.execute(
-        _STEP_UPDATE,
+    _STEP_UPDATE.run(
+        tx,
         {
             "b_saga": saga_id,
             "b_name": row.name,
@@ -264,7 +271,7 @@ def forget_results(tx: Tx, saga_id: str, step: str) -> None:
 
 def push_undo(tx: Tx, saga_id: str, row: UndoRow) -> None:
     """Put an entry on the compensation stack."""
-    tx.execute(_UNDO_INSERT, {"saga_id": saga_id, **msgspec.structs.asdict(row)})
+    _UNDO_INSERT.run(tx, {"saga_id": saga_id, **msgspec.structs.asdict(row)})
 
 
 def put_undo(tx: Tx, saga_id: str, row: UndoRow) -> None:
@@ -325,7 +332,7 @@ def stick(tx: Tx, saga_id: str, now: float, tries: int, error: ErrorInfo) -> Non
     )
 
 
-_END = (
+_END = Prepared(
     SAGAS.update()
     .where(SAGAS.c.id == sa.bindparam("b_saga"))
     .values(
@@ -335,7 +342,7 @@ _END = (
         **{c: sa.bindparam(c) for c in ("state", "result", "error", "updated_at", "ended_at")},
     )
 )
-_PROMOTE = (
+_PROMOTE = Prepared(
     SAGAS.update()
     .where(SAGAS.c.queued_after == sa.bindparam("b_saga"))
     .values(
@@ -351,8 +358,8 @@ def end(
     tx: Tx, saga_id: str, state: str, now: float, *, result: str | None, error: str | None
 ) -> bool:
     """End the saga, let its server go and wake the saga queued behind it; True if there is one."""
-    tx.execute(
-        _END,
+    _END.run(
+        tx,
         {
             "b_saga": saga_id,
             "state": state,
@@ -367,11 +374,26 @@ def end(
 
 def promote(tx: Tx, saga_id: str, now: float) -> bool:
     """Let the saga behind this one live."""
-    woken = tx.execute(_PROMOTE, {"b_saga": saga_id, "ready_at": now, "updated_at": now})
-    return woken.rowcount > 0
+    woken = _PROMOTE.run(tx, {"b_saga": saga_id, "ready_at": now, "updated_at": now})
+    return woken > 0
 
 
 # -- other databases ------------------------------------------------------------------------------
+
+_RECEIPTS = Prepared(
+    sa.select(RECEIPTS.c.step, RECEIPTS.c.epoch, RECEIPTS.c.result)
+    .where(
+        RECEIPTS.c.saga_id == sa.bindparam("saga"),
+        sa.or_(RECEIPTS.c.step == "", RECEIPTS.c.step == sa.bindparam("b_step")),
+    )
+    .with_for_update()
+)
+_FENCE = Prepared(
+    RECEIPTS.update()
+    .where(RECEIPTS.c.saga_id == sa.bindparam("saga"), RECEIPTS.c.step == "")
+    .values(epoch=sa.bindparam("epoch"))
+)
+_RECEIPT_INSERT = Prepared(RECEIPTS.insert())
 
 
 def receipt(tx: Tx, saga_id: str, step: str, epoch: int, now: float) -> tuple[str | None] | None:
@@ -380,25 +402,14 @@ def receipt(tx: Tx, saga_id: str, step: str, epoch: int, now: float) -> tuple[st
     The row with the empty step name is the fence: it holds the highest epoch that was here and is
     locked until the end of the transaction. Raises Fenced when a higher epoch was here.
     """
-    found = {
-        row[0]: row
-        for row in tx.execute(
-            sa.select(RECEIPTS.c.step, RECEIPTS.c.epoch, RECEIPTS.c.result)
-            .where(RECEIPTS.c.saga_id == saga_id, RECEIPTS.c.step.in_(("", step)))
-            .with_for_update()
-        )
-    }
+    found = {row[0]: row for row in _RECEIPTS.all(tx, {"saga": saga_id, "b_step": step})}
     here = found.get("")
     if here is None:
         keep_receipt(tx, saga_id, "", epoch, None, now)
     elif here[1] > epoch:
         raise Fenced(f"saga {saga_id}: epoch {epoch} is over")
     elif here[1] < epoch:
-        tx.execute(
-            RECEIPTS.update()
-            .where(RECEIPTS.c.saga_id == saga_id, RECEIPTS.c.step == "")
-            .values(epoch=epoch)
-        )
+        _FENCE.run(tx, {"saga": saga_id, "epoch": epoch})
     done = found.get(step) if step else None
     return (done[2],) if done is not None else None
 
@@ -407,10 +418,9 @@ def keep_receipt(
     tx: Tx, saga_id: str, step: str, epoch: int, result: str | None, now: float
 ) -> None:
     """Leave the proof of a step beside its effect."""
-    tx.execute(
-        RECEIPTS.insert().values(
-            saga_id=saga_id, step=step, epoch=epoch, result=result, created_at=now
-        )
+    _RECEIPT_INSERT.run(
+        tx,
+        {"saga_id": saga_id, "step": step, "epoch": epoch, "result": result, "created_at": now},
     )
 
 

@@ -53,7 +53,10 @@ class Visible(Protocol):
 
     Each method is part of a transaction of the database the server stands in (the saga's cell, else
     the saga's own database). It may be called again for the same moment after a crash.
+    ``tells_ends`` is False when the ends of steps and sagas leave no trace there.
     """
+
+    tells_ends: bool
 
     def step_started(self, tx: Tx, what: Happening) -> None:
         """A step with a task begins."""

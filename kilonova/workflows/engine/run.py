@@ -50,7 +50,9 @@ class Run:
     """The state of a run. ``own`` is the name of the database the saga lives in.
 
     Every write happens in a transaction that begins with the fence of the saga's own row, so that a
-    run whose lease was taken over ends with Fenced at its next write.
+    run whose lease was taken over ends with Fenced at its next write. That a remote step is done is
+    written together with the next thing: until then nothing was built upon it, and after a crash it
+    is run again, as remote steps may be.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Run:
         self.undo = undo
         self.busy = busy
         self.used: set[str] = set()
+        self._late: list[tuple[str, Callable[[Tx], None]]] = []
         self.cell = row.cell
         self.cancel = asyncio.Event()
         if row.cancel_requested:
@@ -177,20 +180,29 @@ class Run:
     # -- transactions --------------------------------------------------------------------------
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """A transaction on the saga's own database, fenced."""
+        """A transaction on the saga's own database, fenced; what was left for later goes first."""
         epoch, cell = self.row.epoch, self.cell
+        late, self._late = self._late, []
 
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
+            for _, put in late:
+                put(tx)
             result = work(tx)
             if cell != self.row.cell:
                 journal.set_cell(tx, self.row.id, cell)
             return result, guard.cancel_requested
 
-        result, asked_to_stop = await self._transact(self.own, fenced)
+        try:
+            result, asked_to_stop = await self._transact(self.own, fenced)
+        except BaseException:
+            self._late[:0] = late
+            raise
         self.row.cell = cell
         if asked_to_stop:
             self.cancel.set()
+        for step, _ in late:
+            self.kit.at("journal", step)
         return result
 
     async def abroad(self, place: str, step: str, work: Callable[[Tx], str | None]) -> str | None:
@@ -237,9 +249,11 @@ class Run:
 
     async def show_abroad(self, step: StepRow, error: ErrorInfo | None = None) -> None:
         """Tell the visible side when the server is in another database than the saga."""
-        if self.kit.visible is None or not step.task or self.home == self.own:
+        visible, home = self.kit.visible, self.home
+        if visible is None or not step.task or home == self.own:
             return
-        home = self.home
+        if step.finished_at is not None and not visible.tells_ends:
+            return
 
         def tell(tx: Tx) -> None:
             self.show(tx, home, step, error)
@@ -315,8 +329,9 @@ class Run:
         result: str | None = None,
         error: ErrorInfo | None = None,
         new: bool = False,
+        late: bool = False,
     ) -> None:
-        """Write down how a step ended."""
+        """Write down how a step ended, now or (``late``) with the next write."""
         closed = self._closed(step, status, result=result, error=error)
 
         def close(tx: Tx) -> None:
@@ -324,8 +339,11 @@ class Run:
             self.show(tx, self.own, closed, error)
 
         await self.show_abroad(closed, error)
-        await self.write(close)
         self.steps[step.name] = closed
+        if late:
+            self._late.append((step.name, close))
+            return
+        await self.write(close)
         self.kit.at("journal", step.name)
 
     def _closed(

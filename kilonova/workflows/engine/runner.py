@@ -80,6 +80,7 @@ class Runner:
     async def run(self, *, grace: float = 10.0) -> None:
         """Work until cancelled; then give sagas in hand ``grace`` seconds, release the rest."""
         limits = self.kit.limits
+        await self._bury_predecessors()
         try:
             async with asyncio.TaskGroup() as group:
                 for place, db in self.kit.databases.items():
@@ -162,6 +163,18 @@ class Runner:
                 run.cancel.set()
             elif saga_id not in held and self._runs.get(saga_id) is run:
                 self._tasks[saga_id].cancel()
+
+    async def _bury_predecessors(self) -> None:
+        """Take over at once from processes of this machine and name that are dead.
+
+        Should one of them live after all, the fence stops it.
+        """
+        machine = self.owner.rsplit(":", 2)[0]
+        for db in self._databases():
+            with contextlib.suppress(Unavailable):
+                for owner in await db.read(journal.owners, f"{machine}:"):
+                    if _is_dead(owner):
+                        await db.run(journal.release, owner, self.kit.now())
 
     async def _stop(self, grace: float) -> None:
         if self._tasks:
@@ -293,7 +306,7 @@ class Runner:
         visible = self.kit.visible
         home, row = run.home, run.row
         what = Happening(run.kind, row.id, row.server_id, run.asked, state=state, error=error)
-        if visible is not None and home != run.own:
+        if visible is not None and visible.tells_ends and home != run.own:
 
             def tell(tx: Tx) -> None:
                 visible.saga_ended(tx, what)
@@ -337,6 +350,20 @@ class Runner:
             error.step or "its code",
             error.message,
         )
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the process an owner name tells of is gone (our own number was its before us)."""
+    pid = owner.rsplit(":", 2)[-2]
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return pid.isdecimal()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _kept(run: Run, error: ErrorInfo) -> ErrorInfo:

@@ -121,7 +121,10 @@ class Saga:
         def work(tx: Any) -> str:
             return encode(step.fn(tx, env, *args))
 
-        if place != run.own:
+        # A remote step that nothing takes back and nobody watches needs no word before it.
+        quiet = known is None and place is None and entry is None and task is None
+        unwritten = known is None and (quiet or place == run.own)
+        if place != run.own and not quiet:
             await run.intend(row, entry, new=known is None)
         try:
             if place == run.own:
@@ -134,9 +137,9 @@ class Saga:
                     text = encode(await bounded(step, env, args))
                 run.kit.at("effect", row.name)
         except Exception as error:
-            raise await self._failed(row, error, new=place == run.own and known is None) from error
+            raise await self._failed(row, error, new=unwritten) from error
         if place != run.own:
-            await run.finish(row, "done", result=text)
+            await run.finish(row, "done", result=text, new=unwritten, late=True)
         result: R = decode(text, step.types.result)
         return result
 
@@ -216,7 +219,7 @@ class Saga:
                 return nothing
             raise await self._failed(row, error, new=False) from error
         text = encode(made)
-        await run.finish(row, "done", result=text)
+        await run.finish(row, "done", result=text, late=True)
         result: R = decode(text, operation.result)
         return result
 
@@ -252,7 +255,7 @@ class Saga:
                 run.kit.at("part failed", name)
                 await run.turn_part(row, describe(error, name))
             else:
-                await run.finish(row, "done", result=encode(run.cell), new=True)
+                await run.finish(row, "done", result=encode(run.cell), new=True, late=True)
                 return True
         info: ErrorInfo = decode(run.steps[row.name].error, ErrorInfo)
         broken = await run.unwind(tuple(f"{n}/" for n in (row.name, name, *old)), info)
@@ -300,7 +303,7 @@ class Saga:
         finally:
             run.kit.watch.forget(place, wanted.subject)
         result = {n: msgspec.json.decode(text) for n, text in payloads.items()}
-        await run.finish(row, "done", result=encode(result))
+        await run.finish(row, "done", result=encode(result), late=True)
         return result
 
     async def pivot(self) -> None:

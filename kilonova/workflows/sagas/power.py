@@ -8,7 +8,7 @@ from kilonova.domain.operations import POWER_OFF, POWER_ON, REBOOT, GuestArgs, P
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
-from kilonova.workflows.steps.records import give_up, give_up_rebooting, locate, settle
+from kilonova.workflows.steps.records import give_up, locate, settle
 
 SHUTDOWN_PROPERTY = "os_shutdown_timeout"
 
@@ -31,7 +31,7 @@ async def stop(s: Saga, server_id: str) -> None:
     await s.do(settle, server_id, VmState.STOPPED, status.power)
 
 
-@saga("server.reboot", action="reboot", notify="instance.reboot", failed=give_up_rebooting)
+@saga("server.reboot", action="reboot", notify="instance.reboot", failed=give_up)
 async def reboot(s: Saga, server_id: str, hard: bool) -> None:
     """Restart: soft asks the guest first, hard makes it anew."""
     host, guest = await _where(s, server_id)

@@ -7,19 +7,20 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import NotFound, Unavailable
+from kilonova.base.errors import Fault, NotFound, Unavailable
 from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
+from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import GuestSpec, Nic, PowerState
+from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
+from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
 from kilonova.domain.states import Task, VmState
 from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
-from kilonova.workflows.engine.operations import DOWN
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.steps.placing import Entering
 from kilonova.workflows.visible import BURIED, EVENTS
@@ -39,6 +40,7 @@ CHANGEABLE = (
 )
 """What may be changed of a server that has no row in a cell yet."""
 
+ASK_SECONDS = 30.0
 SEIZE_SECONDS = 60.0
 SEIZE_PAUSE = 0.2
 
@@ -221,26 +223,32 @@ def settle(tx: Tx, env: Env, server_id: str, vm_state: str, power: PowerState) -
     _close(tx, env, server_id, now)
 
 
-@transaction(db="own")
-def give_up(tx: Tx, env: Env, server_id: str) -> None:
-    """The work failed: no task, the fault told, the stable state as it was."""
-    _give_up(tx, env, server_id, None)
+@remote()
+async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
+    """The work failed: no task, the fault told, and the state that the guest is in by now.
 
-
-@transaction(db="own")
-def give_up_rebooting(tx: Tx, env: Env, server_id: str, _hard: bool) -> None:
-    """The reboot failed half-way: ERROR, and the fault told.
-
-    A host that could not even be asked, or a cancel, leaves the state as it was.
+    A guest that a reboot left off is in ERROR.
     """
-    untouched = env.error is not None and (env.error.type == CANCELLED or env.error.code == DOWN)
-    _give_up(tx, env, server_id, None if untouched else VmState.ERROR)
+    place = await _place(env, server_id)
+    if place.cell_id is not None:
+        power = await _power(env, server_id, place)
+        await env.world.cells.get(place.cell_id).db.run(_give_up, env, server_id, power)
 
 
-CANCELLED = "Cancelled"
+async def _power(env: Env, server_id: str, place: Place) -> PowerState | None:
+    if place.host is None or env.bus is None:
+        return None
+    try:
+        status = await env.bus.call(
+            topic(place.host), "status", GuestAsk(server_id), reply=GuestStatus, seconds=ASK_SECONDS
+        )
+    except Fault:
+        return None
+    return status.power
 
 
-def _give_up(tx: Tx, env: Env, server_id: str, vm_state: str | None) -> None:
+def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None:
+    journal.guard(tx, env.saga_id, env.epoch)
     now = env.clock.now()
     told = fault(env.error, env)
     _close(tx, env, server_id, now, error=told.message)
@@ -248,7 +256,17 @@ def _give_up(tx: Tx, env: Env, server_id: str, vm_state: str | None) -> None:
     if server is None or engine.awaited(tx, env.saga_id):
         # Whoever waits for the server has written its own task there.
         return
-    servers.set_error(tx, server_id, told, now=now, vm_state=vm_state or server.vm_state)
+    rebooted = env.saga_name == REBOOT.name
+    vm_state = server.vm_state
+    if rebooted and power is not None and power != PowerState.RUNNING:
+        vm_state = VmState.ERROR
+    elif vm_state == VmState.ACTIVE and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+        vm_state = VmState.STOPPED
+    elif vm_state == VmState.STOPPED and power == PowerState.RUNNING:
+        vm_state = VmState.ACTIVE
+    servers.set_error(tx, server_id, told, now=now, vm_state=vm_state)
+    if power is not None:
+        servers.set_power(tx, server_id, power, now=now)
 
 
 # -- deleting -----------------------------------------------------------------------------------

@@ -69,8 +69,10 @@ OPEN = {
     ("DELETE", "/os-keypairs/{name}"),
     ("GET", "/os-availability-zone"),
     ("GET", "/limits"),
+    ("GET", "/os-quota-sets/{project_id}/defaults"),
     ("GET", "/extensions"),
     ("GET", "/extensions/{alias}"),
+    ("GET", "/os-quota-sets/{project_id}/defaults"),
 }
 ADMINISTRATION = re.compile(
     r"/os-services|/os-aggregates|/os-quota-class-sets|/os-hypervisors|/os-server-external-events|/ext/audit|.*/os-flavor-access"
@@ -101,6 +103,8 @@ def place() -> Iterator[Cloud]:
 async def ask(cloud: Cloud, route: Route, who: str | None, server_id: str) -> Any:
     """The answer to a well-formed request."""
     known = {"server_id": server_id, "service_id": SERVICE, "word": "enable"}
+    if "{group_id}" in route.path:
+        known["group_id"] = await group(cloud)
     path = re.sub(r"\{([a-z_]+)(:path)?\}", lambda found: known.get(found[1], "1"), route.path)
     version = f"2.{LATEST if route.until is None else max(1, min(LATEST, route.until))}"
     default = {route.action: None} if route.action else None
@@ -108,6 +112,17 @@ async def ask(cloud: Cloud, route: Route, who: str | None, server_id: str) -> An
     client = Client(cloud.app) if who is None else cloud.client(who)
     root = "/v2.1" if route.rooted else ""
     return await client.request(route.method, root + path, json=json, version=version)
+
+
+async def group(cloud: Cloud) -> str:
+    """A server group: it is looked up before its policy is, for the policy speaks of its owner."""
+    client = cloud.client("member", "2.64")
+    listed = (await client.get("/v2.1/os-server-groups")).json()["server_groups"]
+    if listed:
+        return str(listed[0]["id"])
+    wanted = {"server_group": {"name": "g", "policy": "affinity"}}
+    made = await client.post("/v2.1/os-server-groups", json=wanted)
+    return str(made.json()["server_group"]["id"])
 
 
 async def server(cloud: Cloud) -> str:

@@ -1,0 +1,72 @@
+"""How fast servers are made on simulated hosts: POST /servers until ACTIVE."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.cloud import Cloud, median, running
+from benchmarks.figures import Figure
+
+ONE_AFTER_ANOTHER = 20
+MANY = 50
+AT_ONCE = 10
+BURSTS = 3
+POLL_ONE = 0.004
+POLL_MANY = 0.1
+HOSTS = 10
+NO_QUOTA = "[quota]\ninstances = -1\ncores = -1\nram = -1\n"
+
+
+async def measure() -> list[Figure]:
+    """One server at a time, and many at once, each on an automatic network."""
+    async with running(hosts=HOSTS, config=NO_QUOTA) as cloud:
+        body = await cloud.server_body("bench")
+        warm = [await _build(cloud, body, POLL_ONE) for _ in range(3)]
+        await cloud.delete(server for server, _ in warm)
+        begun = cloud.cpu()
+        ones = [await _build(cloud, body, POLL_ONE) for _ in range(ONE_AFTER_ANOTHER)]
+        cpu_one = (cloud.cpu() - begun) / ONE_AFTER_ANOTHER
+        await cloud.delete(server for server, _ in ones)
+        rates, cpus = [], []
+        for _ in range(BURSTS):
+            begun, started = cloud.cpu(), time.perf_counter()
+            made = await _burst(cloud, body)
+            rates.append(MANY / (time.perf_counter() - started))
+            cpus.append((cloud.cpu() - begun) / MANY)
+            await cloud.delete(made)
+    return [
+        Figure(
+            "one server: POST to ACTIVE",
+            median(seconds for _, seconds in ones) * 1000,
+            "ms",
+            aim="≤ 60",
+            how=f"median of {ONE_AFTER_ANOTHER} one after another, fake driver, asked each "
+            f"{POLL_ONE * 1000:.0f} ms; {cpu_one * 1000:.0f} ms CPU each",
+        ),
+        Figure(
+            f"{MANY} servers, {AT_ONCE} at once",
+            median(rates),
+            "/s",
+            aim="≥ 50",
+            how=f"median of {BURSTS} bursts, fake driver, asked each {POLL_MANY * 1000:.0f} ms; "
+            f"{median(cpus) * 1000:.0f} ms CPU a server",
+        ),
+    ]
+
+
+async def _build(cloud: Cloud, body: object, every: float) -> tuple[str, float]:
+    started = time.perf_counter()
+    server = (await cloud.ask("POST", "compute", "/servers", body=body))["server"]["id"]
+    await cloud.active(server, every=every)
+    return server, time.perf_counter() - started
+
+
+async def _burst(cloud: Cloud, body: object) -> list[str]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one() -> str:
+        async with gate:
+            return (await _build(cloud, body, POLL_MANY))[0]
+
+    return list(await asyncio.gather(*(one() for _ in range(MANY))))
