@@ -394,7 +394,7 @@ class Tenant:
         self.admin = User(cloud)
         self.demo = User(cloud, "demo", "demo")
         document = {"name": "i", "disk_format": "raw", "container_format": "bare"}
-        document["visibility"] = "public"
+        document |= {"visibility": "public", "img_hv_type": "fake"}
         _, _, image = self.admin.ask("POST", "image", "/v2/images", document)
         self.image = image["id"]
         path = f"/v2/images/{self.image}/file"
