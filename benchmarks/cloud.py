@@ -27,10 +27,16 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Cloud:
-    """A running cloud: its process id and requests as one of its users."""
+    """A running cloud: its process id and requests as one of its users.
 
-    def __init__(self, state_dir: Path, http: aiohttp.ClientSession) -> None:
+    ``options`` are those it was started with.
+    """
+
+    def __init__(
+        self, state_dir: Path, http: aiohttp.ClientSession, options: tuple[str, ...] = ()
+    ) -> None:
         self.state_dir = state_dir
+        self.options = options
         self.pid = int((state_dir / "pids").read_text().split()[1])
         self._http = http
         self._urls: dict[str, str] = {}
@@ -158,7 +164,7 @@ async def running(
     try:
         await asyncio.to_thread(command, "up", state_dir, *more)
         async with aiohttp.ClientSession() as http:
-            cloud = Cloud(state_dir, http)
+            cloud = Cloud(state_dir, http, tuple(more))
             await cloud.login()
             yield cloud
     finally:

@@ -142,13 +142,13 @@ def _create(tx: Tx, call: Context, group: Group) -> None:
     store.create(tx, group, now=call.clock.now(), limit=limits["server_groups"])
 
 
-@ROUTES.get("/{group_id}", query=no_query(), summary="Show a server group")
+@ROUTES.get("/{group_id}", policy=RULE + "show", query=no_query(), summary="Show a server group")
 async def show(call: Context, group_id: str) -> dict[str, Any]:
     """One group."""
     return {"server_group": GROUP.render(await _find(call, group_id, "show"), call.version)}
 
 
-@ROUTES.delete("/{group_id}", status=204, summary="Delete a server group")
+@ROUTES.delete("/{group_id}", policy=RULE + "delete", status=204, summary="Delete a server group")
 async def delete(call: Context, group_id: str) -> None:
     """Its servers stay."""
     await _find(call, group_id, "delete")

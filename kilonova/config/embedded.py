@@ -52,5 +52,5 @@ class Embedded(msgspec.Struct, frozen=True):
     ] = "bridge"
     network_agent: Annotated[
         bool,
-        Opt("nova-compute: `kilonova serve network-agent` looks after this host's networks."),
+        Opt("nova-compute: look after the embedded network service's networks on this host."),
     ] = False

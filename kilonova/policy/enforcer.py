@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,18 @@ class PolicyEnforcer:
         policy_file: Path | None = None,
         policy_dirs: Sequence[Path] = (),
         check_every: float = 1.0,
+        enforce_scope: bool = True,
+        enforce_new_defaults: bool = True,
     ) -> None:
-        """Raises PolicyError if a policy file is there and cannot be read."""
+        """Raises PolicyError if a policy file is there and cannot be read.
+
+        ``enforce_scope``: refuse tokens of a scope a rule does not name. ``enforce_new_defaults``
+        False also allows what deprecated defaults allowed.
+        """
+        self._flags = {
+            "enforce_scope": enforce_scope,
+            "enforce_new_defaults": enforce_new_defaults,
+        }
         self._file = policy_file
         self._dirs = tuple(policy_dirs)
         self._clock = clock
@@ -138,6 +149,10 @@ class PolicyEnforcer:
         enforcer = policy.Enforcer(conf, policy_file=str(file))
         enforcer.suppress_default_change_warnings = True
         conf.set_override("policy_dirs", [str(d.absolute()) for d in self._dirs], "oslo_policy")
+        for flag, value in self._flags.items():
+            # Newer libraries always enforce the scope and have no option for it.
+            with contextlib.suppress(cfg.NoSuchOptError):
+                conf.set_override(flag, value, "oslo_policy")
         enforcer.register_defaults([rule.default() for rule in self.rules])
         try:
             enforcer.load_rules(force_reload=True)

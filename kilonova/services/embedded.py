@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kilonova.config.settings import Settings
 from kilonova.db.database import Database
 from kilonova.embedded.identity import bootstrap
 from kilonova.embedded.identity import service as identity_service
@@ -12,18 +11,15 @@ from kilonova.embedded.identity.settings import Settings as IdentitySettings
 from kilonova.embedded.image import service as image_service
 from kilonova.embedded.image.settings import Settings as ImageSettings
 from kilonova.embedded.network import service as network_service
-from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
 from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
-from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
-from kilonova.services import neighbours
+from kilonova.services import neighbours, planes
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
 from kilonova.services.neighbours import Neighbours, OwnTokens
 from kilonova.services.paths import state_path
-from kilonova.services.planes import plane_env
-from kilonova.services.startup import Unconfigured
+from kilonova.services.planes import base_url
 from kilonova.web.auth import Authenticator
 
 # type, name, path after the base URL
@@ -130,35 +126,9 @@ async def network(daemon: Daemon) -> None:
 
 
 async def network_agent(daemon: Daemon) -> None:
-    """The data plane of the embedded network on this host; needs root."""
-    settings = daemon.settings
-    secret = settings.neutron.metadata_proxy_shared_secret
-    if not secret:
-        raise Unconfigured("[neutron] metadata_proxy_shared_secret is not set.")
-    outside = neighbours.connect(settings, daemon.http, daemon.clock)
-    url, token = base_url(settings, "network"), outside.source.token
-    agent: PlaneAgent | Announcer
-    if settings.embedded.network_mode != "bridge":
-        link = HostLink(settings.default.host, url=url, http=daemon.http, token=token)
-        agent = Announcer(link, settings.embedded.network_mode)
-    else:
-        agent = PlaneAgent(
-            settings.default.host,
-            url=url,
-            http=daemon.http,
-            token=token,
-            env=plane_env(Path(settings.default.state_path)),
-            proxy=ProxySettings(settings.kilonova.metadata_url, secret),
-            vtep_ip=settings.default.my_ip,
-        )
-    await agent.start()
-    daemon.stack.push_async_callback(agent.stop)
-
-
-def base_url(settings: Settings, kind: str) -> str:
-    """Where a service is, without the version."""
-    given = settings.embedded.endpoints.get(kind)
-    return (given or f"http://{settings.default.my_ip}:{STANDARD_PORTS[kind]}").rstrip("/")
+    """The part of the embedded network on a host without nova-compute; needs root."""
+    outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
+    await planes.start(daemon, outside.source.token)
 
 
 def _authenticator(daemon: Daemon, outside: Neighbours) -> Authenticator:

@@ -8,6 +8,7 @@ from kilonova.compute import identity
 from kilonova.config.settings import Settings
 from kilonova.services import agents, buses, neighbours
 from kilonova.services.daemon import Daemon
+from kilonova.services.neighbours import Neighbours
 from kilonova.services.paths import state_path
 from kilonova.virt import load
 from kilonova.virt.driver import VifPlugger
@@ -18,7 +19,7 @@ async def compose(daemon: Daemon) -> None:
     """Start the agent; raises what its driver raises when it cannot work here."""
     settings = daemon.settings
     state = state_path(settings)
-    images = neighbours.connect(settings, daemon.http, daemon.clock).images
+    outside = neighbours.connect(settings, daemon.http, daemon.clock)
     bus, daemon.checks["bus"] = await buses.connect(settings, daemon.stack)
     world = None
     if is_fake(settings):
@@ -27,14 +28,14 @@ async def compose(daemon: Daemon) -> None:
     fleet = agents.Agents(
         settings,
         bus=bus,
-        images=images,
+        images=outside.images,
         make_driver=load.maker(settings.default.compute_driver, world=world),
         clock=daemon.clock,
         ids=daemon.ids,
         http=daemon.http,
         metadata_url=settings.kilonova.metadata_url,
         journal=state / "operations.db",
-        vifs=vifs(settings),
+        vifs=await vifs(daemon, outside),
     )
     daemon.stack.callback(fleet.close)
     agent = fleet.make(settings.default.host, identity.node_uuid(state, daemon.ids))
@@ -48,11 +49,15 @@ def is_fake(settings: Settings) -> bool:
     return name == "fake" or name in load.FAKES
 
 
-def vifs(settings: Settings) -> VifPlugger | None:
-    """What plugs guests' cards: for the embedded network's agent, or plain bridges (None)."""
-    if not settings.embedded.network_agent:
+async def vifs(daemon: Daemon, outside: Neighbours) -> VifPlugger | None:
+    """What plugs guests' cards (None: plain bridges); the embedded network's agent is started."""
+    options = daemon.settings.embedded
+    if not options.network_agent:
         return None
     from kilonova.embedded.network.vifs import PlaneVifs  # noqa: PLC0415
-    from kilonova.services.planes import plane_env  # noqa: PLC0415
+    from kilonova.services import planes  # noqa: PLC0415
 
-    return PlaneVifs(plane_env(Path(settings.default.state_path)))
+    await planes.start(daemon, outside.source.token)
+    if options.network_mode != planes.BRIDGE:
+        return None
+    return PlaneVifs(planes.plane_env(Path(daemon.settings.default.state_path)))

@@ -29,6 +29,8 @@ def compute_enforcer(
         clock=clock,
         policy_file=find(section.policy_file, places),
         policy_dirs=[found for name in section.policy_dirs if (found := find(name, places))],
+        enforce_scope=section.enforce_scope,
+        enforce_new_defaults=section.enforce_new_defaults,
     )
 
 

@@ -44,7 +44,8 @@ def log_to(settings: Settings, name: str) -> None:
     elif section.log_dir:
         file = Path(section.log_dir, f"{name}.log")
     logs.setup(json_lines=section.use_json, debug=section.debug, file=file)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for chatty in ("uvicorn", "alembic.runtime.plugins"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def fail(name: str, text: str) -> int:

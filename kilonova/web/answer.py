@@ -29,6 +29,7 @@ from kilonova.web.auth import LONGEST_TOKEN, Authenticator, expired
 from kilonova.web.call import NOBODY, A, Call, Caller, Enforcer, Query
 from kilonova.web.health import Metrics
 from kilonova.web.idempotency import IdempotencyStore, once, scope_of
+from kilonova.web.loopback import LOOPBACK
 from kilonova.web.render import RawHeaders, Rendered, find_fault, render, render_fault
 from kilonova.web.router import Found, Router, Slot, Target
 from kilonova.web.routes import JSON_TYPES, Api
@@ -116,8 +117,11 @@ async def answer(service: Service[A], scope: Scope, receive: Receive, send: Send
             await _send_error(service, trail, error, scope["method"], send)
         spent = time.perf_counter() - begun
         service.metrics.observe(scope["method"], trail.template, trail.status, spent)
-        if log.isEnabledFor(logging.INFO):
-            _log_line(scope, trail, spent)
+        # What this process asks of itself would fill the log: it is told when it fails.
+        inside = LOOPBACK in scope.get("extensions", ()) and trail.status < 400
+        level = logging.DEBUG if inside else logging.INFO
+        if log.isEnabledFor(level):
+            _log_line(level, scope, trail, spent)
     finally:
         context.request_id.reset(mark)
         context.who.reset(who)
@@ -357,10 +361,11 @@ def _with_headers(service: Service[A], trail: Trail, send: Send) -> Send:
     return wrapped
 
 
-def _log_line(scope: Scope, trail: Trail, spent: float) -> None:
+def _log_line(level: int, scope: Scope, trail: Trail, spent: float) -> None:
     client = scope.get("client")
     query = scope["query_string"].decode("latin-1")
-    log.info(
+    log.log(
+        level,
         '%s "%s %s" status: %d len: %d microversion: %s time: %.6f',
         client[0] if client else "-",
         scope["method"],

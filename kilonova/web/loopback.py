@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message
 
 from kilonova.base.errors import BadGateway
 
+LOOPBACK = "kilonova.loopback"
+"""The ASGI extension that marks requests of the process to itself."""
+
 Data = bytes | AsyncIterator[bytes]
 Headers = CIMultiDictProxy[str]
 
@@ -162,4 +165,5 @@ def _scope(method: str, url: str, headers: dict[str, str], data: Data | None) ->
         "client": ("127.0.0.1", 0),
         "server": (parts.hostname or "localhost", parts.port or 80),
         "state": {},
+        "extensions": {LOOPBACK: {}},
     }

@@ -157,13 +157,14 @@ class Script:
 
 
 class Played(msgspec.Struct, frozen=True):
-    """How a performance ended."""
+    """How a performance ended. ``too_late``: it had ended before it was to be cancelled."""
 
     state: str
     outcome: Any
     audit: list[str]
     moments: list[Moment]
     crashes: int
+    too_late: bool = False
 
 
 async def finish(
@@ -192,11 +193,14 @@ async def play(
     async with what.stage() as stage:
         place, saga_id = await stage.start()
 
+        heeded = []
+
         async def cancel() -> None:
-            await stage.databases[place].run(_cancel, saga_id)
+            heeded.append(await stage.databases[place].run(_cancel, saga_id))
 
         await finish(stage, script, at_crash=cancel if cancel_at_crash else None)
-        return await _seen(stage, place, saga_id, script)
+        seen = await _seen(stage, place, saga_id, script)
+        return msgspec.structs.replace(seen, too_late=bool(heeded) and not any(heeded))
 
 
 async def _seen(stage: Stage, place: str, saga_id: str, script: Script) -> Played:
@@ -205,10 +209,12 @@ async def _seen(stage: Stage, place: str, saga_id: str, script: Script) -> Playe
     return Played(state, await stage.outcome(), await stage.audit(), script.seen, script.crashes)
 
 
-def _cancel(tx: Tx, saga_id: str) -> None:
+def _cancel(tx: Tx, saga_id: str) -> bool:
     row = journal.load(tx, saga_id)
-    if row is not None and row.state in (*journal.RUNNABLE, "stuck"):
-        accept.cancel(tx, row, row.updated_at)
+    if row is None or row.state not in (*journal.RUNNABLE, "stuck"):
+        return False
+    accept.cancel(tx, row, row.updated_at)
+    return True
 
 
 # -- what is shown of every saga ------------------------------------------------------------------
@@ -230,7 +236,7 @@ async def explore(what: Scenario, *, thorough: bool = False, every: int = 1) -> 
     chosen = _Choice(what.name, every)
     problems += await _crashes(what, good, chosen(moments))
     problems += await _twice(what, good)
-    problems += await _cancels(what, chosen(_before_pivot(moments)))
+    problems += await _cancels(what, good, chosen(_before_pivot(moments)))
     problems += await _failures(what, good, chosen, thorough=thorough)
     return problems
 
@@ -285,7 +291,7 @@ async def _twice(what: Scenario, good: Played) -> list[str]:
     return _compare("every step twice", good, now)
 
 
-async def _cancels(what: Scenario, moments: list[Moment]) -> list[str]:
+async def _cancels(what: Scenario, good: Played, moments: list[Moment]) -> list[str]:
     if SAGAS.get(what.saga).forward:
         return []
     problems = []
@@ -295,7 +301,7 @@ async def _cancels(what: Scenario, moments: list[Moment]) -> list[str]:
         title = f"cancel at {' '.join(moment)}"
         now = await play(what, Script(crash={moment}), cancel_at_crash=True)
         problems += [f"{title}: {p}" for p in now.audit]
-        if now.state != "cancelled":
+        if now.state != (good.state if now.too_late else "cancelled"):
             problems.append(f"{title}: ended {now.state}")
     return problems
 

@@ -84,7 +84,7 @@ COUNT = {"runs": 0}
 async def takes_chances(s: Saga, port: str) -> None:
     COUNT["runs"] += 1
     await s.do(bind, f"p{COUNT['runs']}")
-    await s.do(bind, "p2", key="2")
+    await s.do(bind, "p2", key="2", undo=strict_unbind)
 
 
 class BadStage(BuildStage):

@@ -89,6 +89,9 @@ class Networks:
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
         return [p for p in self.made.values() if p.id in ids or p.device_id == server_id]
 
+    async def compute_ports(self) -> list[Port]:
+        return [p for p in self.made.values() if p.device_owner.startswith("compute:")]
+
     async def security_groups(
         self, *, token: str, project_id: str, names: tuple[str, ...]
     ) -> dict[str, str]:

@@ -164,7 +164,7 @@ class Deployment:
                 "listen": "127.0.0.1",
                 "admin_password": PASSWORD,
                 "endpoints": ports,
-                "network_mode": "none",
+                "network_mode": "user",
             },
             **self.common(),
         )
@@ -196,16 +196,22 @@ class Deployment:
             **self.common(),
         )
 
-    def compute_file(self, host: str, health: int) -> Path:
+    def compute_file(self, host: str, health: int, driver: str) -> Path:
         """The file of one nova-compute: no database anywhere in it."""
+        mode = "none" if driver.startswith("fake") else "user"
         return self.file(
             host,
             DEFAULT={
                 "host": host,
                 "transport_url": self.transport,
                 "state_path": self.where / host,
-                "compute_driver": "fake.FakeDriver",
+                "compute_driver": driver,
                 "report_interval": 1,
+            },
+            embedded={
+                "network_agent": True,
+                "network_mode": mode,
+                "endpoints": f"network:{self.url('network')}",
             },
             kilonova={
                 "health_port": health,
@@ -213,6 +219,21 @@ class Deployment:
             },
             **self.common(),
         )
+
+    def clouds_yaml(self) -> Path:
+        """A file for the ordinary clients: the clouds ``demo`` and ``admin``."""
+        path = self.where / "clouds.yaml"
+        lines = ["clouds:"]
+        for name in ("demo", "admin"):
+            lines += [
+                f"  {name}:",
+                f"    auth: {{auth_url: '{self.url('identity', '/v3')}', username: {name},",
+                f"      password: {PASSWORD}, project_name: {name},",
+                "      user_domain_name: Default, project_domain_name: Default}",
+                "    region_name: RegionOne",
+            ]
+        path.write_text("\n".join(lines) + "\n")
+        return path
 
     def start(self, name: str, *argv: str, label: str = "", url: str) -> Process:
         """Start a daemon."""
@@ -261,10 +282,10 @@ class Deployment:
         file = str(self.controller_file(0))
         self.start("nova-api", "--config-file", file, url=self.url("compute"))
 
-    def start_compute(self, host: str) -> Process:
-        """Start one nova-compute with the fake driver."""
+    def start_compute(self, host: str, driver: str = "fake.FakeDriver") -> Process:
+        """Start one nova-compute."""
         health = free_port()
-        file = str(self.compute_file(host, health))
+        file = str(self.compute_file(host, health, driver))
         url = f"http://127.0.0.1:{health}"
         return self.start("nova-compute", "--config-file", file, label=host, url=url)
 
@@ -373,7 +394,7 @@ class Tenant:
         self.admin = User(cloud)
         self.demo = User(cloud, "demo", "demo")
         document = {"name": "i", "disk_format": "raw", "container_format": "bare"}
-        document["visibility"] = "public"
+        document |= {"visibility": "public", "img_hv_type": "fake"}
         _, _, image = self.admin.ask("POST", "image", "/v2/images", document)
         self.image = image["id"]
         path = f"/v2/images/{self.image}/file"

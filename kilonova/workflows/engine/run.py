@@ -73,7 +73,6 @@ class Run:
         self.undo = undo
         self.busy = busy
         self.used: set[str] = set()
-        self._late: list[tuple[str, Callable[[Tx], None]]] = []
         self.cell = row.cell
         self.cancel = asyncio.Event()
         if row.cancel_requested:
@@ -180,29 +179,20 @@ class Run:
     # -- transactions --------------------------------------------------------------------------
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """A transaction on the saga's own database, fenced; what was left for later goes first."""
+        """A transaction on the saga's own database, fenced."""
         epoch, cell = self.row.epoch, self.cell
-        late, self._late = self._late, []
 
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
-            for _, put in late:
-                put(tx)
             result = work(tx)
             if cell != self.row.cell:
                 journal.set_cell(tx, self.row.id, cell)
             return result, guard.cancel_requested
 
-        try:
-            result, asked_to_stop = await self._transact(self.own, fenced)
-        except BaseException:
-            self._late[:0] = late
-            raise
+        result, asked_to_stop = await self._transact(self.own, fenced)
         self.row.cell = cell
         if asked_to_stop:
             self.cancel.set()
-        for step, _ in late:
-            self.kit.at("journal", step)
         return result
 
     async def abroad(self, place: str, step: str, work: Callable[[Tx], str | None]) -> str | None:
@@ -330,7 +320,7 @@ class Run:
         error: ErrorInfo | None = None,
         new: bool = False,
     ) -> None:
-        """Write down how a step ended; that it is done, with the next write."""
+        """Write down how a step ended."""
         closed = self._closed(step, status, result=result, error=error)
 
         def close(tx: Tx) -> None:
@@ -339,9 +329,6 @@ class Run:
 
         await self.show_abroad(closed, error)
         self.steps[step.name] = closed
-        if status == "done":
-            self._late.append((step.name, close))
-            return
         await self.write(close)
         self.kit.at("journal", step.name)
 

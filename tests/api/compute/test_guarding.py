@@ -69,6 +69,7 @@ OPEN = {
     ("DELETE", "/os-keypairs/{name}"),
     ("GET", "/os-availability-zone"),
     ("GET", "/limits"),
+    ("GET", "/os-quota-sets/{project_id}/defaults"),
     ("GET", "/extensions"),
     ("GET", "/extensions/{alias}"),
     ("GET", "/os-quota-sets/{project_id}/defaults"),

@@ -361,6 +361,9 @@ async def test_the_request_id_travels_to_neighbours(
 
 async def test_log_lines(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "kilonova.web"):
+        await client.get("/v2/images/1")
+    assert not caplog.records
+    with caplog.at_level(logging.DEBUG, "kilonova.web"):
         await client.get("/v2/images/1?x=y")
     (line,) = [r.getMessage() for r in caplog.records if "status:" in r.getMessage()]
     assert line.startswith('127.0.0.1 "GET /v2/images/1?x=y" status: 200 len: ')

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kilonova.embedded.image.tables import IMAGE
 from tests.live.e2e.guests import Login
 from tests.support.namespace import Failed
 from tests.support.running import Running, Shell, until
@@ -103,7 +104,8 @@ def test_second_project_sees_nothing(
         ("subnet", "list"),
     ):
         assert user.json(*words), words
-        assert stranger.json(*words) == [], words
+        seen = [row for row in stranger.json(*words) if row.get("Name") != "public-subnet"]
+        assert seen == [], words
     assert [row["Name"] for row in stranger.json("image", "list")] == ["tiny"]
     assert [row["Name"] for row in stranger.json("network", "list")] == ["public"]
     assert [row["Name"] for row in stranger.json("security", "group", "list")] == ["default"]
@@ -180,8 +182,8 @@ def test_image_that_refers_to_files_is_refused(
         *("--container-format", "bare"),
     )
     assert "Traceback" not in said
-    assert not [row for row in user.json("image", "list") if row["Status"] == "active"][1:]
     for row in user.json("image", "list", "--name", "evil"):
+        assert row["Status"] != "active"
         user.do("image", "delete", row["ID"])
     smuggled = smuggle(cloud, user, file, disk_format)
     user.do(
@@ -216,7 +218,7 @@ def smuggle(cloud: Running, user: Shell, file: Path, disk_format: str) -> str:
     places[0].write_bytes(content)
     with sqlite3.connect(cloud.state_dir / "image.db", timeout=20) as db:
         db.execute(
-            "UPDATE images SET size = ?, checksum = ?, os_hash_value = ? WHERE id = ?",
+            f"UPDATE {IMAGE.name} SET size = ?, checksum = ?, os_hash_value = ? WHERE id = ?",
             (
                 len(content),
                 hashlib.md5(content, usedforsecurity=False).hexdigest(),

@@ -74,7 +74,10 @@ def endpoint(port: Port, hostname: str | None = None) -> Endpoint:
 
 
 def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict[int, bytes]:
-    """A DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address."""
+    """A DHCP question (1 discover, 3 request) by broadcast; options of the answer, 0 = address.
+
+    As clients do, it asks again: a link that has just come up may not carry the first question.
+    """
 
     def open_socket() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -82,7 +85,7 @@ def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
         made.bind(("0.0.0.0", 68))
-        made.settimeout(5)
+        made.settimeout(0.5)
         return made
 
     sock = lab.keep(netns.run_in(ns, open_socket))
@@ -90,8 +93,7 @@ def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict
     packet = struct.pack("!BBBBIHH16x", 1, 1, 6, 0, 0x4B4E, 0, 0x8000) + chaddr + bytes(192)
     packet += b"\x63\x82\x53\x63" + bytes([53, 1, kind]) + bytes([55, 6, 1, 3, 6, 26, 121, 12])
     packet += bytes([50, 4]) + socket.inet_aton(want) if want else b""
-    sock.sendto(packet + b"\xff", ("255.255.255.255", 67))
-    data = sock.recv(2048)
+    data = ask_again(sock, packet + b"\xff", ("255.255.255.255", 67))
     sock.close()
     options = {0: data[16:20]}
     at = 240
@@ -101,6 +103,20 @@ def ask_dhcp(lab: Lab, ns: str, mac: str, kind: int = 1, want: str = "") -> dict
             at += 1 + data[at + 1]
         at += 1
     return options
+
+
+def ask_again(sock: socket.socket, packet: bytes, to: tuple[object, ...]) -> bytes:
+    """The answer to a packet sent up to twelve times."""
+    for _ in range(11):
+        try:
+            sock.sendto(packet, to)
+            return sock.recv(2048)
+        except TimeoutError:
+            continue
+        except OSError:
+            time.sleep(0.5)
+    sock.sendto(packet, to)
+    return sock.recv(2048)
 
 
 def classless(data: bytes) -> dict[str, str]:
@@ -288,14 +304,13 @@ def ask_dhcp6(lab: Lab, ns: str, mac: str, kind: int = 1) -> bytes:
 
     def ask() -> bytes:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(5)
+            sock.settimeout(0.5)
             sock.bind(("::", 546, 0, 0))
             duid = struct.pack("!HHHH", 1, 10, 3, 1) + bytes.fromhex(mac.replace(":", ""))
             wanted = struct.pack("!HHH", 6, 2, 23)
             address = struct.pack("!HHIII", 3, 12, 1, 0, 0) if kind == 1 else b""
             packet = bytes([kind, 1, 2, 3]) + duid + struct.pack("!HHH", 8, 2, 0) + wanted + address
-            sock.sendto(packet, ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
-            return sock.recv(2048)
+            return ask_again(sock, packet, ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
 
     return netns.run_in(ns, ask)
 

@@ -173,6 +173,17 @@ def test_an_override_of_the_old_name_still_works(
     assert not policy.allows("new:name", MEMBER, {})
 
 
+def test_old_defaults_count_where_an_operator_wants_them() -> None:
+    rule = Rule(
+        "name",
+        "role:member",
+        operations=("GET /x",),
+        deprecated=Deprecated("name", "role:reader", "narrowed", "1.0"),
+    )
+    assert not enforcer([rule]).allows("name", READER, {})
+    assert enforcer([rule], enforce_new_defaults=False).allows("name", READER, {})
+
+
 def test_rules_for_the_tools_of_oslo_policy() -> None:
     rules = {rule.name: rule for rule in compute.list_rules()}
     assert len(rules) == 214

@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from kilonova.embedded.network.plane.env import PlaneEnv, PlaneError
 from kilonova.embedded.network.plane.system import run_tool
 
 _END_SECONDS = 2.0
+_READ_PAUSE = 0.002
+_READ_LOOKS = 1000
+_LONG_LOG = 1 << 20
 _LEASE_IP = re.compile(r"\S+ \S+ (\S+) ")
 
 
@@ -114,8 +118,35 @@ def tell(env: PlaneEnv, spec: DnsmasqSpec, process: Running) -> None:
         return
     _write(home / "hosts", spec.hosts)
     _write(home / "options", spec.options)
+    log = home / "log"
+    mark = _trim(log)
     os.kill(process.pid, signal.SIGHUP)
+    last = "options" if "dhcp-optsfile=" in spec.conf else "hosts"
+    _await(log, mark, f"read {home / last}".encode())
     _write(home / "told", _digest(spec))
+
+
+def _trim(log: Path) -> int:
+    """The log's length, after emptying one that has grown long (it is written by appending)."""
+    try:
+        size = log.stat().st_size
+        if size > _LONG_LOG:
+            os.truncate(log, 0)
+            size = 0
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _await(log: Path, mark: int, words: bytes) -> None:
+    """Wait until the log says so: a guest that asks before its host is known gets no answer, and
+    asks again only seconds later."""
+    for _ in range(_READ_LOOKS):
+        with suppress(FileNotFoundError), log.open("rb") as file:
+            file.seek(mark)
+            if words in file.read():
+                return
+        time.sleep(_READ_PAUSE)
 
 
 def forget(env: PlaneEnv, key: str) -> None:
