@@ -139,7 +139,12 @@ async def _look(sources: Sources, unseen: list[str]) -> Seen:
         await sources.db.read(pictures.api),
         cells,
         sagas,
-        frozenset(row.server_id for rows in sagas.values() for row in rows if row.server_id),
+        frozenset(
+            row.server_id
+            for rows in sagas.values()
+            for row in rows
+            if row.server_id and row.state != "elsewhere"
+        ),
     )
 
 

@@ -403,6 +403,7 @@ def _dump(tx: Tx) -> dict[str, list[dict[str, Any]]]:
 
 def _restore(tx: Tx, rows: dict[str, list[dict[str, Any]]]) -> None:
     for table in TABLES:
+        tx.execute(table.delete())
         # Columns newer than the golden file get what a migration would give them: their default.
         for row in rows.get(table.name, []):
             tx.execute(table.insert().values(**{k: v for k, v in row.items() if k in table.c}))

@@ -13,6 +13,7 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Unavailable
 from kilonova.db.database import Database, Tx
 from kilonova.workflows import operate
+from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.kit import Happening, Limits
 from kilonova.workflows.engine.runner import Runner, nudge
 from kilonova.workflows.engine.saga import Saga
@@ -196,3 +197,17 @@ async def test_the_visible_side_is_told_of_failures_in_another_database(world: W
     await Runner(world.kit(visible=shown)).drain()
     assert ("finished", "build_on#h1/example.spawn", "h1 has no memory") in shown.told
     assert shown.told[-1] == ("ended", "undone", "create")
+
+
+async def test_a_restart_takes_over_from_its_dead_predecessor_at_once(world: World) -> None:
+    saga_id = await world.accept("n.busy", 0.0)
+    dead = Runner(world.kit())
+    await dead.kit.databases["api"].run(
+        journal.claim, ["n.busy"], dead.owner, dead.kit.now(), 1e6, 1
+    )
+    async with Loop(world):
+        async with asyncio.timeout(5):
+            while [state for _, state in await states(world.databases)] != ["done"]:
+                await asyncio.sleep(0.01)
+    row = await world.databases["api"].read(journal.load, saga_id)
+    assert row is not None and row.epoch == 2

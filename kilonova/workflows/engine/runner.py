@@ -34,6 +34,8 @@ from kilonova.workflows.engine.steps import SAGAS, decode, encode
 
 log = logging.getLogger(__name__)
 
+_RUNNING: set[str] = set()
+
 
 async def nudge(bus: Bus) -> None:
     """Tell the conductors that there is something to do; losing it costs only time."""
@@ -80,8 +82,9 @@ class Runner:
     async def run(self, *, grace: float = 10.0) -> None:
         """Work until cancelled; then give sagas in hand ``grace`` seconds, release the rest."""
         limits = self.kit.limits
-        await self._bury_predecessors()
+        _RUNNING.add(self.owner)
         try:
+            await self._bury_predecessors()
             async with asyncio.TaskGroup() as group:
                 for place, db in self.kit.databases.items():
                     renew = self._renewing(place, db)
@@ -89,6 +92,7 @@ class Runner:
                 group.create_task(forever("sagas", self._look, every=limits.poll, wake=self._wake))
         finally:
             await self._stop(grace)
+            _RUNNING.discard(self.owner)
 
     async def drain(self) -> None:
         """Run until no saga can go on: all have ended, are stuck, or wait behind another."""
@@ -353,10 +357,12 @@ class Runner:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether the process an owner name tells of is gone (our own number was its before us)."""
+    """Whether the process an owner name tells of is gone; ours may have had another's number."""
     pid = owner.rsplit(":", 2)[-2]
-    if not pid.isdecimal() or int(pid) == os.getpid():
-        return pid.isdecimal()
+    if not pid.isdecimal() or owner in _RUNNING:
+        return False
+    if int(pid) == os.getpid():
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
