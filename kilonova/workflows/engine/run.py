@@ -352,7 +352,7 @@ class Run:
     # -- direction --------------------------------------------------------------------------------
 
     async def turn_part(self, step: StepRow, error: ErrorInfo) -> None:
-        """Begin to take a part of the saga back: nothing of it that is late counts any more."""
+        """Begin to take a part of the saga back."""
         row = self._closed(step, "unwinding", error=error)
 
         def turn(tx: Tx) -> list[UndoRow]:
