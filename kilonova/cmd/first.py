@@ -52,7 +52,7 @@ def _say(
     line("  export OS_CLOUD=kilonova        # or kilonova-admin")
     line("  openstack server list")
     line(
-        "  openstack server create --image tiny --flavor m1.nano --network auto "
+        "  openstack server create --image tiny --flavor m1.nano --nic auto "
         "--key-name demo --wait second"
     )
     where = "" if wanted.default_place else f" --state-dir {wanted.state_dir}"
