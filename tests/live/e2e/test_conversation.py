@@ -162,7 +162,7 @@ def test_delete_leaves_nothing(cloud: Running, user: Shell, admin: Shell, made: 
     assert cloud.belongings() > made.before
     user.do("server", "delete", "renamed", "--wait")
     assert "No Server found" in user.refused("server", "show", "renamed")
-    until(lambda: not cloud.belongings() - made.before, 10, "everything of the guest to be gone")
+    until(lambda: not cloud.belongings() - made.before, 60, "everything of the guest to be gone")
     assert admin.json("port", "list", "--device-id", made.server) == []
     report = cloud.kilonova("audit", "--state-dir", cloud.state_dir, "--json")
     assert json.loads(report.stdout)["findings"] == []
