@@ -121,7 +121,7 @@ def is_held(state_dir: Path) -> bool:
             return False
     except Running:
         return True
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
