@@ -209,9 +209,6 @@ def port(row: dict[str, Any]) -> Port:
     )
 
 
-_from_row = port
-
-
 def nic(
     row: dict[str, Any],
     net: dict[str, Any],
@@ -264,7 +261,7 @@ def nic(
 def _port(answer: Answer, status: int, *, what: str) -> Port:
     if answer.status == 409 and "quota" in reason(answer).lower():
         raise Forbidden("Maximum number of ports exceeded")
-    return _from_row(expect(answer, status, what=what)["port"])
+    return port(expect(answer, status, what=what)["port"])
 
 
 def _unique(items: Iterable[str]) -> tuple[str, ...]:
