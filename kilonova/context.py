@@ -15,7 +15,7 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.image import ImageService
-from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -65,6 +65,7 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    documents: NetworkDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids

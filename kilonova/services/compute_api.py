@@ -53,6 +53,7 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            documents=neighbours.documents,
             sagas=EngineSagas(),
             clock=clock,
             ids=ids,

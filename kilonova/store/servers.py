@@ -314,6 +314,7 @@ def begin(
     task: str | None,
     now: dt.datetime,
     override_lock: bool = False,
+    word: str = "",
     **values: Any,
 ) -> Server:
     """Check that the state allows ``action`` and set the task, under the row's lock.
@@ -322,7 +323,7 @@ def begin(
     The server as it was before.
     """
     server = _require(tx, server_id)
-    states.check(action, server, override_lock=override_lock)
+    states.check(action, server, override_lock=override_lock, word=word)
     if task is not None:
         values["task_state"] = task
     if values:
