@@ -50,6 +50,9 @@ class Extras(msgspec.Struct, frozen=True):
     host: bool = False
 
 
+SET_ASIDE = "soft_deleted_at"
+"""The key of ``Private.system`` that tells when a server was soft-deleted."""
+
 EVERYTHING = Extras(user_data=True, host=True)
 
 
@@ -303,6 +306,27 @@ def _require(tx: Tx, server_id: str) -> Server:
 def update(tx: Tx, server_id: str, /, *, now: dt.datetime, **values: Any) -> Server:
     """Change fields of a server (of `Server` or `Private.system`); NotFound when it is gone."""
     return _save(tx, _require(tx, server_id), {**values, "updated_at": now})
+
+
+def note(tx: Tx, server_id: str, key: str, value: str, *, now: dt.datetime) -> None:
+    """Keep a word about a server beside it; NotFound when it is gone."""
+    present = private(tx, server_id)
+    system = {**present.system, key: value} if present is not None else {key: value}
+    update(tx, server_id, now=now, system=system)
+
+
+def set_aside(tx: Tx, before: dt.datetime) -> list[str]:
+    """Soft-deleted servers that were deleted before that time and have no task."""
+    c = instances.c
+    rows = tx.execute(
+        sa.select(c.uuid, c.system).where(
+            c.vm_state == str(VmState.SOFT_DELETED),
+            c.task_state.is_(None),
+            c.deleted == sa.false(),
+        )
+    )
+    limit = before.isoformat()
+    return [server_id for server_id, system in rows if system.get(SET_ASIDE, "") < limit]
 
 
 def begin(

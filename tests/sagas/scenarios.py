@@ -14,6 +14,8 @@ from kilonova.domain.sagas import (
     DETACH_INTERFACE,
     PAUSE,
     REBOOT,
+    RESTORE,
+    SOFT_DELETE,
     START,
     STOP,
     UNPAUSE,
@@ -170,6 +172,21 @@ class Unpause(There):
         return await self.act(UNPAUSE, ServerArgs(self.server), "unpause", Task.UNPAUSING)
 
 
+class SoftDelete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+
+
+class Restore(There):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.act(RESTORE, ServerArgs(self.server), "restore", Task.RESTORING)
+
+
 class CrashDump(There):
     async def start(self) -> tuple[str, str]:
         def work(tx: Tx) -> None:
@@ -239,6 +256,8 @@ for name, saga, kind, ends in (
     ("hard reboot", "server.reboot", HardReboot, "done"),
     ("pause", "server.pause", Pause, "done"),
     ("unpause", "server.unpause", Unpause, "done"),
+    ("soft delete", "server.soft_delete", SoftDelete, "done"),
+    ("restore", "server.restore", Restore, "done"),
     ("crash dump", "server.crash_dump", CrashDump, "done"),
     ("attach of a card", "server.attach_interface", Attach, "done"),
     ("attach of a given port", "server.attach_interface", AttachGiven, "done"),

@@ -26,7 +26,7 @@ async def stop(s: Saga, server_id: str) -> None:
     """Shut down politely, then cut the power."""
     host, guest = await where(s, server_id)
     status = await s.on(
-        host, POWER_OFF, PowerOff(guest, _patience(s, guest)), task=Task.POWERING_OFF
+        host, POWER_OFF, PowerOff(guest, patience(s, guest)), task=Task.POWERING_OFF
     )
     await s.do(settle, server_id, VmState.STOPPED, status.power)
 
@@ -48,7 +48,7 @@ async def where(s: Saga, server_id: str) -> tuple[str, GuestSpec]:
     return place.host, place.guest
 
 
-def _patience(s: Saga, guest: GuestSpec) -> int:
+def patience(s: Saga, guest: GuestSpec) -> int:
     """Seconds a guest may take to shut down: its image's word, else the operator's."""
     given = guest.properties.get(SHUTDOWN_PROPERTY, "")
     seconds: int = int(given) if given.isdigit() else s.settings.default.shutdown_timeout

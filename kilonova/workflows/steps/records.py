@@ -286,6 +286,15 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
         servers.set_power(tx, server_id, power, now=now)
 
 
+@transaction(db="own")
+def set_aside(tx: Tx, env: Env, server_id: str, power: PowerState) -> None:
+    """The server is soft-deleted from now on; when that was is kept beside it."""
+    now = env.clock.now()
+    servers.finish(tx, server_id, VmState.SOFT_DELETED, power=power, now=now)
+    servers.note(tx, server_id, servers.SET_ASIDE, now.isoformat(), now=now)
+    end_action(tx, env, server_id, now)
+
+
 # -- deleting -----------------------------------------------------------------------------------
 
 
