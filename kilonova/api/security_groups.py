@@ -1,4 +1,4 @@
-"""``/os-security-groups`` and ``/os-security-group-rules`` (to 2.35), passed to the network service.
+"""``/os-security-groups`` and ``/os-security-group-rules`` (to 2.35), for the network service.
 
 Source: Nova API reference, "Security groups" (deprecated).
 """

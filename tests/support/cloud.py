@@ -87,7 +87,7 @@ class Networks:
         return [n for n in self.known.values() if not ids or n.id in ids]
 
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
-        return [p for p in self.made.values() if p.id in ids or p.device_id == server_id]
+        return [p for p in self.made.values() if (p.id in ids if ids else p.device_id == server_id)]
 
     async def compute_ports(self) -> list[Port]:
         return [p for p in self.made.values() if p.device_owner.startswith("compute:")]

@@ -53,14 +53,11 @@ async def _set_aside(call: Context, found: Found) -> bool:
     """Ask for the server's soft deletion; False for one that has nothing worth keeping."""
     server = found.server
     states.check("delete", server, override_lock=is_admin(call))
-    kept = server.launched_at is not None and server.host is not None
-    if found.cell is None or not kept or server.vm_state == VmState.SOFT_DELETED:
-        return found.cell is not None and server.vm_state == VmState.SOFT_DELETED
-    try:
-        await found.cell.db.run(_begin_soft, call, server.id)
-    except Conflict:
-        if (await find(call, server.id)).server.task_state != Task.SOFT_DELETING:
-            raise
+    if server.vm_state == VmState.SOFT_DELETED or server.task_state == Task.SOFT_DELETING:
+        return True
+    if found.cell is None or server.launched_at is None or server.host is None:
+        return False
+    await found.cell.db.run(_begin_soft, call, server.id)
     await call.app.wake()
     return True
 
