@@ -27,6 +27,7 @@ from tests.support.compute import NIC
 
 NEW = "33333333-0000-4000-8000-000000000007"
 EXTERNAL = "22222222-0000-4000-8000-00000000000e"
+SUBNET = "88888888-0000-4000-8000-000000000001"
 GROUP = "66666666-0000-4000-8000-000000000001"
 
 
@@ -95,7 +96,7 @@ def _end(tx: Tx, cloud: Cloud, sid: str, args: AttachArgs, error: str) -> None:
             "fa:16:3e:00:00:77",
             "ACTIVE",
             device_id=sid,
-            ips=(("10.0.0.9", "s1"),),
+            ips=(("10.0.0.9", SUBNET),),
         )
         cloud.networks.made[port.id] = port
         nic = Nic(port.id, port.mac, port.network_id, "private", tag=args.nic.tag)
@@ -117,7 +118,7 @@ async def test_attach_show_detach(cloud: Cloud, version: str) -> None:
         "port_id": NEW,
         "mac_addr": "fa:16:3e:00:00:77",
         "port_state": "ACTIVE",
-        "fixed_ips": [{"subnet_id": "s1", "ip_address": "10.0.0.9"}],
+        "fixed_ips": [{"subnet_id": SUBNET, "ip_address": "10.0.0.9"}],
     }
     if int(version[2:]) >= 70:
         expected["tag"] = "public"
@@ -152,7 +153,7 @@ async def test_attach_show_detach(cloud: Cloud, version: str) -> None:
     ],
 )
 async def test_refused_attachments(cloud: Cloud, given: dict[str, Any], status: int) -> None:
-    cloud.networks.known[EXTERNAL] = Network(EXTERNAL, "out", OTHER, external=True, subnets=("s",))
+    cloud.networks.known[EXTERNAL] = Network(EXTERNAL, "out", OTHER, external=True, subnets=(SUBNET,))
     answer = await attach(cloud, cloud.client("member", "2.104"), await running(cloud), given)
     assert answer.status == status, answer.text
 
@@ -165,7 +166,7 @@ async def test_ports_that_are_not_free(cloud: Cloud) -> None:
     assert (await attach(cloud, client, sid, {"port_id": NEW})).status == 409
     old = await attach(cloud, cloud.client("member", "2.48"), sid, {"tag": "a"})
     assert old.status == 400
-    cloud.networks.known[EXTERNAL] = Network(EXTERNAL, "second", PROJECT, subnets=("s",))
+    cloud.networks.known[EXTERNAL] = Network(EXTERNAL, "second", PROJECT, subnets=(SUBNET,))
     assert (await attach(cloud, client, sid, {})).status == 409
     cloud.finish(sid, VmState.SUSPENDED, PowerState.SUSPENDED)
     assert (await attach(cloud, client, sid, {"net_id": NETWORK})).status == 409
@@ -376,7 +377,7 @@ def give_port(cloud: Cloud, sid: str, **more: Any) -> dict[str, Any]:
         "device_id": sid,
         "network_id": NETWORK,
         "security_groups": ["66666666-0000-4000-8000-000000000000"],
-        "fixed_ips": [{"ip_address": "10.0.0.5", "subnet_id": "s1"}],
+        "fixed_ips": [{"ip_address": "10.0.0.5", "subnet_id": SUBNET}],
         **more,
     }
     return cloud.documents.put("ports", row)
@@ -425,9 +426,9 @@ async def test_fixed_and_floating_addresses(cloud: Cloud) -> None:
     assert row["port_id"] is None
 
     assert (await client.post(act, json={"addFixedIp": {"networkId": IMAGE}})).status == 400
-    cloud.documents.put("subnets", {"id": "s1", "network_id": NETWORK})
+    cloud.documents.put("subnets", {"id": SUBNET, "network_id": NETWORK})
     need(await client.post(act, json={"addFixedIp": {"networkId": NETWORK}}), 202)
-    assert port["fixed_ips"][1:] == [{"subnet_id": "s1"}]
+    assert port["fixed_ips"][1:] == [{"subnet_id": SUBNET}]
     port["fixed_ips"][1]["ip_address"] = "10.0.0.6"
     need(await client.post(act, json={"removeFixedIp": {"address": "10.0.0.6"}}), 202)
     assert len(port["fixed_ips"]) == 1
