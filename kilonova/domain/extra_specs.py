@@ -75,9 +75,7 @@ KEYS: dict[str, Value] = {
     "hw:watchdog_action": _one_of("none", "pause", "poweroff", "reset", "disabled"),
     "hw:viommu_model": _one_of("intel", "smmuv3", "virtio", "auto"),
     "hw:virtio_packed_ring": FLAG,
-    "hw:sound_model": _one_of(
-        "sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "virtio"
-    ),
+    "hw:sound_model": _one_of("sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "virtio"),
     "hw:usb_model": _one_of("none", "nec-xhci", "qemu-xhci"),
     "hw:redirected_usb_ports": Value("number", least=0, most=15),
     "hw:ephemeral_encryption": FLAG,

@@ -12,6 +12,7 @@ from kilonova.api.servers.schema import DISK_CONFIG, HOSTNAME, TRUSTED_CERTS
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties
 from kilonova.domain.resources import KeyPair
 from kilonova.store import keypairs, quotas
 from kilonova.web.routes import Routes
@@ -146,6 +147,7 @@ async def _image(call: Context, image_id: str, found: Found) -> None:
         raise BadRequest("Cannot find image for rebuild") from None
     if image.status != "active":
         raise BadRequest(f"Image {image_id} is not active.")
+    image_properties.validate(image.properties)
     if image.min_ram > found.server.flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if 0 < found.server.flavor.root_gb < image.min_disk:

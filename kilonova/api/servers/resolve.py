@@ -13,6 +13,7 @@ from kilonova.api.servers.parse import ServerRequest, WantedNetwork
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
 from kilonova.domain.server import WantedNic
@@ -107,6 +108,7 @@ async def _image(call: Context, image_id: str) -> Image:
 
 
 def _check_image(call: Context, flavor: FlavorSpec, image: Image) -> None:
+    image_properties.validate(image.properties)
     if image.min_ram > flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:
