@@ -64,7 +64,8 @@ class Teller(unittest.TestResult):
         if err is not None:
             why = f"{err[0].__name__}: {err[1]}"
         else:
-            why = "\n".join(each.as_text() for each in (details or {}).values())
+            parts = {name: part for name, part in (details or {}).items() if "traceback" in name}
+            why = "\n".join(part.as_text() for part in (parts or details or {}).values())
         self._tell(test, "failed", why.strip())
 
     def addSuccess(self, test: Any, details: Any = None) -> None:
