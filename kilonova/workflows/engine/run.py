@@ -85,7 +85,9 @@ class Run:
 
     # -- what steps and hooks are told ------------------------------------------------------
 
-    def env(self, step: str, error: ErrorInfo | None = None) -> StepEnv[Any]:
+    def env(
+        self, step: str, error: ErrorInfo | None = None, *, again: bool = True
+    ) -> StepEnv[Any]:
         """The environment of a step."""
         kit, row = self.kit, self.row
         return StepEnv(
@@ -102,6 +104,7 @@ class Run:
             server_id=row.server_id,
             cell=self.cell,
             error=error,
+            again=again,
         )
 
     def happening(self, step: StepRow, error: ErrorInfo | None = None) -> Happening:
