@@ -113,7 +113,7 @@ class Networks:
         return self.auto
 
     async def create_port(self, port: NewPort) -> Port:
-        for present in await self.ports(server_id=port.server_id):
+        for present in () if port.first else await self.ports(server_id=port.server_id):
             if present.mark == port.mark:
                 return present
         self.made += 1
