@@ -1,21 +1,22 @@
 """The search for candidates: every way to serve a request from one tree and what shares with it.
 
-A tree is known by its root, the *anchor*. For each anchor every group has its options; their
-combinations are walked depth first, a branch ending as soon as a provider is asked for more than
-it has, or two isolated groups meet in one.
+A tree is known by its root, the *anchor*. Anchors come one by one from the rarest thing asked for,
+so a limited search looks at little more than it answers. For each anchor every group has its
+options; their combinations are walked depth first, a branch ending as soon as a provider is asked
+for more than it has, or two isolated groups meet in one.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from kilonova.placement.index import World
-from kilonova.placement.queries import Group, Wanted
+from kilonova.placement.queries import Group, Traits, Wanted
 from kilonova.placement.store.snapshot import Stock
+from kilonova.placement.world import World, has_room
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -25,8 +26,10 @@ class Candidate(msgspec.Struct, frozen=True):
     mappings: dict[str, tuple[int, ...]]
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for candidates a caller could not tell apart."""
+    def key(self) -> object:
+        """Equal for candidates of one request that a caller could not tell apart."""
+        if len(self.allocations) == len(self.mappings) == 1:
+            return next(iter(self.allocations))
         return (
             frozenset((i, frozenset(part.items())) for i, part in self.allocations.items()),
             frozenset((suffix, frozenset(ids)) for suffix, ids in self.mappings.items()),
@@ -47,12 +50,12 @@ def search(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> lis
 
     ``nested`` False (before 1.29) leaves out those with two providers of one tree.
     """
-    anchors = sorted(_anchors(world, wanted))
+    trees = anchors(world, wanted)
     if bounds.chance is not None:
-        bounds.chance.shuffle(anchors)
-    streams = [_stream(world, wanted, anchor) for anchor in anchors]
-    made: Iterable[Candidate] = _breadth(streams) if bounds.breadth_first else _depth(streams)
-    found: dict[tuple[object, ...], Candidate] = {}
+        trees = _shuffled(list(trees), bounds.chance)
+    streams = (in_tree(world, wanted, anchor) for anchor in trees)
+    made = _breadth(streams) if bounds.breadth_first else itertools.chain.from_iterable(streams)
+    found: dict[object, Candidate] = {}
     for candidate in itertools.islice(made, bounds.at_most):
         if nested or _flat(world, candidate):
             found.setdefault(candidate.key, candidate)
@@ -70,23 +73,21 @@ def summaries(world: World, found: Iterable[Candidate], *, nested: bool) -> list
     return [world.stocks[id_] for id_ in sorted(ids)]
 
 
-def has_room(stock: Stock, name: str, amount: int) -> bool:
-    """Whether a provider can give that amount of a class in one portion, now."""
-    inventory = stock.inventories.get(name)
-    return (
-        inventory is not None
-        and inventory.admits(amount)
-        and stock.used.get(name, 0) + amount <= inventory.capacity
-    )
+def _shuffled(ids: list[int], chance: random.Random) -> Iterator[int]:
+    """One after the other by chance, with no more of it than is asked for."""
+    for left in range(len(ids), 0, -1):
+        at = int(chance.random() * left)
+        ids[at], ids[left - 1] = ids[left - 1], ids[at]
+        yield ids[left - 1]
 
 
-def _depth(streams: Sequence[Callable[[], Iterator[Candidate]]]) -> Iterator[Candidate]:
-    for stream in streams:
-        yield from stream()
-
-
-def _breadth(streams: Sequence[Callable[[], Iterator[Candidate]]]) -> Iterator[Candidate]:
-    living = [stream() for stream in streams]
+def _breadth(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:
+    living: list[Iterator[Candidate]] = []
+    for stream in map(iter, streams):
+        candidate = next(stream, None)
+        if candidate is not None:
+            living.append(stream)
+            yield candidate
     while living:
         still = []
         for stream in living:
@@ -102,38 +103,75 @@ def _flat(world: World, candidate: Candidate) -> bool:
     return len(roots) == len(candidate.allocations)
 
 
-def _anchors(world: World, wanted: Wanted) -> set[int]:
-    """The roots worth trying: those that can reach a provider of the rarest class asked for."""
-    classes = {name for group in wanted.groups for name in group.resources}
-    sets = [world.by_class.get(name, set()) for name in classes]
-    rarest = min(sets, key=len, default=set())
-    for group in wanted.groups:
-        if group.in_tree is not None and len(world.tree_of(group.in_tree)) < len(rarest):
-            rarest = world.tree_of(group.in_tree)
-    roots: set[int] = set()
-    for id_ in rarest:
-        roots |= world.anchors(id_)
-    return {root for root in roots if wanted.root.accept(world.stocks[root].traits)}
+class _Start(msgspec.Struct, frozen=True):
+    """Providers one of which every candidate uses; ``trees``: or one below a root among them."""
+
+    parts: list[set[int]]
+    trees: bool = False
 
 
-def _stream(world: World, wanted: Wanted, anchor: int) -> Callable[[], Iterator[Candidate]]:
+def anchors(world: World, wanted: Wanted) -> Iterator[int]:
+    """The roots worth trying, each once: those that can reach the rarest thing asked for."""
+    starts = [start for group in wanted.groups for start in _starts(world, group)]
+    starts += (_Start(_having(world.by_trait, some)) for some in wanted.root.required)
+    rarest = min(starts, key=lambda start: _weight(world, start))
+    seen: set[int] = set()
+    for id_ in itertools.chain.from_iterable(rarest.parts):
+        ids = world.trees.get(id_, (id_,)) if rarest.trees else (id_,)
+        for root in itertools.chain.from_iterable(map(world.anchors, ids)):
+            if root not in seen:
+                seen.add(root)
+                if root_will_do(world, wanted.root, root):
+                    yield root
+
+
+def root_will_do(world: World, wanted: Traits, root: int) -> bool:
+    """Whether ``root_required`` lets a tree through."""
+    return not (wanted.required or wanted.forbidden) or wanted.accept(world.stocks[root].traits)
+
+
+def _starts(world: World, group: Group) -> Iterator[_Start]:
+    for name, amount in group.resources.items():
+        yield _Start(world.with_room(name, amount))
+    for some in group.traits.required:
+        yield _Start(_having(world.by_trait, some))
+    if group.in_tree is not None:
+        yield _Start([world.tree_of(group.in_tree)])
+    # Without a suffix an aggregate of the root counts as well, for every provider of its tree.
+    for some in group.aggregates.member_of:
+        yield _Start(_having(world.by_aggregate, some), trees=not group.suffix)
+
+
+def _having(table: dict[str, set[int]], names: Iterable[str]) -> list[set[int]]:
+    return [table[name] for name in names if name in table]
+
+
+def _weight(world: World, start: _Start) -> int:
+    return sum(len(part) + world.reach(part) for part in start.parts)
+
+
+def in_tree(world: World, wanted: Wanted, anchor: int) -> Iterable[Candidate]:
     """The candidates of one tree; most trees are one host and most requests one group."""
-    (group, *more) = wanted.groups
-    alone = len(world.trees[anchor]) == 1 and not world.sharing(anchor)
-    if alone and not more and not group.suffix:
-        return lambda: _one_host(world, group, world.stocks[anchor])
-    return lambda: _Tree(world, wanted, anchor).candidates()
+    groups = wanted.groups
+    if (
+        len(groups) == 1
+        and not groups[0].suffix
+        and len(world.trees[anchor]) == 1
+        and not world.sharing(anchor)
+    ):
+        return _one_host(world, groups[0], world.stocks[anchor])
+    return Tree(world, wanted, anchor).candidates()
 
 
-def _one_host(world: World, group: Group, stock: Stock) -> Iterator[Candidate]:
-    if not group.aggregates.accept(stock.aggregates) or not group.traits.accept(stock.traits):
-        return
-    if group.in_tree is not None and world.ids.get(group.in_tree) != stock.id:
-        return
+def _one_host(world: World, group: Group, stock: Stock) -> tuple[Candidate, ...]:
     for name, amount in group.resources.items():
         if not has_room(stock, name, amount):
-            return
-    yield Candidate({stock.id: dict(group.resources)}, {"": (stock.id,)})
+            return ()
+    if not group.aggregates.accept(stock.aggregates) or not group.traits.accept(stock.traits):
+        return ()
+    if group.in_tree is not None and world.ids.get(group.in_tree) != stock.id:
+        return ()
+    return (Candidate({stock.id: group.resources}, {"": (stock.id,)}),)
 
 
 class _Slot(msgspec.Struct, frozen=True):
@@ -144,7 +182,7 @@ class _Slot(msgspec.Struct, frozen=True):
     options: tuple[int, ...]
 
 
-class _Tree:
+class Tree:
     """The search at one anchor."""
 
     def __init__(self, world: World, wanted: Wanted, anchor: int) -> None:

@@ -10,9 +10,9 @@ from kilonova.placement.api import schemas
 from kilonova.placement.api.common import Page, Placement, Request, serve
 from kilonova.placement.api.providers import check_names
 from kilonova.placement.candidates import Bounds, Candidate, search, summaries
-from kilonova.placement.index import World
 from kilonova.placement.rows import CUSTOM
 from kilonova.placement.store.snapshot import Stock
+from kilonova.placement.world import World
 from kilonova.web.routes import Routes
 
 routes: Routes[Placement] = Routes(tag="allocation candidates")

@@ -73,7 +73,7 @@ def replace(tx: Tx, claims: Sequence[Claim], now: dt.datetime) -> None:
         tx.execute(sa.insert(t.allocations), rows)
     for uuid in sorted(wanted):
         providers.bump(tx, held[uuid], now)
-    providers.touch(tx, released - {held[uuid].id for uuid in wanted})
+    providers.note(tx, released - {held[uuid].id for uuid in wanted})
 
 
 def _lock_consumers(tx: Tx, uuids: Collection[str]) -> dict[str, Consumer]:
@@ -224,7 +224,7 @@ def release(tx: Tx, consumer: str) -> None:
     providers.lock_many(tx, (), touched)
     tx.execute(sa.delete(t.allocations).where(t.allocations.c.consumer_id == key))
     tx.execute(sa.delete(t.consumers).where(t.consumers.c.id == key))
-    providers.touch(tx, touched)
+    providers.note(tx, touched)
 
 
 _query = (
@@ -243,7 +243,7 @@ _query = (
     )
     .join(t.providers, t.providers.c.id == t.allocations.c.provider_id)
     .join(t.consumers, t.consumers.c.id == t.allocations.c.consumer_id)
-    .order_by(t.consumers.c.uuid, t.providers.c.uuid, t.allocations.c.resource_class)
+    .order_by(t.consumers.c.uuid, t.providers.c.id, t.allocations.c.resource_class)
 )
 
 

@@ -88,23 +88,19 @@ def bump(tx: Tx, provider: Provider, now: dt.datetime) -> int:
         .where(t.providers.c.id == provider.id, t.providers.c.generation == provider.generation)
         .values(
             generation=provider.generation + 1,
-            version=t.providers.c.version + 1,
             updated_at=naive(now),
         )
     )
     if done.rowcount != 1:
         raise stale("resource provider", actual="newer", given=provider.generation)
+    note(tx, [provider.id])
     return provider.generation + 1
 
 
-def touch(tx: Tx, ids: Collection[int]) -> None:
-    """Let followers reload these providers; their generation stays."""
+def note(tx: Tx, ids: Collection[int]) -> None:
+    """Let followers reload these providers once this transaction is committed."""
     if ids:
-        tx.execute(
-            sa.update(t.providers)
-            .where(t.providers.c.id.in_(sorted(ids)))
-            .values(version=t.providers.c.version + 1)
-        )
+        tx.execute(sa.insert(t.provider_changes), [{"provider_id": id_} for id_ in sorted(ids)])
 
 
 def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.datetime) -> Provider:
@@ -129,7 +125,6 @@ def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.dat
                 uuid=uuid,
                 name=name,
                 generation=0,
-                version=1,
                 parent_id=parent_id,
                 root_id=root_id,
                 updated_at=naive(now),
@@ -141,6 +136,7 @@ def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.dat
     assert key is not None
     if root_id is None:
         tx.execute(sa.update(t.providers).where(t.providers.c.id == key[0]).values(root_id=key[0]))
+    note(tx, [key[0]])
     return find(tx, uuid)
 
 
@@ -181,10 +177,11 @@ def rename(tx: Tx, provider: Provider, name: str, now: dt.datetime) -> None:
         tx.execute(
             sa.update(t.providers)
             .where(t.providers.c.id == provider.id)
-            .values(name=name, updated_at=naive(now), version=t.providers.c.version + 1)
+            .values(name=name, updated_at=naive(now))
         )
     except sa.exc.IntegrityError as error:
         raise _twin("name", name) from error
+    note(tx, [provider.id])
 
 
 def move(tx: Tx, provider: Provider, parent_uuid: str | None, now: dt.datetime) -> None:
@@ -210,8 +207,9 @@ def move(tx: Tx, provider: Provider, parent_uuid: str | None, now: dt.datetime) 
     tx.execute(
         sa.update(t.providers)
         .where(t.providers.c.id.in_(sorted(below)))
-        .values(root_id=root_id, version=t.providers.c.version + 1)
+        .values(root_id=root_id)
     )
+    note(tx, below)
 
 
 def _subtree(tx: Tx, top: int) -> set[int]:
@@ -260,8 +258,4 @@ def delete(tx: Tx, uuid: str) -> None:
         tx.execute(sa.delete(table).where(table.c.provider_id == row.id))
     tx.execute(sa.update(t.providers).where(t.providers.c.id == row.id).values(root_id=None))
     tx.execute(sa.delete(t.providers).where(t.providers.c.id == row.id))
-    tx.execute(
-        sa.update(t.counters)
-        .where(t.counters.c.name == "providers_deleted")
-        .values(value=t.counters.c.value + 1)
-    )
+    note(tx, [row.id])
