@@ -66,8 +66,8 @@ def find_class(tx: Tx, name: str) -> Named:
 
 def unknown_classes(tx: Tx, names: Collection[str]) -> list[str]:
     """Those of the names that are no class."""
-    there: set[str] = set()
-    for part in chunks(names):
+    there = set(KNOWN_CLASSES.intersection(names))
+    for part in chunks(set(names) - there):
         there |= set(
             tx.execute(sa.select(t.classes.c.name).where(t.classes.c.name.in_(part))).scalars()
         )
