@@ -236,7 +236,8 @@ async def at_size(size: int, where: Path) -> list[Figure]:
         ("nothing fits", "resources=VCPU:255,MEMORY_MB:8192&limit=10", 0, ""),
     ):
         spent = await _cpu(
-            lambda query=query: door("GET", f"/allocation_candidates?{query}"), found  # type: ignore[misc]
+            lambda query=query: door("GET", f"/allocation_candidates?{query}"),
+            found,  # type: ignore[misc]
         )
         figures.append(Figure(f"{title}: candidates, {what}", spent, "ms CPU", aim))
     consumers = itertools.count(1)

@@ -56,9 +56,13 @@ class Follower:
 
     async def changes(self, since: Mark) -> Delta | None:
         """What was committed after ``since``; None for nothing, which costs one short statement."""
-        if not await self._db.read(snapshot.moved, since):
-            return None
-        delta = await self._db.read(snapshot.changes, since, self._clock.monotonic())
+        delta = None
+        if since.seq >= 0:
+            if not await self._db.read(snapshot.moved, since):
+                return None
+            delta = await self._db.read(snapshot.changes, since, self._clock.monotonic())
+        if delta is None:
+            delta = await self._db.read(snapshot.everything, self._clock.monotonic())
         if delta.mark.seq > self._pruned + 2 * snapshot.KEPT:
             await self._db.run(snapshot.prune)
             self._pruned = delta.mark.seq - snapshot.KEPT

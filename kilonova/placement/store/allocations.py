@@ -22,7 +22,7 @@ from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import CONCURRENT, Tx, aware, chunks, naive
 from kilonova.placement.store.providers import Held
 
-_consumers = sa.bindparam("consumers", expanding=True)
+_consumers: sa.BindParameter[Any] = sa.bindparam("consumers", expanding=True)
 _LOCK = Prepared(
     sa.select(
         t.consumers.c.id,

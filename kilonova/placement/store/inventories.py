@@ -43,7 +43,9 @@ def in_use(tx: Tx, provider_ids: Collection[int]) -> dict[tuple[int, str], int]:
     return {(provider, name): int(amount) for provider, name, amount in rows}
 
 
-def write(tx: Tx, provider: Provider | Held, wanted: Mapping[str, Inventory], now: dt.datetime) -> None:
+def write(
+    tx: Tx, provider: Provider | Held, wanted: Mapping[str, Inventory], now: dt.datetime
+) -> None:
     """Make the inventories of a locked provider those; the generation stays.
 
     BadRequest for an unknown class, Conflict when a class that goes is in use.

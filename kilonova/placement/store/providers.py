@@ -224,9 +224,7 @@ def move(tx: Tx, provider: Provider, parent_uuid: str | None, now: dt.datetime) 
         .values(parent_id=parent_id, updated_at=naive(now))
     )
     tx.execute(
-        sa.update(t.providers)
-        .where(t.providers.c.id.in_(sorted(below)))
-        .values(root_id=root_id)
+        sa.update(t.providers).where(t.providers.c.id.in_(sorted(below))).values(root_id=root_id)
     )
     note(tx, below)
 

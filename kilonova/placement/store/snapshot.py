@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -58,19 +58,16 @@ class Delta(msgspec.Struct, frozen=True):
 
 def moved(tx: Tx, since: Mark) -> bool:
     """Whether anything was committed after ``since``."""
-    if since.seq < 0:
-        return True
     if since.gaps:
         return tx.execute(_news(since).limit(1)).first() is not None
-    return _any.first(tx, {"seq": since.seq}) is not None
+    return _ANY.first(tx, {"seq": since.seq}) is not None
 
 
-_any = Prepared(
-    sa.select(t.provider_changes.c.seq)
-    .where(t.provider_changes.c.seq > sa.bindparam("seq"))
-    .order_by(t.provider_changes.c.seq.desc())
-    .limit(1)
-)
+_log = t.provider_changes.c
+_later = _log.seq > sa.bindparam("seq")
+_ANY = Prepared(sa.select(_log.seq).where(_later).order_by(_log.seq.desc()).limit(1))
+_AFTER = Prepared(sa.select(_log.seq, _log.provider_id).where(_later))
+_PRUNED = Prepared(sa.select(t.counters.c.value).where(t.counters.c.name == "changes_pruned"))
 
 
 def _news(since: Mark) -> sa.Select[int, int]:
@@ -81,47 +78,42 @@ def _news(since: Mark) -> sa.Select[int, int]:
     return sa.select(c.seq, c.provider_id).where(where)
 
 
-def changes(tx: Tx, since: Mark, now: float) -> Delta:
-    """The changes after ``since``, all of one moment of the database.
+def changes(tx: Tx, since: Mark, now: float) -> Delta | None:
+    """The changes after ``since``, all of one moment of the database; None when the log does not
+    go back so far.
 
     ``now``: monotonic seconds, by which gaps grow old. To be called first in a transaction that
     only reads.
     """
     _freeze(tx)
-    if since.seq >= 0:
-        pruned = tx.execute(
-            sa.select(t.counters.c.value).where(t.counters.c.name == "changes_pruned")
-        ).scalar()
-        if since.seq >= (pruned or 0):
-            return _since(tx, since, now)
-    return _whole(tx, now)
-
-
-def _freeze(tx: Tx) -> None:
-    """Let every statement of this transaction see the same moment (SQLite's do anyway)."""
-    if tx.dialect.name != "sqlite":
-        tx.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-
-
-def _since(tx: Tx, since: Mark, now: float) -> Delta:
-    rows = tx.execute(_news(since)).all()
-    newest = max((row.seq for row in rows), default=since.seq)
+    if since.seq < (_PRUNED.scalar(tx) or 0):
+        return None
+    rows = tx.execute(_news(since)).all() if since.gaps else _AFTER.all(tx, {"seq": since.seq})
+    newest = max((row[0] for row in rows), default=since.seq)
     newest = max(newest, since.seq)
-    come = {row.seq for row in rows}
+    come = {row[0] for row in rows}
     missed = _missing(come, since.seq + 1, newest)
     mark = Mark(newest, _waited_for(since.gaps, come, missed, now))
-    ids = {row.provider_id for row in rows}
+    ids = {int(row[1]) for row in rows}
     loaded = _load(tx, ids)
     return Delta(mark, tuple(loaded), tuple(ids - {stock.id for stock in loaded}))
 
 
-def _whole(tx: Tx, now: float) -> Delta:
+def everything(tx: Tx, now: float) -> Delta:
+    """All providers, of one moment of the database; as ``changes``."""
+    _freeze(tx)
     seq = t.provider_changes.c.seq
     latest = set(tx.execute(sa.select(seq).order_by(seq.desc()).limit(GAPS)).scalars())
     newest = max(latest, default=0)
     gaps = _missing(latest, min(latest, default=1), newest)
     mark = Mark(newest, _waited_for({}, (), gaps, now))
     return Delta(mark, tuple(_load(tx, None)), whole=True)
+
+
+def _freeze(tx: Tx) -> None:
+    """Let every statement of this transaction see the same moment (SQLite's do anyway)."""
+    if tx.dialect.name != "sqlite":
+        tx.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 def _missing(come: Collection[int], first: int, last: int) -> list[int]:
@@ -155,49 +147,66 @@ def prune(tx: Tx) -> None:
 def _load(tx: Tx, ids: Collection[int] | None) -> list[Stock]:
     """Those providers, or all (None)."""
     if ids is None or len(ids) > _MANY:
-        found = _load_where(tx, lambda _column: sa.true())
+        found = _read(tx, _ALL, {})
         return found if ids is None else [stock for stock in found if stock.id in ids]
     loaded: list[Stock] = []
     for part in chunks(sorted(ids)):
-        loaded.extend(_load_where(tx, lambda column, part=part: column.in_(part)))  # type: ignore[misc]
+        loaded.extend(_read(tx, _SOME, {"ids": part}))
     return loaded
 
 
-def _load_where(
-    tx: Tx, where: Callable[[sa.ColumnElement[Any]], sa.ColumnElement[bool]]
-) -> list[Stock]:
+class _Statements(msgspec.Struct, frozen=True):
+    """What reads providers with all they have."""
+
+    inventories: Prepared
+    used: Prepared
+    traits: Prepared
+    aggregates: Prepared
+    providers: Prepared
+
+
+def _statements(ids: sa.BindParameter[Any] | None) -> _Statements:
     p, i, a = t.providers.c, t.inventories.c, t.allocations.c
-    same: dict[Any, Any] = {}
+
+    def read(key: sa.Column[Any], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        query = sa.select(key, *columns)
+        return query if ids is None else query.where(key.in_(ids))
+
     fields = [i[field.name] for field in msgspec.structs.fields(Inventory)]
+    used = read(a.provider_id, a.resource_class, sa.func.sum(a.used))
+    return _Statements(
+        Prepared(read(i.provider_id, i.resource_class, *fields)),
+        Prepared(used.group_by(a.provider_id, a.resource_class)),
+        Prepared(read(t.provider_traits.c.provider_id, t.provider_traits.c.trait)),
+        Prepared(read(t.provider_aggregates.c.provider_id, t.provider_aggregates.c.aggregate)),
+        Prepared(read(p.id, p.uuid, p.name, p.generation, p.parent_id, p.root_id)),
+    )
+
+
+_ALL = _statements(None)
+_SOME = _statements(sa.bindparam("ids", expanding=True))
+
+
+def _read(tx: Tx, statements: _Statements, values: Mapping[str, Any]) -> list[Stock]:
+    same: dict[Any, Any] = {}
     stock: dict[int, dict[str, Inventory]] = {}
-    for row in tx.execute(
-        sa.select(i.provider_id, i.resource_class, *fields).where(where(i.provider_id))
-    ):
-        inventory = Inventory(*row[2:])
-        stock.setdefault(row[0], {})[_one(same, row[1])] = _one(same, inventory)
+    for row in statements.inventories.all(tx, values):
+        inventory = _one(same, Inventory(*row[2:]))
+        stock.setdefault(row[0], {})[_one(same, row[1])] = inventory
     used: dict[int, dict[str, int]] = {}
-    for provider, name, amount in tx.execute(
-        sa.select(a.provider_id, a.resource_class, sa.func.sum(a.used))
-        .where(where(a.provider_id))
-        .group_by(a.provider_id, a.resource_class)
-    ):
+    for provider, name, amount in statements.used.all(tx, values):
         used.setdefault(provider, {})[_one(same, name)] = int(amount)
-    traits = _sets(tx, t.provider_traits.c.trait, where(t.provider_traits.c.provider_id))
-    aggregates = _sets(
-        tx, t.provider_aggregates.c.aggregate, where(t.provider_aggregates.c.provider_id)
-    )
-    rows = tx.execute(
-        sa.select(p.id, p.uuid, p.name, p.generation, p.parent_id, p.root_id).where(where(p.id))
-    )
+    traits = _sets(statements.traits.all(tx, values))
+    aggregates = _sets(statements.aggregates.all(tx, values))
     return [
         Stock(
             *row,
-            inventories=stock.get(row[0], {}),
-            used=used.get(row[0], {}),
-            traits=_one(same, frozenset(traits.get(row[0], ()))),
-            aggregates=_one(same, frozenset(aggregates.get(row[0], ()))),
+            stock.get(row[0], {}),
+            used.get(row[0], {}),
+            _one(same, frozenset(traits.get(row[0], ()))),
+            _one(same, frozenset(aggregates.get(row[0], ()))),
         )
-        for row in rows
+        for row in statements.providers.all(tx, values)
     ]
 
 
@@ -207,12 +216,8 @@ def _one(same: dict[Any, Any], thing: T) -> T:
     return found
 
 
-def _sets(
-    tx: Tx, column: sa.Column[str], where: sa.ColumnElement[bool]
-) -> dict[int, list[str]]:
+def _sets(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    for provider, value in tx.execute(
-        sa.select(column.table.c.provider_id, column).where(where)
-    ):
+    for provider, value in rows:
         found.setdefault(provider, []).append(value)
     return found
