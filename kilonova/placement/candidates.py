@@ -18,6 +18,11 @@ from kilonova.placement.queries import Group, Traits, Wanted
 from kilonova.placement.store.snapshot import Stock
 from kilonova.placement.world import World, has_room
 
+STEPS = 20_000
+"""Choices tried in vain before a tree is given up: groups that are alike combine factorially."""
+GIVEN_UP = 50
+"""Trees given up before the search ends."""
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """One way: provider id → class → amount, and suffix → the providers that serve the group."""
@@ -53,11 +58,12 @@ def search(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> lis
     trees = anchors(world, wanted)
     if bounds.chance is not None:
         trees = _shuffled(list(trees), bounds.chance)
-    streams = (in_tree(world, wanted, anchor) for anchor in trees)
+    patience = Patience()
+    streams = (in_tree(world, wanted, anchor, patience) for anchor in trees)
     made = _breadth(streams) if bounds.breadth_first else itertools.chain.from_iterable(streams)
     found: dict[object, Candidate] = {}
     for candidate in itertools.islice(made, bounds.at_most):
-        if nested or _flat(world, candidate):
+        if nested or flat(world, candidate):
             found.setdefault(candidate.key, candidate)
             if wanted.limit is not None and len(found) >= wanted.limit:
                 break
@@ -98,7 +104,8 @@ def _breadth(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:
         living = still
 
 
-def _flat(world: World, candidate: Candidate) -> bool:
+def flat(world: World, candidate: Candidate) -> bool:
+    """Whether no two of its providers are of one tree."""
     roots = {world.stocks[id_].root_id for id_ in candidate.allocations}
     return len(roots) == len(candidate.allocations)
 
@@ -143,14 +150,14 @@ def _starts(world: World, group: Group) -> Iterator[_Start]:
 
 
 def _having(table: dict[str, set[int]], names: Iterable[str]) -> list[set[int]]:
-    return [table[name] for name in names if name in table]
+    return [table[name] for name in sorted(names) if name in table]
 
 
 def _weight(world: World, start: _Start) -> int:
     return sum(len(part) + world.reach(part) for part in start.parts)
 
 
-def in_tree(world: World, wanted: Wanted, anchor: int) -> Iterable[Candidate]:
+def in_tree(world: World, wanted: Wanted, anchor: int, patience: Patience) -> Iterable[Candidate]:
     """The candidates of one tree; most trees are one host and most requests one group."""
     groups = wanted.groups
     if (
@@ -160,7 +167,7 @@ def in_tree(world: World, wanted: Wanted, anchor: int) -> Iterable[Candidate]:
         and not world.sharing(anchor)
     ):
         return _one_host(world, groups[0], world.stocks[anchor])
-    return Tree(world, wanted, anchor).candidates()
+    return Tree(world, wanted, anchor, patience).candidates() if patience.trees > 0 else ()
 
 
 def _one_host(world: World, group: Group, stock: Stock) -> tuple[Candidate, ...]:
@@ -174,6 +181,14 @@ def _one_host(world: World, group: Group, stock: Stock) -> tuple[Candidate, ...]
     return (Candidate({stock.id: group.resources}, {"": (stock.id,)}),)
 
 
+class Patience:
+    """How many trees may still be given up."""
+
+    def __init__(self, trees: int = GIVEN_UP, steps: int = STEPS) -> None:
+        self.trees = trees
+        self.steps = steps
+
+
 class _Slot(msgspec.Struct, frozen=True):
     """A portion that one provider must give, and the providers that could."""
 
@@ -185,13 +200,15 @@ class _Slot(msgspec.Struct, frozen=True):
 class Tree:
     """The search at one anchor."""
 
-    def __init__(self, world: World, wanted: Wanted, anchor: int) -> None:
+    def __init__(self, world: World, wanted: Wanted, anchor: int, patience: Patience) -> None:
         self._world = world
         self._wanted = wanted
         self._own = sorted(world.trees[anchor])
         self._reach = [*self._own, *world.sharing(anchor)]
         self._sum: dict[tuple[int, str], int] = {}
         self._chosen: list[tuple[_Slot, int]] = []
+        self._patience = patience
+        self._left = patience.steps
 
     def candidates(self) -> Iterator[Candidate]:
         """Every candidate at this anchor."""
@@ -237,17 +254,24 @@ class Tree:
 
     def _walk(self, slots: Sequence[_Slot], depth: int) -> Iterator[Candidate]:
         if depth == len(slots):
-            if self._traits_met() and self._subtrees_met():
+            if self._traits_met() and self._subtrees_met(()):
+                self._left = self._patience.steps
                 yield self._candidate()
             return
         slot = slots[depth]
         for id_ in slot.options:
+            if self._left <= 0:
+                return
+            self._left -= 1
+            if not self._left:
+                self._patience.trees -= 1
             if not self._may_take(slot, id_):
                 continue
             for name, amount in slot.resources.items():
                 self._sum[id_, name] = self._sum.get((id_, name), 0) + amount
             self._chosen.append((slot, id_))
-            yield from self._walk(slots, depth + 1)
+            if self._subtrees_met(slots[depth + 1 :]):
+                yield from self._walk(slots, depth + 1)
             self._chosen.pop()
             for name, amount in slot.resources.items():
                 self._sum[id_, name] -= amount
@@ -281,10 +305,15 @@ class Tree:
                 return False
         return True
 
-    def _subtrees_met(self) -> bool:
+    def _subtrees_met(self, more: Sequence[_Slot]) -> bool:
+        """Whether one provider of each subtree is above the others, or one of ``more`` may be."""
         for suffixes in self._wanted.same_subtree:
             ids = {id_ for slot, id_ in self._chosen if slot.group.suffix in suffixes}
-            if not any(all(self._world.descends(i, top) for i in ids) for top in ids):
+            tops = set(ids)
+            for slot in more:
+                if slot.group.suffix in suffixes:
+                    tops.update(slot.options)
+            if ids and not any(all(self._world.descends(i, top) for i in ids) for top in tops):
                 return False
         return True
 

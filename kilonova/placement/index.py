@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from kilonova.placement.store.snapshot import Delta, Mark
@@ -26,6 +28,13 @@ class Index:
         self._turn = asyncio.Lock()
         self._begun = 0
         self._latest = 0
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[World]:
+        """``world``, which stays as it is until the end; others who want it wait."""
+        await self.world()
+        async with self._turn:
+            yield self._world
 
     async def world(self) -> World:
         """All committed before the call is in it. Use it before the next ``await``."""

@@ -65,6 +65,11 @@ RULES: dict[str, tuple[str, str | None, str]] = {
     "placement:allocations:delete": (_ADMIN_OR_SERVICE, None, "Free a consumer"),
     f"{_PROVIDERS}:allocations:list": (_ADMIN_OR_SERVICE, None, "List what is held of it"),
     "placement:allocation_candidates:list": (_ADMIN_OR_SERVICE, None, "Find candidates"),
+    "placement:allocation_candidates:explain": (
+        _ADMIN_OR_SERVICE,
+        None,
+        "Learn why providers are not among the candidates",
+    ),
     "placement:reshaper:reshape": ("rule:service_api", "role:admin", "Reshape providers"),
 }
 

@@ -200,11 +200,16 @@ def _read(tx: Tx, statements: _Statements, values: Mapping[str, Any]) -> list[St
     aggregates = _sets(statements.aggregates.all(tx, values))
     return [
         Stock(
-            *row,
-            stock.get(row[0], {}),
-            used.get(row[0], {}),
-            _one(same, frozenset(traits.get(row[0], ()))),
-            _one(same, frozenset(aggregates.get(row[0], ()))),
+            id=row[0],
+            uuid=row[1],
+            name=row[2],
+            generation=row[3],
+            parent_id=row[4],
+            root_id=row[5],
+            inventories=stock.get(row[0], {}),
+            used=used.get(row[0], {}),
+            traits=_one(same, frozenset(traits.get(row[0], ()))),
+            aggregates=_one(same, frozenset(aggregates.get(row[0], ()))),
         )
         for row in statements.providers.all(tx, values)
     ]
