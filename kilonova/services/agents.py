@@ -9,7 +9,7 @@ from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
 from kilonova.compute.images import ServiceImages
 from kilonova.compute.journal import Journal
-from kilonova.compute.service import Agent, DriverMaker
+from kilonova.compute.service import Agent, DriverMaker, NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import GuestSpec
 from kilonova.interfaces.image import ImageService
@@ -38,6 +38,7 @@ class Agents:
         metadata_url: str = "",
         journal: Path | None = None,
         vifs: VifPlugger | None = None,
+        networks: NetworkAudit | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -47,6 +48,7 @@ class Agents:
         self._ids = ids
         self._journal = Journal(journal, clock=clock)
         self._vifs = vifs or LinuxBridgeVifs()
+        self._networks = networks
         secret = settings.neutron.metadata_proxy_shared_secret
         self._door = door(http, metadata_url, secret) if http and metadata_url and secret else None
         self._extras = openstack.Extras(
@@ -74,6 +76,7 @@ class Agents:
             state_dir=Path(directory),
             config_drive=self._content,
             metadata=self._door,
+            networks=self._networks,
         )
 
     def close(self) -> None:

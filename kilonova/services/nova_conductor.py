@@ -27,4 +27,4 @@ async def compose(daemon: Daemon) -> None:
     )
     daemon.stack.push_async_callback(conductor.stop)
     await conductor.start()
-    signs.report(daemon, cell.db)
+    signs.report(daemon, cell.db, "nova-conductor")

@@ -23,4 +23,4 @@ async def compose(daemon: Daemon) -> None:
         raise Unconfigured(f"[filter_scheduler] is not understood: {error}.") from None
     serving = await chooser.serve(bus)
     daemon.stack.push_async_callback(serving.close)
-    signs.report(daemon, databases.own_cell(settings, cells).db)
+    signs.report(daemon, databases.own_cell(settings, cells).db, "nova-scheduler")

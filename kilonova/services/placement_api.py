@@ -9,15 +9,14 @@ from kilonova.services.daemon import Daemon
 async def compose(daemon: Daemon) -> None:
     """Build and serve it."""
     settings = daemon.settings
-    app = await placement.build(
-        settings,
-        http=daemon.http,
-        clock=daemon.clock,
-        ids=daemon.ids,
-        stack=daemon.stack,
-        tokens=neighbours.own_tokens(settings, daemon.http, daemon.clock),
-        near=daemon.near,
-    )
+    strategy = settings.api.auth_strategy
+    auth = None
+    if strategy != "noauth2":
+        tokens = neighbours.own_tokens(settings, daemon.http, daemon.clock)
+        auth = neighbours.authenticator(
+            settings, daemon.http, daemon.clock, strategy=strategy, tokens=tokens
+        )
+    app = await placement.build(daemon, auth)
     options = settings.kilonova
     daemon.serve(
         "placement",

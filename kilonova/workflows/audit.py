@@ -313,6 +313,7 @@ async def _host(seen: Seen, bus: Bus, host: str) -> list[Finding]:
     known = Known(tuple(sorted({*here, *seen.busy})))
     left = await bus.call(topic(host), "leftovers", known, reply=Leftovers, seconds=ASK_SECONDS)
     found = [Finding("host.leftover", host, f"{line}.") for line in left.lines]
+    found += [Finding("host.network", host, f"{line}.") for line in left.networks]
     guests: Mapping[str, GuestStatus] = {guest.server_id: guest for guest in told.guests}
     for server_id, row in here.items():
         if server_id in seen.busy or row.vm_state in GUESTLESS:

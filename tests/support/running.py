@@ -20,7 +20,7 @@ import yaml
 from kilonova.embedded.network import plane
 from kilonova.embedded.network.plane import names, netns
 from kilonova.services import layout as layouts
-from kilonova.services.parts import plane_env
+from kilonova.services.planes import plane_env
 from tests.support.namespace import Failed, Namespace, environment
 
 ROOT = Path(__file__).resolve().parents[2]

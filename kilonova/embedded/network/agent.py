@@ -25,6 +25,8 @@ WAIT = 30.0
 LONGEST_TRUST = 60.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+AUDIT_PATIENCE = 10.0
+AUDIT_PAUSE = 0.2
 
 Token = Callable[[], Awaitable[str]]
 
@@ -131,6 +133,7 @@ class PlaneAgent:
         self._plan: HostPlan | None = None
         self._told: dict[str, bool] = {}
         self._boot = ""
+        self._applied = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -157,10 +160,16 @@ class PlaneAgent:
         return self._plan
 
     async def audit(self) -> list[str]:
-        """Where the host differs from the plan in force."""
-        if self._plan is None:
-            return []
-        return await plane.audit(self._plan, self._env)
+        """Where the host differs from what the service wants; Unavailable if it is away.
+
+        A newer plan that is still being applied gets a moment to be.
+        """
+        end = self._env.clock.monotonic() + AUDIT_PATIENCE
+        answer = await self._link.plan("", 0)
+        while answer["version"] != self._applied and self._env.clock.monotonic() < end:
+            await asyncio.sleep(AUDIT_PAUSE)
+            answer = await self._link.plan("", 0)
+        return await plane.audit(msgspec.convert(answer["plan"], HostPlan), self._env)
 
     async def _follow(self) -> None:
         version, wait, looked = "", WAIT, -LONGEST_TRUST
@@ -174,7 +183,7 @@ class PlaneAgent:
                 whole = answer["version"] == version or now - looked > LONGEST_TRUST
                 looked = now if whole else looked
                 done = await self._apply(answer, whole=whole)
-                version = answer["version"]
+                version = self._applied = answer["version"]
             except Exception:
                 log.exception("the network of this host could not be brought up to date")
                 await asyncio.sleep(next(pauses))
