@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from kilonova.api import service
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
+from kilonova.clients.keystone import Projects
 from kilonova.config.settings import Settings
 from kilonova.context import Services
 from kilonova.db.cells import Cells
@@ -54,6 +55,8 @@ def application(
             images=neighbours.images,
             networks=neighbours.networks,
             sagas=EngineSagas(),
+            projects=Projects(neighbours.identity),
+            placement=neighbours.placement,
             clock=clock,
             ids=ids,
             buses=dict(buses or {}),

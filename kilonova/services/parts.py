@@ -49,7 +49,7 @@ async def start(cloud: Cloud) -> None:
     cloud.network, app = await embedded.network(cloud, outside, auth)
     cloud.serve("network", app)
     cloud.tell.step("placement service")
-    cloud.serve("placement", await placement.build(cloud, auth))
+    cloud.serve("placement", await placement.build(cloud, lambda: auth))
     cloud.tell.step("compute: databases")
     db, cells = await databases.prepare(cloud.settings, cell_id=str(cloud.cell_id))
     cloud.stack.callback(databases.close, db, cells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
@@ -15,10 +16,10 @@ from kilonova.web.auth import Authenticator
 from kilonova.web.middleware import with_cors
 
 
-async def build(at: Process, auth: Authenticator | None) -> ASGIApp:
+async def build(at: Process, auth: Callable[[], Authenticator | None]) -> ASGIApp:
     """The application over ``[placement_database]``, closed with the process.
 
-    ``auth`` None believes everybody (``noauth2``). With ``sync_on_startup`` the schema is brought
+    ``auth`` gives who checks tokens; None believes everybody (``noauth2``). With ``sync_on_startup`` the schema is brought
     to the newest version first; else an old one is Unconfigured (an SQLite file is always brought
     up to date: nobody else can be using it at another version).
     """
@@ -40,7 +41,7 @@ async def build(at: Process, auth: Authenticator | None) -> ASGIApp:
         policy=policies.placement_enforcer(settings, near=at.near),
         clock=at.clock,
         ids=at.ids,
-        auth=auth,
+        auth=auth(),
         options=settings.placement,
         auth_uri=section.www_authenticate_uri or section.auth_url,
         trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from kilonova.services import neighbours, placement
 from kilonova.services.daemon import Daemon
+from kilonova.web.auth import Authenticator
 
 
 async def compose(daemon: Daemon) -> None:
     """Build and serve it."""
     settings = daemon.settings
-    strategy = settings.api.auth_strategy
-    auth = None
-    if strategy != "noauth2":
+
+    def auth() -> Authenticator | None:
+        strategy = settings.api.auth_strategy
+        if strategy == "noauth2":
+            return None
         tokens = neighbours.own_tokens(settings, daemon.http, daemon.clock)
-        auth = neighbours.authenticator(
+        return neighbours.authenticator(
             settings, daemon.http, daemon.clock, strategy=strategy, tokens=tokens
         )
+
     app = await placement.build(daemon, auth)
     options = settings.kilonova
     daemon.serve(
