@@ -19,9 +19,10 @@ from kilonova.web.middleware import with_cors
 async def build(at: Process, auth: Callable[[], Authenticator | None]) -> ASGIApp:
     """The application over ``[placement_database]``, closed with the process.
 
-    ``auth`` gives who checks tokens; None believes everybody (``noauth2``). With ``sync_on_startup`` the schema is brought
-    to the newest version first; else an old one is Unconfigured (an SQLite file is always brought
-    up to date: nobody else can be using it at another version).
+    ``auth`` gives who checks tokens; None believes everybody (``noauth2``). With
+    ``sync_on_startup`` the schema is brought to the newest version first; else an old one is
+    Unconfigured (an SQLite file is always brought up to date: nobody else can be using it at
+    another version).
     """
     settings = at.settings
     db = databases.open_placement(settings)
