@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from kilonova.base.clock import Clock
@@ -20,6 +22,14 @@ from kilonova.services import vendor
 from kilonova.virt.driver import VifPlugger
 from kilonova.virt.vifs import LinuxBridgeVifs
 from kilonova.web.client import HttpClient
+
+
+async def guests(agents: Iterable[Agent]) -> dict[str, int]:
+    """How many guests are on those hosts, by power state."""
+    counted: Counter[str] = Counter()
+    for agent in agents:
+        counted.update(guest.power.name.lower() for guest in await agent.driver.guests())
+    return {"running": 0, **counted}
 
 
 class Agents:

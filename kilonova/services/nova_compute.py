@@ -7,6 +7,7 @@ from kilonova.compute.service import NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.services import agents, buses, neighbours
 from kilonova.services.daemon import Daemon
+from kilonova.services.figures import GuestFigures
 from kilonova.services.neighbours import Neighbours
 from kilonova.services.paths import state_path
 from kilonova.virt import load
@@ -42,6 +43,7 @@ async def compose(daemon: Daemon) -> None:
     agent = fleet.make(settings.default.host, identity.node_uuid(state, daemon.ids))
     await agent.start()
     daemon.stack.push_async_callback(agent.stop)
+    GuestFigures(daemon.metrics, lambda: agents.guests([agent]), daemon.clock)
 
 
 async def _networks(

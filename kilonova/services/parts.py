@@ -21,11 +21,13 @@ from kilonova.services import (
     scheduler,
     signs,
 )
-from kilonova.services.agents import Agents
+from kilonova.services.agents import Agents, guests
 from kilonova.services.conductor import Conductor
+from kilonova.services.figures import GuestFigures
 from kilonova.services.neighbours import OwnTokens, authenticator
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
+from kilonova.web.health import Metrics
 
 if TYPE_CHECKING:
     from kilonova.services.all_in_one import Cloud
@@ -55,6 +57,8 @@ async def start(cloud: Cloud) -> None:
     cloud.stack.callback(databases.close, db, cells)
     bus = MemoryBus()
     cloud.stack.push_async_callback(bus.close)
+    metrics = Metrics()
+    GuestFigures(metrics, lambda: guests(list(cloud.agents.values())), cloud.clock)
     api = compute_api.application(
         cloud.settings,
         db=db,
@@ -65,6 +69,7 @@ async def start(cloud: Cloud) -> None:
         clock=cloud.clock,
         ids=cloud.ids,
         near=cloud.near,
+        metrics=metrics,
     )
     cloud.serve("compute", api)
     meta = metadata.application(cloud.settings, db=db, cells=cells, clock=cloud.clock)
