@@ -198,7 +198,7 @@ class Running:
         """Run a Python file (an SDK script) in the namespace; the JSON it printed last."""
         cloud, clouds = how.get("cloud", "kilonova"), how.get("clouds")
         env = {**self._env, **self.client_env(cloud, clouds)}
-        done = self.space.run(sys.executable, file, *words, env=env, seconds=120)
+        done = self.space.run(sys.executable, file, *words, env=env, seconds=200)
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def spoiled(self, changes: Mapping[str, Mapping[str, Any]], file: Path) -> Path:
