@@ -9,7 +9,6 @@ from pathlib import Path
 from kilonova.config.settings import Settings
 from kilonova.embedded.network.agent import Announcer, HostLink, PlaneAgent
 from kilonova.embedded.network.plane import PlaneEnv
-from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.embedded.network.vifs import PlaneVifs
 from kilonova.services.layout import STANDARD_PORTS
 from kilonova.services.neighbours import Neighbours
@@ -44,6 +43,8 @@ async def start(at: Process, outside: Neighbours) -> PlaneAgent | None:
     secret = settings.neutron.metadata_proxy_shared_secret
     if not secret:
         raise Unconfigured("[neutron] metadata_proxy_shared_secret is not set.")
+    from kilonova.embedded.network.plane.metadata_proxy import ProxySettings  # noqa: PLC0415
+
     agent = PlaneAgent(
         host,
         url=url,

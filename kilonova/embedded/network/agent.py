@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,8 +15,10 @@ from kilonova.base.errors import Unavailable
 from kilonova.embedded.network import plane
 from kilonova.embedded.network.links import LinkWatch
 from kilonova.embedded.network.plane.desired import HostPlan
-from kilonova.embedded.network.plane.metadata_proxy import MetadataProxy, ProxySettings
 from kilonova.web.client import HttpClient
+
+if TYPE_CHECKING:
+    from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,10 @@ class PlaneAgent:
         vtep_ip: str | None = None,
     ) -> None:
         """``proxy`` says where guests' metadata requests go; ``vtep_ip`` where tunnels end."""
+        from kilonova.embedded.network.plane.metadata_proxy import (  # noqa: PLC0415
+            MetadataProxy,
+        )
+
         self._link = HostLink(host, url=url, http=http, token=token)
         self._announcer = Announcer(self._link, "bridge", vtep_ip)
         self._env = env
