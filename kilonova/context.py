@@ -16,6 +16,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.image import ImageService
 from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.placement import PlacementService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -69,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     clock: Clock
     ids: Ids
     projects: Projects | None = None
+    placement: PlacementService | None = None
     buses: dict[str, Any] = {}
     shown: Layers[Any, msgspec.Raw] = msgspec.field(default_factory=Layers)
 
