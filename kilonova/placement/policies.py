@@ -107,6 +107,10 @@ class Enforcer:
         self._enforcer.suppress_default_change_warnings = True
         self._enforcer.register_defaults(rules())
 
+    def library(self) -> policy.Enforcer:
+        """oslo.policy's own enforcer with the rules in force, for its tools."""
+        return self._enforcer
+
     def allows(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
         """Whether ``rule`` lets ``caller`` act on ``target``."""
         credentials = caller.credentials()
