@@ -70,14 +70,13 @@ async def start(cloud: Cloud, stack: contextlib.AsyncExitStack) -> None:
     app = metadata.application(cloud.settings, db=db, cells=cells, clock=cloud.clock)
     cloud.serve("metadata", app)
     cloud.tell.step("compute: scheduler and conductor")
+    hosts = scheduler.host_states(cloud.settings, db=db, cells=cells, clock=cloud.clock)
     chooser = scheduler.make(
-        cloud.settings,
-        db=db,
-        cells=cells,
-        placement=cloud.neighbours.placement,
-        clock=cloud.clock,
+        cloud.settings, hosts=hosts, placement=cloud.neighbours.placement, clock=cloud.clock
     )
     await chooser.serve(bus)
+    following = asyncio.create_task(hosts.follow(), name="host states")
+    stack.callback(following.cancel)
     conductor = Conductor(
         cloud.settings,
         db=db,

@@ -80,11 +80,16 @@ def _load(
     rows = tx.execute(sa.select(*columns).where(c.host.in_(hosts), c.deleted == sa.false()))
     for row in rows:
         servers[row.host].add(row.uuid)
-        busy[row.host] += row.vm_state == "building" or row.task_state in _BUSY_TASKS
+        busy[row.host] += is_busy(row.vm_state, row.task_state)
         image = decode(row.server).image if images else None
         if image is not None:
             properties[row.host].append(image.properties)
     return {h: (frozenset(servers[h]), busy[h], tuple(properties[h])) for h in hosts}
+
+
+def is_busy(vm_state: str, task_state: str | None) -> bool:
+    """Whether a server in that state keeps its host's disks and network busy."""
+    return vm_state == "building" or task_state in _BUSY_TASKS
 
 
 def nodes_of(tx: Tx, host: str, node: str | None = None) -> list[str]:
