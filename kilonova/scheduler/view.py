@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -9,21 +10,25 @@ import msgspec
 
 from kilonova.scheduler.hosts import assemble
 from kilonova.scheduler.state import Aggregate, HostState
-from kilonova.store.host_changes import Changes, Latest, Occupant, Out, Whole
+from kilonova.store.host_changes import Changes, Occupant, Out, Whole
 from kilonova.store.hosts import HostRow
 
 MemberOf = Mapping[str, tuple[Aggregate, ...]]
 
 
 class CellView:
-    """Nodes by uuid with their states. A state is put together again when something about its
-    host changed, and only when somebody asks for it."""
+    """Nodes by uuid with their states. ``looked``: when the database was looked at last.
+
+    A state is put together again when something about its host changed, and only when somebody
+    asks for it.
+    """
 
     def __init__(self, cell_id: str) -> None:
         self.cell_id = cell_id
         self.rows: dict[str, HostRow] = {}
         self.stamps: dict[str, str] = {}
-        self.latest = Latest()
+        self.looked: dt.datetime | None = None
+        self.node_id = 0
         self._nodes_on: dict[str, set[str]] = defaultdict(set)
         self._occupants: dict[str, Occupant] = {}
         self._on: dict[str, dict[str, Occupant]] = defaultdict(dict)
@@ -49,12 +54,7 @@ class CellView:
             if self._out.get(host) != out.get(host):
                 self._touch(host)
         self._out = out
-        mine, other = self.latest, changes.latest
-        self.latest = Latest(
-            max(mine.servers, other.servers),
-            max(mine.nodes, other.nodes),
-            max(mine.node_id, other.node_id),
-        )
+        self.node_id = max(self.node_id, changes.node_id)
 
     def take_rows(self, rows: Iterable[HostRow], stamps: Mapping[str, str]) -> None:
         """Nodes that are new or were written again."""

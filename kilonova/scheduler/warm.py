@@ -159,6 +159,7 @@ class WarmHosts:
     async def _look_at(self, cell: Cell, *, sweeping: bool) -> None:
         view = self._views.get(cell.id) or CellView(cell.id)
         new = cell.id not in self._views
+        begun = self._clock.now()
         asked = view.building if sweeping and not new else None
         # A database remembers by their names which reads take long; these must not be confused.
         read = self._sweep if sweeping or new else self._read
@@ -167,6 +168,7 @@ class WarmHosts:
             self._away[cell.id] = self._clock.monotonic() + AWAY
             return
         news = answer.found[0][1]
+        view.looked = begun
         view.take(news.changes)
         if news.whole is not None:
             doubtful = view.take_whole(news.whole, asked or ())
@@ -189,13 +191,10 @@ class WarmHosts:
     def _changes(
         self, tx: Tx, view: CellView, overlap: dt.timedelta
     ) -> tuple[Changes, list[HostRow]]:
-        servers, nodes = (
-            dt.datetime.fromisoformat(stamp) - overlap if stamp else None
-            for stamp in (view.latest.servers, view.latest.nodes)
-        )
         now = self._clock.now()
         heard = (now - self._down_after, now + self._down_after)
-        since = Since(servers, nodes, view.latest.node_id, heard)
+        written = None if view.looked is None else view.looked - overlap
+        since = Since(written, view.node_id, heard)
         changes = host_changes.changes(tx, since, images=self._images)
         stale = view.stale(changes)
         return changes, hosts.present(tx, stale) if stale else []

@@ -17,7 +17,7 @@ from kilonova.store.servers import decode
 _CHUNK = 500
 
 
-class Out(msgspec.Struct, frozen=True):
+class Out(msgspec.Struct, frozen=True, gc=False):
     """A compute service that takes no servers; ``up``: it gives signs of life all the same."""
 
     host: str
@@ -26,7 +26,7 @@ class Out(msgspec.Struct, frozen=True):
     up: bool
 
 
-class Occupant(msgspec.Struct, frozen=True):
+class Occupant(msgspec.Struct, frozen=True, gc=False):
     """A server and its host (None: it has none any more). ``busy``: it keeps its host at work;
     ``building``: its row may still be taken back."""
 
@@ -38,52 +38,34 @@ class Occupant(msgspec.Struct, frozen=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """From when on to look (UTC), and between which times a service must have been heard of."""
+    """From when on to look (None: all), the highest number of a node that is known, and between
+    which times a service must have been heard of."""
 
-    servers: dt.datetime | None
-    nodes: dt.datetime | None
+    written: dt.datetime | None
     node_id: int
     heard: tuple[dt.datetime, dt.datetime]
 
 
-class Latest(msgspec.Struct, frozen=True):
-    """The newest times met of servers and of nodes (ISO 8601; empty for none), and the highest
-    number of a node."""
-
-    servers: str = ""
-    nodes: str = ""
-    node_id: int = 0
-
-
 class Changes(msgspec.Struct, frozen=True):
-    """``out`` is complete. ``nodes``: uuid → when it was written, of nodes written since."""
+    """``out`` is complete. ``nodes``: uuid → when it was written, of nodes written since;
+    ``node_id`` is the highest number among them."""
 
     out: tuple[Out, ...]
     occupants: tuple[Occupant, ...]
     nodes: dict[str, str]
-    latest: Latest
+    node_id: int
 
 
 def changes(tx: Tx, since: Since, *, images: bool = False) -> Changes:
     """Everything that is new; three statements, none of which reads all servers unless ``since``
     says so. ``images``: image properties of the servers are wanted, too."""
-    occupants, newest = _occupants(tx, since.servers, images=images)
     nodes = _nodes(tx, since)
     return Changes(
         out=_out(tx, since.heard),
-        occupants=tuple(occupants),
+        occupants=_occupants(tx, since.written, images=images),
         nodes={uuid: stamp for uuid, stamp, _ in nodes},
-        latest=Latest(
-            newest,
-            max((stamp for _, stamp, _ in nodes), default=""),
-            max((number for _, _, number in nodes), default=0),
-        ),
+        node_id=max((number for _, _, number in nodes), default=0),
     )
-
-
-def _raw(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-    """An instant as its text, which sorts as the time does."""
-    return sa.type_coerce(column, sa.String)
 
 
 def _out(tx: Tx, heard: tuple[dt.datetime, dt.datetime]) -> tuple[Out, ...]:
@@ -98,25 +80,19 @@ def _out(tx: Tx, heard: tuple[dt.datetime, dt.datetime]) -> tuple[Out, ...]:
     return tuple(Out(host, bool(off), why or "", bool(up)) for host, off, why, up in rows)
 
 
-def _occupants(tx: Tx, since: dt.datetime | None, *, images: bool) -> tuple[list[Occupant], str]:
+def _occupants(tx: Tx, since: dt.datetime | None, *, images: bool) -> tuple[Occupant, ...]:
     c = instances.c
     query = _occupant_columns(images=images)
     if since is None:
         query = query.where(c.host.is_not(None), c.deleted == sa.false())
     else:
         query = query.where(c.updated_at >= since)
-    newest = ""
-    found = []
-    for row in tx.execute(query):
-        newest = max(newest, row.stamp or "")
-        found.append(_occupant(row, images=images))
-    return found, newest
+    return tuple([_occupant(row, images=images) for row in tx.execute(query)])
 
 
 def _occupant_columns(*, images: bool) -> sa.Select[Any]:
     c = instances.c
-    stamp = _raw(c.updated_at).label("stamp")
-    columns = [c.uuid, c.host, c.vm_state, c.task_state, c.deleted, stamp]
+    columns = [c.uuid, c.host, c.vm_state, c.task_state, c.deleted]
     return sa.select(*columns, c.server) if images else sa.select(*columns)
 
 
@@ -133,10 +109,12 @@ def _occupant(row: Any, *, images: bool) -> Occupant:
 
 def _nodes(tx: Tx, since: Since) -> list[tuple[str, str, int]]:
     c = compute_nodes.c
-    query = sa.select(c.uuid, _raw(sa.func.coalesce(c.updated_at, c.created_at)), c.id)
-    if since.nodes is not None:
+    query = sa.select(
+        c.uuid, sa.type_coerce(sa.func.coalesce(c.updated_at, c.created_at), sa.String), c.id
+    )
+    if since.written is not None:
         # A new node was never updated.
-        query = query.where(sa.or_(c.updated_at >= since.nodes, c.id > since.node_id))
+        query = query.where(sa.or_(c.updated_at >= since.written, c.id > since.node_id))
     return [(uuid, stamp, number) for uuid, stamp, number in tx.execute(query)]
 
 
