@@ -11,6 +11,7 @@ import msgspec
 
 from kilonova.base.errors import BadGateway, BadRequest, Conflict
 from kilonova.clients.keystone import Endpoint, expect, reason
+from kilonova.domain.whynot import WhyNot
 from kilonova.interfaces.placement import (
     AllocationRequest,
     Candidates,
@@ -33,9 +34,17 @@ class Placement:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    async def _ask(self, method: str, path: str, *, json: Any = None, params: Any = None) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         return await self._endpoint.request(
-            method, path, json=json, params=params, headers=_VERSION
+            method, path, json=json, params=params, headers={**_VERSION, **(headers or {})}
         )
 
     async def ensure_provider(self, uuid: str, name: str, parent: str | None = None) -> None:
@@ -101,6 +110,14 @@ class Placement:
         if answer.status != 200:
             expect(answer, 200, what="Allocation candidates")
         return read_candidates(answer.body)
+
+    async def explain(self, query: Sequence[tuple[str, str]]) -> WhyNot | None:
+        asked = [(key, value) for key, value in query if key != "limit"]
+        path = f"/allocation_candidates?{urlencode([*asked, ('limit', '1')])}"
+        answer = await self._ask("GET", path, headers={"Prefer": "explain"})
+        doc = expect(answer, 200, what="Allocation candidates")
+        told = doc.get("explanation")
+        return None if told is None else msgspec.convert(told, WhyNot)
 
     async def claim(self, claim: Claim) -> bool:
         answer = await self._ask("PUT", f"/allocations/{claim.consumer}", json=_body(claim))

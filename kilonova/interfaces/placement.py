@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from kilonova.domain.whynot import WhyNot
+
 
 class Inventory(msgspec.Struct, frozen=True):
     """What a provider has of one class; memory MiB, disk GiB."""
@@ -107,6 +109,13 @@ class PlacementService(Protocol):
 
     async def candidates(self, query: Sequence[tuple[str, str]]) -> Candidates:
         """The answer to ``GET /allocation_candidates`` with these parameters; BadRequest."""
+
+    async def explain(self, query: Sequence[tuple[str, str]]) -> WhyNot | None:
+        """Why ``candidates`` of the same parameters leaves providers out; BadRequest.
+
+        None from a service that does not tell. To be asked when there were no candidates: it
+        costs many times what they cost.
+        """
 
     async def claim(self, claim: Claim) -> bool:
         """Take it: True when the consumer holds exactly that now, False when there is no room.

@@ -9,6 +9,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_policy import opts, policy
 
+from kilonova.base.clock import Clock, SystemClock
 from kilonova.web.call import Caller
 
 _ADMIN_OR_SERVICE = "rule:admin_or_service_api"
@@ -21,6 +22,8 @@ _BASE = {
         "rule:admin_or_service_api or rule:project_reader_api"
     ),
 }
+_SECONDS = 1.0
+_REMEMBERED = 10_000
 _NO_FILE = "/dev/null/policy.yaml"
 _PROVIDERS = "placement:resource_providers"
 
@@ -62,6 +65,11 @@ RULES: dict[str, tuple[str, str | None, str]] = {
     "placement:allocations:delete": (_ADMIN_OR_SERVICE, None, "Free a consumer"),
     f"{_PROVIDERS}:allocations:list": (_ADMIN_OR_SERVICE, None, "List what is held of it"),
     "placement:allocation_candidates:list": (_ADMIN_OR_SERVICE, None, "Find candidates"),
+    "placement:allocation_candidates:explain": (
+        _ADMIN_OR_SERVICE,
+        None,
+        "Learn why providers are not among the candidates",
+    ),
     "placement:reshaper:reshape": ("rule:service_api", "role:admin", "Reshape providers"),
 }
 
@@ -84,7 +92,8 @@ def rules() -> list[policy.RuleDefault]:
 class Enforcer:
     """Decides by the rules above and an operator's policy file.
 
-    ``enforce_new_defaults`` False also allows what was allowed before.
+    ``enforce_new_defaults`` False also allows what was allowed before. What was decided is
+    remembered for a second, after which changed files are noticed.
     """
 
     def __init__(
@@ -93,6 +102,7 @@ class Enforcer:
         policy_file: Path | None = None,
         enforce_new_defaults: bool = True,
         enforce_scope: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         conf = cfg.ConfigOpts()
         conf([], project="placement", default_config_files=[], default_config_dirs=[])
@@ -106,9 +116,26 @@ class Enforcer:
         self._enforcer.suppress_deprecation_warnings = True
         self._enforcer.suppress_default_change_warnings = True
         self._enforcer.register_defaults(rules())
+        self._clock = clock or SystemClock()
+        self._decided: dict[tuple[object, ...], bool] = {}
+        self._until = 0.0
 
     def allows(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
         """Whether ``rule`` lets ``caller`` act on ``target``."""
+        now = self._clock.monotonic()
+        if now >= self._until or len(self._decided) >= _REMEMBERED:
+            self._decided.clear()
+            self._until = now + _SECONDS
+        who = (caller.user_id, caller.project_id, caller.domain_id, caller.system_scope)
+        homes = (caller.user_domain_id, caller.project_domain_id)
+        roles = (caller.roles, caller.service_roles)
+        key = (rule, who, homes, roles, tuple(target.items()))
+        done = self._decided.get(key)
+        if done is None:
+            done = self._decided[key] = self._decide(rule, caller, target)
+        return done
+
+    def _decide(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
         credentials = caller.credentials()
         credentials["system"] = caller.system_scope
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -26,6 +26,14 @@ class Rules(msgspec.Struct, frozen=True):
     env: Env
     chance: random.Random
     alternates: int = 2
+
+
+def without(rules: Rules, names: Collection[str]) -> Rules:
+    """The rules without some of the filters."""
+    if not names:
+        return rules
+    left = [item for item in rules.filters if item.name not in names]
+    return msgspec.structs.replace(rules, filters=left)
 
 
 def select(
