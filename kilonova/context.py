@@ -16,7 +16,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
 from kilonova.interfaces.image import ImageService
-from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
@@ -69,6 +69,7 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    documents: NetworkDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids

@@ -59,6 +59,7 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            documents=neighbours.documents,
             sagas=EngineSagas(),
             placement=neighbours.placement,
             clock=clock,
