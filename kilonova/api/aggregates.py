@@ -79,9 +79,10 @@ def _shown(call: Context, found: Aggregate) -> dict[str, Any]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
         raise BadRequest(f"Invalid aggregate id: {text[:64]} must be an integer.")
-    return int(text[:9])
+    return int(text[:10])
 
 
 @ROUTES.get("", policy=RULE + "index", query=no_query(), summary="List aggregates")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from kilonova.virt.driver import (
 )
 
 DriverMaker = Callable[[Host], VirtDriver]
+NetworkAudit = Callable[[], Awaitable[list[str]]]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Agent:
     """The agent of one host; a process may hold thousands of them (with the fake driver).
 
     ``journal`` is shared by all agents of a process. ``state_dir`` is the driver's
-    (``instances_path``). ``node_uuid`` comes from ``compute.identity.node_uuid``.
+    (``instances_path``). ``node_uuid`` comes from ``compute.identity.node_uuid``. ``networks``
+    tells where the host's network differs from what is wanted (where somebody here knows).
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Agent:
         state_dir: Path,
         config_drive: Content = no_content,
         metadata: MetadataServer | None = None,
+        networks: NetworkAudit | None = None,
     ) -> None:
         self.host = host
+        self._networks = networks
         self._bus = bus
         self._clock = clock
         self._settings = settings
@@ -155,9 +159,13 @@ class Agent:
         return await self.driver.status(ask.server_id)
 
     async def leftovers(self, known: Known) -> Leftovers:
-        """Bus method: what is on the host that belongs to none of these servers."""
+        """Bus method: what is on the host that belongs to none of these servers.
+
+        Unavailable when the network service does not say what it wants here.
+        """
         lines = await self.driver.leftovers(frozenset(known.servers))
-        return Leftovers(self.host, tuple(lines))
+        networks = await self._networks() if self._networks is not None else []
+        return Leftovers(self.host, tuple(lines), tuple(networks))
 
     async def cache_image(self, wanted: WantedImage) -> None:
         """Bus method: have the base of an image here before a guest needs it."""

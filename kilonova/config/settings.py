@@ -30,7 +30,7 @@ from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
-from kilonova.config.quota import Quota
+from kilonova.config.quota import OsloLimit, Quota, Workarounds
 from kilonova.config.scheduler import Scheduler
 from kilonova.config.web import Cors, OsloMiddleware, OsloPolicy, Wsgi
 
@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True):
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
     quota: Quota = Quota()
+    oslo_limit: OsloLimit = OsloLimit()
+    workarounds: Workarounds = Workarounds()
     placement: Placement = Placement()
     scheduler: Scheduler = Scheduler()
     filter_scheduler: FilterScheduler = FilterScheduler()

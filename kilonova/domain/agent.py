@@ -63,10 +63,14 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Leftovers(msgspec.Struct, frozen=True):
-    """The answer of ``leftovers``: what is on the host for no server known, one line each."""
+    """The answer of ``leftovers``: what is on the host for no server known, one line each.
+
+    ``networks``: where the host's network differs from what the network service wants there.
+    """
 
     host: str
     lines: tuple[str, ...]
+    networks: tuple[str, ...] = ()
 
 
 class GuestAsk(msgspec.Struct, frozen=True):

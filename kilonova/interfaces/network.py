@@ -48,7 +48,8 @@ class NewPort(msgspec.Struct, frozen=True):
     """A port to make for a server.
 
     ``mark`` names it among the server's ports (its place in the list of wanted networks), so that
-    making it twice finds the first one, and undoing finds it when the answer was lost.
+    making it twice finds the first one, and undoing finds it when the answer was lost. ``first``:
+    it is certain that nobody asked for it before, so it need not be looked for.
     """
 
     mark: str
@@ -59,6 +60,7 @@ class NewPort(msgspec.Struct, frozen=True):
     fixed_ip: str | None = None
     security_groups: tuple[str, ...] | None = None
     availability_zone: str = ""
+    first: bool = False
 
 
 class NetworkService(Protocol):

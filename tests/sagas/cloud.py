@@ -113,7 +113,7 @@ class Networks:
         return self.auto
 
     async def create_port(self, port: NewPort) -> Port:
-        for present in await self.ports(server_id=port.server_id):
+        for present in () if port.first else await self.ports(server_id=port.server_id):
             if present.mark == port.mark:
                 return present
         self.made += 1
@@ -268,6 +268,7 @@ class CloudStage:
         self.network = Networks(self)
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
+        self.networks_differ: dict[str, list[str]] = {}
         self.dead: set[str] = set()
         self.journal = Journal(None, clock=self.still)
         self.settings = Settings()
@@ -341,8 +342,12 @@ class CloudStage:
             ids=RandomIds(),
             settings=self.settings,
             state_dir=Path("/nonexistent"),
+            networks=lambda: self._differences(host),
         )
         await made.start()
+
+    async def _differences(self, host: str) -> list[str]:
+        return self.networks_differ.get(host, [])
 
     async def dies(self, host: str) -> None:
         """The host's agent is gone, and known to be."""

@@ -312,11 +312,17 @@ def _json(raw: bytes) -> Any:
 class Cloud:
     """One API with cell0 and cell1, and hands to play the conductor with."""
 
-    def __init__(self, settings: Settings | None = None, *, folder: Path | None = None) -> None:
-        """Databases in memory, or as files in ``folder``."""
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        folder: Path | None = None,
+        api_url: str | None = None,
+    ) -> None:
+        """Databases in memory, or as files in ``folder``; the API database at ``api_url``."""
         url = "sqlite://" if folder is None else f"sqlite:///{folder}/{{}}.db"
         self.clock = VirtualClock(NOW)
-        self.db = Database(url.format("api"), name="api")
+        self.db = Database(api_url or url.format("api"), name="api")
         self.cell0 = Cell(CELL0, "cell0", Database(url.format("cell0"), name="cell0"))
         self.cell1 = Cell(CELL1, "cell1", Database(url.format("cell1"), name="cell1"))
         api.metadata.create_all(self.db.engine)
@@ -342,10 +348,10 @@ class Cloud:
         self.app = recorded(self.build())
         self.fill()
 
-    def build(self) -> ASGIApp:
+    def build(self, services: Services | None = None) -> ASGIApp:
         """Another process of the same API."""
         return service.build(
-            self.services,
+            services or self.services,
             auth=StaticAuthenticator(CALLERS),
             policy=PolicyEnforcer(RULES, clock=self.clock),
             idempotency=MemoryIdempotencyStore(self.clock),
