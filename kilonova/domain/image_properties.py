@@ -89,7 +89,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "sriov",
         "vmxnet",
         "vmxnet3",
-    ),  # fmt: skip
+    ),
     "hw_viommu_model": ("intel", "smmuv3", "virtio", "auto"),
     "hw_vm_mode": ("hvm", "xen", "uml", "exe"),
     "hw_watchdog_action": ("none", "pause", "poweroff", "reset", "disabled"),
@@ -122,7 +122,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "xen",
         "zvm",
         "prsm",
-    ),  # fmt: skip
+    ),
     "img_config_drive": ("optional", "mandatory"),
     "img_signature_hash_method": ("SHA-224", "SHA-256", "SHA-384", "SHA-512"),
     "img_signature_key_type": (
@@ -134,7 +134,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "ECC_SECT571K1",
         "ECC_SECT571R1",
         "RSA-PSS",
-    ),  # fmt: skip
+    ),
     "os_secure_boot": ("required", "disabled", "optional"),
     "os_type": ("linux", "windows"),
 }
@@ -181,9 +181,8 @@ OLD_NAMES = {
     "xenapi_skip_agent_inject_ssh": "os_skip_agent_inject_ssh",
     "xenapi_use_agent": "img_use_agent",
 }
-_VERSIONS = re.compile(
-    r"\s*(<=|>=|==|!=|<|>)?\s*\d+(\.\d+)*(\s*,\s*(<=|>=|==|!=|<|>)\s*\d+(\.\d+)*)*\s*"
-)
+_SIGN = r"\s*(<=|>=|==|!=|<|>)\s*"
+_VERSIONS = re.compile(rf"({_SIGN})?\s*\d+(\.\d+)*(\s*,{_SIGN}\d+(\.\d+)*)*\s*")
 
 
 def validate(properties: Mapping[str, str]) -> None:
