@@ -58,6 +58,11 @@ RULES: dict[str, tuple[str, str | None, str]] = {
     "placement:allocations:delete": (_ADMIN_OR_SERVICE, None, "Free a consumer"),
     f"{_PROVIDERS}:allocations:list": (_ADMIN_OR_SERVICE, None, "List what is held of it"),
     "placement:allocation_candidates:list": (_ADMIN_OR_SERVICE, None, "Find candidates"),
+    "placement:allocation_candidates:explain": (
+        _ADMIN_OR_SERVICE,
+        None,
+        "Learn why providers are not among the candidates",
+    ),
     "placement:reshaper:reshape": ("rule:service_api", "role:admin", "Reshape providers"),
 }
 
@@ -74,16 +79,17 @@ def rules() -> list[Rule]:
 class Enforcer(PolicyEnforcer):
     """Decides by the rules above and an operator's policy file.
 
-    ``enforce_new_defaults`` False also allows what was allowed before.
+    ``enforce_new_defaults`` False also allows what was allowed before. What was decided is
+    remembered for a second, after which changed files are noticed.
     """
 
     def __init__(
         self,
         *,
-        clock: Clock | None = None,
         policy_file: Path | None = None,
         enforce_new_defaults: bool = True,
         enforce_scope: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(
             rules(),

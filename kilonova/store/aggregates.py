@@ -55,6 +55,12 @@ def _load(tx: Tx, aggregate_id: int | None) -> list[Aggregate]:
     ]
 
 
+def signature(tx: Tx) -> tuple[tuple[int, str], ...]:
+    """Differs when anything about any aggregate does: every change writes its row's time."""
+    stamp = sa.type_coerce(sa.func.coalesce(_A.updated_at, _A.created_at), sa.String)
+    return tuple((number, text) for number, text in tx.execute(sa.select(_A.id, stamp)))
+
+
 def zones(tx: Tx) -> dict[str, str]:
     """Host → availability zone, of the hosts that are in one."""
     return {host: item.zone for item in page(tx) if item.zone for host in item.hosts}

@@ -106,9 +106,7 @@ def page(
     return [FlavorSpec(*row) for row in tx.execute(query.limit(limit))]
 
 
-def create(
-    tx: Tx, flavor: FlavorSpec, *, now: dt.datetime, projects: Sequence[str] = ()
-) -> FlavorSpec:
+def create(tx: Tx, flavor: FlavorSpec, *, now: dt.datetime) -> FlavorSpec:
     """Add a flavor (its ``id`` is chosen here); Conflict when name or flavorid is taken."""
     for column, value in ((flavors.c.flavorid, flavor.flavorid), (flavors.c.name, flavor.name)):
         if tx.execute(sa.select(flavors.c.id).where(column == value)).first():
@@ -116,10 +114,7 @@ def create(
             raise Conflict(f"Flavor with {what} {value} already exists.")
     values = {name: getattr(flavor, name) for name in _NAMES if name != "id"}
     result = tx.execute(flavors.insert().values(**values, created_at=now))
-    made = msgspec.structs.replace(flavor, id=sql.inserted_id(result))
-    for project_id in projects:
-        tx.execute(flavor_projects.insert().values(flavor_id=made.id, project_id=project_id))
-    return made
+    return msgspec.structs.replace(flavor, id=sql.inserted_id(result))
 
 
 def update(tx: Tx, /, flavorid: str, *, now: dt.datetime, **values: Any) -> None:

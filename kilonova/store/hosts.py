@@ -83,11 +83,16 @@ def _load(
     query = _WHOLE_SERVERS if images else _SERVERS
     for host, uuid, vm_state, task_state, *server in query.all(tx, {"hosts": hosts}):
         servers[host].add(uuid)
-        busy[host] += vm_state == "building" or task_state in _BUSY_TASKS
+        busy[host] += is_busy(vm_state, task_state)
         image = decode(server[0]).image if images else None
         if image is not None:
             properties[host].append(image.properties)
     return {h: (frozenset(servers[h]), busy[h], tuple(properties[h])) for h in hosts}
+
+
+def is_busy(vm_state: str, task_state: str | None) -> bool:
+    """Whether a server in that state keeps its host's disks and network busy."""
+    return vm_state == "building" or task_state in _BUSY_TASKS
 
 
 def nodes_of(tx: Tx, host: str, node: str | None = None) -> list[str]:

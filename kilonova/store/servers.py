@@ -51,6 +51,9 @@ class Extras(msgspec.Struct, frozen=True):
     host: bool = False
 
 
+SET_ASIDE = "soft_deleted_at"
+"""The key of ``Private.system`` that tells when a server was soft-deleted."""
+
 EVERYTHING = Extras(user_data=True, host=True)
 
 _OF_SERVER: sa.BindParameter[str] = sa.bindparam("server_key")
@@ -314,6 +317,27 @@ def update(tx: Tx, server_id: str, /, *, now: dt.datetime, **values: Any) -> Ser
     return _save(tx, _require(tx, server_id), {**values, "updated_at": now})
 
 
+def note(tx: Tx, server_id: str, key: str, value: str, *, now: dt.datetime) -> None:
+    """Keep a word about a server beside it; NotFound when it is gone."""
+    present = private(tx, server_id)
+    system = {**present.system, key: value} if present is not None else {key: value}
+    update(tx, server_id, now=now, system=system)
+
+
+def set_aside(tx: Tx, before: dt.datetime) -> list[str]:
+    """Soft-deleted servers that were deleted before that time and have no task."""
+    c = instances.c
+    rows = tx.execute(
+        sa.select(c.uuid, c.system).where(
+            c.vm_state == str(VmState.SOFT_DELETED),
+            c.task_state.is_(None),
+            c.deleted == sa.false(),
+        )
+    )
+    limit = before.isoformat()
+    return [server_id for server_id, system in rows if system.get(SET_ASIDE, "") < limit]
+
+
 def begin(
     tx: Tx,
     server_id: str,
@@ -323,6 +347,7 @@ def begin(
     task: str | None,
     now: dt.datetime,
     override_lock: bool = False,
+    word: str = "",
     **values: Any,
 ) -> Server:
     """Check that the state allows ``action`` and set the task, under the row's lock.
@@ -331,7 +356,7 @@ def begin(
     The server as it was before.
     """
     server = _require(tx, server_id)
-    states.check(action, server, override_lock=override_lock)
+    states.check(action, server, override_lock=override_lock, word=word)
     if task is not None:
         values["task_state"] = task
     if values:

@@ -476,7 +476,7 @@ def signals(tx: Tx, subjects: Iterable[str], since: float) -> list[SignalRow]:
 
 
 def prune(tx: Tx, before: float, *, limit: int = 1000) -> int:
-    """Forget up to ``limit`` sagas that ended before that moment, and old signals and receipts."""
+    """Forget up to ``limit`` sagas that ended before that moment, and signals older than it."""
     old = list(
         tx.execute(sa.select(SAGAS.c.id).where(SAGAS.c.ended_at < before).limit(limit)).scalars()
     )
@@ -487,10 +487,19 @@ def prune(tx: Tx, before: float, *, limit: int = 1000) -> int:
     return len(old)
 
 
-def prune_receipts(tx: Tx, before: float, living: Iterable[str]) -> int:
-    """Forget receipts older than that moment whose saga is not among the ``living``."""
-    return tx.execute(
-        RECEIPTS.delete().where(
-            RECEIPTS.c.created_at < before, RECEIPTS.c.saga_id.not_in(list(living))
-        )
-    ).rowcount
+def old_receipts(tx: Tx, before: float, *, limit: int = 500) -> list[str]:
+    """Sagas whose last receipt here is older than that moment; up to ``limit``."""
+    last = sa.func.max(RECEIPTS.c.created_at)
+    query = sa.select(RECEIPTS.c.saga_id).group_by(RECEIPTS.c.saga_id).having(last < before)
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def living(tx: Tx, saga_ids: Iterable[str]) -> set[str]:
+    """Those of the sagas that stand here and have not ended."""
+    query = sa.select(SAGAS.c.id).where(SAGAS.c.id.in_(list(saga_ids)), SAGAS.c.ended_at.is_(None))
+    return set(tx.execute(query).scalars())
+
+
+def drop_receipts(tx: Tx, saga_ids: Iterable[str]) -> int:
+    """Forget all receipts of those sagas."""
+    return tx.execute(RECEIPTS.delete().where(RECEIPTS.c.saga_id.in_(list(saga_ids)))).rowcount
