@@ -15,7 +15,7 @@ from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
-from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
+from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
@@ -110,9 +110,7 @@ def catch_up(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
 @transaction(db="cell")
 def keep_nics(tx: Tx, env: Env, server_id: str, nics: list[Nic]) -> None:
     """Keep the server's cards and show their addresses."""
-    now = env.clock.now()
-    servers.set_nics(tx, server_id, nics, now=now)
-    servers.update(tx, server_id, now=now, addresses=addresses(nics))
+    servers.set_nics(tx, server_id, nics, now=env.clock.now())
 
 
 @remote()
