@@ -32,6 +32,10 @@ _OUT = Prepared(
 )
 
 
+_VERSIONS = Prepared(sa.select(_S.host, _S.version).where(_S.binary == "nova-compute"))
+_UUIDS = Prepared(sa.select(_N.uuid))
+
+
 def _occupants_by(*where: sa.ColumnElement[bool]) -> tuple[Prepared, Prepared]:
     """The statement without the servers' images, and with them."""
     brief = sa.select(_I.uuid, _I.host, _I.vm_state, _I.task_state, _I.deleted).where(*where)
@@ -151,15 +155,13 @@ class Whole(msgspec.Struct, frozen=True):
 
 def whole(tx: Tx, server_ids: Sequence[str], *, images: bool = False) -> Whole:
     """For finding rows that went without a trace; servers that are gone are not among them."""
-    s = services.c
-    versions = tx.execute(sa.select(s.host, s.version).where(s.binary == "nova-compute"))
     occupants: list[Occupant] = []
     for start in range(0, len(server_ids), _CHUNK):
         some = server_ids[start : start + _CHUNK]
         rows = _OCCUPANTS_NAMED[images].all(tx, {"servers": some})
         occupants += [_occupant(*row) for row in rows]
     return Whole(
-        frozenset(tx.execute(sa.select(compute_nodes.c.uuid)).scalars()),
-        dict(versions.tuples().all()),
+        frozenset(_UUIDS.scalars(tx)),
+        dict(_VERSIONS.all(tx)),
         tuple(occupants),
     )
