@@ -7,7 +7,6 @@ import datetime as dt
 import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import msgspec
 
@@ -191,24 +190,6 @@ class Endpoint:
                 f"The {self._type} service failed with {answer.status}: {answer.text[:200]}"
             )
         return answer
-
-
-class Projects:
-    """Which projects there are, asked with our own token (context.Projects)."""
-
-    def __init__(self, identity: Endpoint) -> None:
-        self._identity = identity
-
-    async def exists(self, project_id: str) -> bool | None:
-        """None when the identity service is away or does not tell us."""
-        path = f"/projects/{quote(project_id, safe='')}"
-        try:
-            root = "" if (await self._identity.url()).endswith("/v3") else "/v3"
-            answer = await self._identity.request("GET", root + path)
-        except Fault as fault:
-            log.warning("project %s was not looked up: %s", project_id, fault.message)
-            return None
-        return {200: True, 404: False}.get(answer.status)
 
 
 def source(http: HttpClient, login: Login, clock: Clock) -> TokenSource:

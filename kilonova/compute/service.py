@@ -25,6 +25,7 @@ from kilonova.domain.agent import (
     GuestList,
     Known,
     Leftovers,
+    WantedImage,
     topic,
 )
 from kilonova.domain.guest import GuestSpec, GuestStatus, HostReport
@@ -121,6 +122,7 @@ class Agent:
                 "guests": self.guests,
                 "status": self.status,
                 "leftovers": self.leftovers,
+                "cache_image": self.cache_image,
             }
             self._serving = await self._bus.serve(topic(self.host), methods)
         except BaseException:
@@ -164,6 +166,17 @@ class Agent:
         lines = await self.driver.leftovers(frozenset(known.servers))
         networks = await self._networks() if self._networks is not None else []
         return Leftovers(self.host, tuple(lines), tuple(networks))
+
+    async def cache_image(self, wanted: WantedImage) -> None:
+        """Bus method: have the base of an image here before a guest needs it."""
+        if not isinstance(self.driver, CachesImages):
+            return
+        try:
+            fresh = await self.driver.cache_image(wanted.image)
+        except (Fault, OSError) as error:
+            log.warning("Image %s was not cached: %s", wanted.image.id, error)
+            return
+        log.info("Image %s is %s", wanted.image.id, "cached now" if fresh else "cached already")
 
     async def _on_event(self, status: GuestStatus) -> None:
         try:

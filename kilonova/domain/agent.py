@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kilonova.domain.guest import GuestStatus, HostReport
+from kilonova.domain.guest import GuestStatus, HostReport, ImageRef
 
 CONDUCTOR = "conductor"
 
@@ -12,7 +12,7 @@ CONDUCTOR = "conductor"
 def topic(host: str) -> str:
     """The bus topic an agent serves (``compute.<host>``).
 
-    Methods: operate, guests, status, leftovers.
+    Methods: operate, guests, status, leftovers, cache_image.
     """
     return f"compute.{host}"
 
@@ -77,3 +77,9 @@ class GuestAsk(msgspec.Struct, frozen=True):
     """The argument of the agent's method ``status``; the answer is a GuestStatus."""
 
     server_id: str
+
+
+class WantedImage(msgspec.Struct, frozen=True):
+    """The argument of the agent's method ``cache_image``, which is cast."""
+
+    image: ImageRef

@@ -65,7 +65,10 @@ def application(
     ``auth`` None is the strategy ``noauth2``: everybody is who they say they are.
     """
     state = Placement(
-        db, Index(Follower(db)), options or Options(), SqlIdempotencyStore(db, keys, clock)
+        db,
+        Index(Follower(db, clock)),
+        options or Options(),
+        SqlIdempotencyStore(db, keys, clock),
     )
 
     def ping(tx: Tx) -> None:

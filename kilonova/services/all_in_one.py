@@ -105,7 +105,7 @@ class Cloud:
         """Ours from ``DIR/nova.conf`` (written at each start), then the person's own over them."""
         file = self.layout.state_dir / "nova.conf"
         layouts.write_private(file, _ini(self._options()).encode())
-        own = self.layout.state_dir / "kilonova.conf"
+        own = self.layout.own_options
         return load([file, *([own] if own.exists() else [])])
 
     def _options(self) -> dict[str, dict[str, object]]:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from kilonova.api import service
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
-from kilonova.clients.keystone import Projects
+from kilonova.clients.identity import Identity, Place
 from kilonova.config.settings import Settings
 from kilonova.context import Services
 from kilonova.db.cells import Cells
@@ -59,11 +59,13 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            documents=neighbours.documents,
             sagas=EngineSagas(),
-            projects=Projects(neighbours.identity),
             placement=neighbours.placement,
             clock=clock,
             ids=ids,
+            identity=Identity(neighbours.identity, clock, _place(settings)),
+            usages=neighbours.placement,
             buses=dict(buses or {}),
         ),
         auth=auth,
@@ -75,3 +77,13 @@ def application(
         trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
     )
     return with_cors(app, policies.cors(settings))
+
+
+def _place(settings: Settings) -> Place:
+    section = settings.oslo_limit
+    return Place(
+        endpoint_id=section.endpoint_id,
+        service_type=section.endpoint_service_type,
+        service_name=section.endpoint_service_name,
+        region=section.endpoint_region_name,
+    )

@@ -21,7 +21,15 @@ from kilonova.base.errors import Fault
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings, mutated
 from kilonova.policy.enforcer import PolicyError
-from kilonova.services.startup import Asked, Unconfigured, fail, log_to, read_settings, text_of
+from kilonova.services.startup import (
+    Asked,
+    Unconfigured,
+    fail,
+    log_to,
+    read_settings,
+    steady,
+    text_of,
+)
 from kilonova.web.client import HttpClient
 from kilonova.web.health import Check, Metrics, standalone
 from kilonova.web.serve import Listener, ServeError, Servers, Tls, new_event_loop
@@ -171,6 +179,7 @@ async def _start(daemon: Daemon, compose: Compose) -> None:
         for name, url in servers.urls.items():
             log.info("%s is served at %s", name, url)
         daemon.run(servers.wait(), name="servers")
+    steady()
     log.info("%s is ready", daemon.name)
 
 

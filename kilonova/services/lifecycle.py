@@ -64,7 +64,8 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
         logs.setup(file=wanted.layout().log_file)
         shown: Tell = pipe or stack.enter_context(screen(console))
         try:
-            asyncio.run(_serve(wanted, shown, console, pipe))
+            with asyncio.Runner(loop_factory=lambda: _event_loop(wanted)) as runner:
+                runner.run(_serve(wanted, shown, console, pipe))
         except CannotStart as error:
             if pipe is None:
                 raise
@@ -79,9 +80,19 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
             raise SystemExit(1) from None
 
 
+def _event_loop(wanted: Wanted) -> asyncio.AbstractEventLoop:
+    """The loop that ``[kilonova] event_loop`` in the person's own options asks for."""
+    from kilonova.config.settings import load  # noqa: PLC0415 (slow to import, not for `down`)
+    from kilonova.web.serve import new_event_loop  # noqa: PLC0415
+
+    own = wanted.layout().own_options
+    return new_event_loop(load([own] if own.exists() else []).kilonova.event_loop)
+
+
 async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | None) -> None:
-    from kilonova.services import all_in_one  # noqa: PLC0415
+    from kilonova.services import all_in_one  # noqa: PLC0415 (slow to import, not for `down`)
     from kilonova.services.progress import Line, Screen  # noqa: PLC0415
+    from kilonova.services.startup import steady  # noqa: PLC0415
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -107,6 +118,7 @@ async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | Non
             if isinstance(shown, Screen):
                 shown.done()
             say_ready(wanted, console)
+        steady()
         await stop.wait()
 
 

@@ -18,12 +18,14 @@ async def compose(daemon: Daemon) -> None:
     CloudFigures(daemon.metrics, db, cells, daemon.clock, down_after=down_after)
     outside = neighbours.connect(settings, daemon.http, daemon.clock)
     bus, daemon.checks["bus"] = await buses.connect(settings, daemon.stack)
+    hosts = scheduler.host_states(settings, db=db, cells=cells, clock=daemon.clock)
     try:
         chooser = scheduler.make(
-            settings, db=db, cells=cells, placement=outside.placement, clock=daemon.clock
+            settings, hosts=hosts, placement=outside.placement, clock=daemon.clock
         )
     except LookupError as error:
         raise Unconfigured(f"[filter_scheduler] is not understood: {error}.") from None
     serving = await chooser.serve(bus)
     daemon.stack.push_async_callback(serving.close)
+    daemon.run(hosts.follow(), name="host states")
     signs.report(daemon, databases.own_cell(settings, cells).db, "nova-scheduler")

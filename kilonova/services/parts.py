@@ -86,14 +86,13 @@ async def start(cloud: Cloud) -> None:
 
 async def _work(cloud: Cloud, bus: MemoryBus, db: Database, cells: Cells, cell: Cell) -> None:
     """Scheduler and conductor, both in the list of services."""
+    hosts = scheduler.host_states(cloud.settings, db=db, cells=cells, clock=cloud.clock)
     chooser = scheduler.make(
-        cloud.settings,
-        db=db,
-        cells=cells,
-        placement=cloud.neighbours.placement,
-        clock=cloud.clock,
+        cloud.settings, hosts=hosts, placement=cloud.neighbours.placement, clock=cloud.clock
     )
     await chooser.serve(bus)
+    following = asyncio.create_task(hosts.follow(), name="host states")
+    cloud.stack.callback(following.cancel)
     signs.report(cloud, cell.db, "nova-scheduler")
     conductor = Conductor(
         cloud.settings,

@@ -145,7 +145,7 @@ class Runner:
             mine = self._of(place)
             if mine:
                 self._notice(mine, await db.read(journal.held, self.owner))
-        while await self.take():
+        while await self.take() and self._more:
             pass
 
     def _renewing(self, place: str, db: Database) -> Callable[[], Awaitable[None]]:
