@@ -21,14 +21,14 @@ class Inventory(msgspec.Struct, frozen=True):
     allocation_ratio: float = 1.0
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """How much of a class there is to give, and how much is given."""
 
     capacity: int
     used: int
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """A provider as an answer about candidates describes it."""
 
     resources: dict[str, Usage]
@@ -37,7 +37,7 @@ class Summary(msgspec.Struct, frozen=True):
     root: str
 
 
-class AllocationRequest(msgspec.Struct, frozen=True):
+class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
     """One way to serve a request: provider → class → amount, and request group → providers."""
 
     allocations: dict[str, dict[str, int]]
