@@ -85,7 +85,10 @@ class RequestSpec(msgspec.Struct, frozen=True):
 
 
 class HostRef(msgspec.Struct, frozen=True):
-    """A place for a server: where, and what to claim there."""
+    """A place for a server: where, and what to claim there.
+
+    ``group``: the server group whose rule is checked before anything is claimed.
+    """
 
     host: str
     node: str
@@ -94,6 +97,8 @@ class HostRef(msgspec.Struct, frozen=True):
     allocations: dict[str, dict[str, int]] = {}
     mappings: dict[str, tuple[str, ...]] = {}
     service_version: int = 0
+    # Not written when there is none: journals hold the hash of a host as it was before.
+    group: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Cut(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from kilonova.base.clock import Clock
@@ -67,13 +67,8 @@ class StoredHosts:
         row = await self._api.read(groups.get, group_id)
         if row is None:
             return None
-        members = [member for member in row.members if member not in but]
-        counts: Counter[str] = Counter()
-        if members:
-            answer = await self._cells.ask(self._cells.real, hosts.where_are, members)
-            for _, places in answer.found:
-                counts.update(places.values())
-        return ServerGroup(row.id, row.policy, dict(row.rules), dict(counts))
+        counts = await self._api.read(groups.counts, group_id, but=but)
+        return ServerGroup(row.id, row.policy, dict(row.rules), counts)
 
 
 def plain(row: AggregateRow) -> Aggregate:

@@ -100,14 +100,3 @@ def nodes_named(tx: Tx, node: str) -> list[str]:
     """The uuids of the nodes of that name in this cell, whatever their host."""
     c = compute_nodes.c
     return list(tx.execute(sa.select(c.uuid).where(c.node == node).order_by(c.id)).scalars())
-
-
-def where_are(tx: Tx, server_ids: Sequence[str]) -> dict[str, str]:
-    """Server → its host, of those that are in this cell and have one."""
-    c = instances.c
-    rows = tx.execute(
-        sa.select(c.uuid, c.host).where(
-            c.uuid.in_(server_ids), c.deleted == sa.false(), c.host.is_not(None)
-        )
-    )
-    return {row.uuid: row.host for row in rows}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.base.errors import Conflict, NotFound
+from kilonova.db.database import Tx
 from kilonova.domain.request import HostRef, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec
 from kilonova.interfaces.placement import Claim
-from kilonova.store import aggregates, mappings, servers
-from kilonova.workflows.engine.steps import remote
+from kilonova.store import aggregates, groups, mappings, servers
+from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.world import Env, World
 
 
@@ -17,18 +18,45 @@ class NoValidHost(NotFound):
     """No host takes the server; the text is what its owner may read."""
 
 
+class GroupRule(Conflict):
+    """Another member of the group was faster: a host is not free for this one any more."""
+
+
 @remote(seconds=180)
-async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
-    """The host for a new server and its alternates; NoValidHost."""
+async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) -> list[HostRef]:
+    """The host for a new server and its alternates, none of those ``tried``; NoValidHost."""
     request, spec = await wanted(env.world, server_id)
     group = None
     if spec.group_id is not None:
         group = await env.world.group(spec.group_id, (server_id,))
-    chosen = await env.world.select(request_of(request.server, spec, group=group))
+    chosen = await env.world.select(
+        request_of(request.server, spec, group=group, ignore_hosts=tried)
+    )
     if not chosen.servers:
         # Hosts are an administrator's knowledge: the reasons stay in the scheduler's log.
         raise NoValidHost("No valid host was found. There are not enough hosts available.")
-    return list(chosen.servers[0])
+    hosts = list(chosen.servers[0])
+    if group is None:
+        return hosts
+    return [msgspec.structs.replace(host, group=group.id) for host in hosts]
+
+
+@transaction(db="api")
+def take_place(tx: Tx, _env: Env, server_id: str, group_id: str, host: str) -> None:
+    """The member's place on the host, given before anything is claimed there; GroupRule.
+
+    The rule is checked in the transaction that writes the place, one member of a group after
+    another: two builds at once cannot both find the host free.
+    """
+    broken = groups.take_place(tx, group_id, server_id, host)
+    if broken is not None:
+        raise GroupRule(f"Host {host} does not do: {broken}.")
+
+
+@transaction(db="api")
+def leave_place(tx: Tx, _env: Env, server_id: str, _group_id: str, host: str) -> None:
+    """Give the place in the group back."""
+    groups.leave_place(tx, server_id, host)
 
 
 class Entering(msgspec.Struct, frozen=True):
