@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+from kilonova.domain.fit import wanted
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import DeviceRequest
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec, Server
 
@@ -41,7 +44,8 @@ class RequestSpec(msgspec.Struct, frozen=True):
     ``requested_host``/``requested_node`` do not. ``ignore_hosts`` were tried already or are being
     left. ``cell_id`` limits the search to one cell; ``source_cell_id`` is where a moving server
     comes from. ``networks`` are resource groups of ports; ``vnic_types`` their kinds.
-    ``rebuild`` runs only the filters that look at the image.
+    ``shape``: what is wanted of the host's NUMA cells, CPUs, pages and devices. ``rebuild`` runs
+    only the filters that look at the image.
     """
 
     servers: tuple[str, ...]
@@ -63,6 +67,7 @@ class RequestSpec(msgspec.Struct, frozen=True):
     networks: tuple[ResourceGroup, ...] = ()
     vnic_types: tuple[str, ...] = ()
     pci_devices: int = 0
+    shape: Wanted = Wanted()
     rebuild: bool = False
     dry_run: bool = False
 
@@ -147,8 +152,14 @@ def request_of(
     group: ServerGroup | None = None,
     boot_from_volume: bool = False,
     ignore_hosts: tuple[str, ...] = (),
+    devices: tuple[DeviceRequest, ...] = (),
 ) -> RequestSpec:
-    """What to ask for one server, from its record and what was said when it was made."""
+    """What to ask for one server, from its record and what was said when it was made.
+
+    ``devices``: the PCI devices its flavor names, see `domain.fit.pci.requests`. BadRequest for
+    words of flavor and image that contradict each other.
+    """
+    properties = server.image.properties if server.image else {}
     return RequestSpec(
         servers=(server.id,),
         project_id=server.project_id,
@@ -164,4 +175,6 @@ def request_of(
         ignore_hosts=(*spec.ignore_hosts, *ignore_hosts),
         group=group,
         hints=spec.hints,
+        pci_devices=sum(request.count for request in devices),
+        shape=Wanted(wanted.topology(server.flavor, properties), devices),
     )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from kilonova.base.clock import Clock
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
+from kilonova.domain.fit.host import limits_of, with_guests
 from kilonova.domain.request import ServerGroup
 from kilonova.domain.resources import Aggregate as AggregateRow
 from kilonova.scheduler.state import Aggregate, HostState
@@ -115,4 +116,15 @@ def assemble(
         aggregates=member_of,
         supported=report.supported,
         cpu_info=report.cpu_info,
+        pci_free=_free_devices(row),
+        shape=report.shape,
+        held=row.held,
+        limits=limits_of(report.ratios, report.initial_ratios),
     )
+
+
+def _free_devices(row: HostRow) -> int:
+    if row.report.shape is None or not row.report.shape.devices:
+        return 0
+    shape = with_guests(row.report.shape, row.held)
+    return sum(device.address not in shape.taken for device in shape.devices)

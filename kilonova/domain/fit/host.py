@@ -21,6 +21,17 @@ class Wanted(msgspec.Struct, frozen=True):
         return self.topology is not None or bool(self.devices)
 
 
+def limits_of(
+    ratios: Mapping[str, float], initial: Mapping[str, float], *, pack: bool = False
+) -> Limits:
+    """The limits that go with a host's allocation ratios (resource class → ratio)."""
+
+    def ratio(name: str) -> float:
+        return ratios.get(name) or initial.get(name) or 1.0
+
+    return Limits(ratio("VCPU"), ratio("MEMORY_MB"), pack)
+
+
 def fit(
     shape: HostShape,
     wanted: Wanted,

@@ -122,6 +122,26 @@ def requests(
     return tuple(made)
 
 
+def group_names(request: DeviceRequest) -> list[str]:
+    """What each of its devices is called in a search for candidates."""
+    return [f"_{request.id}-{number}" for number in range(request.count)]
+
+
+def chosen(
+    wanted: Sequence[DeviceRequest], mappings: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Request → the provider of each of its devices, of requests that Placement has decided.
+
+    ``mappings``: group of the search → provider uuids.
+    """
+    found = {}
+    for request in wanted:
+        names = group_names(request)
+        if all(mappings.get(name) for name in names):
+            found[request.id] = [mappings[name][0] for name in names]
+    return found
+
+
 def resource_class(spec: DeviceSpec) -> str:
     """What a device of that kind is in Placement (``CUSTOM_PCI_8086_1515``)."""
     if spec.resource_class:
