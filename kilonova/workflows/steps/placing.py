@@ -103,7 +103,7 @@ async def release(env: Env, server_id: str) -> None:
 def devices_of(env: Env, server: Server) -> tuple[DeviceRequest, ...]:
     """The PCI devices that a server's flavor asks for."""
     specs = server.flavor.extra_specs
-    if "pci_passthrough:alias" not in specs:
+    if pci.ASKED not in specs:
         return ()
     properties = server.image.properties if server.image else {}
     return pci.requests(specs, properties, pci.aliases(env.settings.pci.alias))
