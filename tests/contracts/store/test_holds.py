@@ -73,9 +73,7 @@ async def test_racing_guests(db: Database) -> None:
     # Six devices, three at each cell; three guests' pages and CPUs fit there.
     assert len(held) == 6
     devices = [address for one in held for address in one.devices["pci0"]]
-    cpus = [
-        cpu for one in held if one.topology for c in one.topology.cells for cpu in c.pins.values()
-    ]
+    cpus = [cpu for one in held if one.topology for c in one.topology.cells for _, cpu in c.pins]
     assert len(set(devices)) == 6
     assert len(set(cpus)) == len(cpus) == 12
     assert len((await db.read(holds.of_hosts, ["h1", "h2"]))["h1"]) == 6
