@@ -19,6 +19,7 @@ from kilonova.db.tables.api import (
 )
 from kilonova.db.tables.cell import (
     compute_nodes,
+    guest_holds,
     instance_actions,
     instance_faults,
     instances,
@@ -47,12 +48,16 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class CellPicture(msgspec.Struct, frozen=True):
-    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen."""
+    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen.
+
+    ``holds``: (server, host) of those that hold CPUs, pages or devices of a host.
+    """
 
     servers: dict[str, Row]
     deleted: frozenset[str]
     nodes: dict[str, tuple[str, str]]
     computes: dict[str, dt.datetime | None]
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 class ApiPicture(msgspec.Struct, frozen=True):
@@ -104,6 +109,12 @@ def cell(tx: Tx) -> CellPicture:
             )
         },
         {row.host: row.last_seen_up for row in tx.execute(_COMPUTES)},
+        tuple(
+            (server_id, host)
+            for server_id, host in tx.execute(
+                sa.select(guest_holds.c.server_id, guest_holds.c.host)
+            )
+        ),
     )
 
 

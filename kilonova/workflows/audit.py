@@ -95,7 +95,12 @@ async def audit(sources: Sources) -> AuditReport:
     """Look at everything once; findings in a stable order."""
     unseen: list[str] = []
     seen = await _look(sources, unseen)
-    found = [*_servers(seen), *_groups(seen), *_sagas(seen, sources.clock.now().timestamp())]
+    found = [
+        *_servers(seen),
+        *_groups(seen),
+        *_holds(seen),
+        *_sagas(seen, sources.clock.now().timestamp()),
+    ]
     if sources.placement is not None:
         found += await _told(unseen, "Placement", _allocations(seen, sources.placement))
     if sources.ports is not None:
@@ -206,6 +211,17 @@ def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
         yield Finding("server.homeless", row.id, "It is active on no host.")
     for action in row.open_actions:
         yield Finding("action.open", row.id, f"Its action {action} was never finished.")
+
+
+def _holds(seen: Seen) -> Iterator[Finding]:
+    for picture in seen.cells.values():
+        for server_id, host in picture.holds:
+            row = picture.servers.get(server_id)
+            if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
+                continue
+            if row is None or row.host != host:
+                sentence = f"It holds CPUs, pages or devices of host {host}, but is not there."
+                yield Finding("hold.left", server_id, sentence)
 
 
 def _groups(seen: Seen) -> Iterator[Finding]:
