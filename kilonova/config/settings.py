@@ -21,6 +21,7 @@ from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
+from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import Quota
 from kilonova.config.scheduler import Scheduler
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
     filter_scheduler: FilterScheduler = FilterScheduler()
     metrics: Metrics = Metrics()
     compute: Compute = Compute()
+    pci: Pci = Pci()
     image_cache: ImageCache = ImageCache()
     libvirt: Libvirt = Libvirt()
     qemu: Qemu = Qemu()

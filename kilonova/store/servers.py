@@ -13,7 +13,15 @@ import sqlalchemy as sa
 from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
 from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
-from kilonova.db.tables.cell import disks, fixed_ips, instance_faults, instances, nics, tags
+from kilonova.db.tables.cell import (
+    disks,
+    fixed_ips,
+    guest_holds,
+    instance_faults,
+    instances,
+    nics,
+    tags,
+)
 from kilonova.domain import states
 from kilonova.domain.guest import Disk, Nic, PowerState
 from kilonova.domain.server import (
@@ -27,7 +35,7 @@ from kilonova.domain.server import (
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, sql
+from kilonova.store import actions, holds, sql
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -194,6 +202,7 @@ def move_to_cell(
 def leave_cell(tx: Tx, server_id: str) -> None:
     """Remove the server's rows here (it goes elsewhere); nothing there is success."""
     actions.forget(tx, server_id)
+    tx.execute(guest_holds.delete().where(guest_holds.c.server_id == server_id))
     for table in (tags, disks, nics, fixed_ips, instance_faults):
         tx.execute(table.delete().where(table.c.server_id == server_id))
     tx.execute(instances.delete().where(instances.c.uuid == server_id))
@@ -270,19 +279,34 @@ def complete(rows: Sequence[Any], extras: Extras) -> list[Server]:
     return found
 
 
+_PRIVATE_PARTS = (
+    sa.select(
+        instances.c.user_data,
+        instances.c.key_type,
+        instances.c.public_key,
+        instances.c.system,
+        guest_holds.c.held,
+    )
+    .outerjoin(
+        guest_holds,
+        sa.and_(
+            guest_holds.c.server_id == instances.c.uuid, guest_holds.c.host == instances.c.host
+        ),
+    )
+    .where(instances.c.uuid == sa.bindparam("key"))
+)
+
+
 def private(tx: Tx, server_id: str) -> Private | None:
     """What is needed to make the guest."""
-    c = instances.c
-    row = tx.execute(
-        sa.select(c.user_data, c.key_type, c.public_key, c.system).where(c.uuid == server_id)
-    ).first()
+    row = tx.execute(_PRIVATE_PARTS, {"key": server_id}).first()
     if row is None:
         return None
     own_disks = tx.execute(
         sa.select(disks.c.disk).where(disks.c.server_id == server_id).order_by(disks.c.position)
     ).scalars()
     own_nics = get_nics(tx, server_id)
-    return Private(tuple(own_disks), own_nics, *row)
+    return Private(tuple(own_disks), own_nics, *row[:4], row.held or msgspec.UNSET)
 
 
 def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
@@ -410,6 +434,7 @@ def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
     _save(tx, server, ended)
     for table in (disks, nics, fixed_ips):
         tx.execute(table.delete().where(table.c.server_id == server_id))
+    holds.leave(tx, server_id, now=now)
 
 
 def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetime) -> None:

@@ -27,6 +27,7 @@ sync_power_state_interval = 5
 instances = -1
 cores = -1
 ram = -1
+server_group_members = -1
 """
 
 
@@ -70,6 +71,14 @@ class Simulated:
     async def create(self, name: str = "one", networks: str = "auto", **more: Any) -> str:
         body = {"name": name, "imageRef": self.image, "flavorRef": "42", "networks": networks}
         answer = await self.ask("POST", "/v2.1/servers", json={"server": body | more})
+        assert answer.status == 202, answer.text
+        return str(answer.json()["server"]["id"])
+
+    async def hinted(self, name: str, hints: dict[str, Any], **more: Any) -> str:
+        """A new server with scheduler hints."""
+        server = {"name": name, "imageRef": self.image, "flavorRef": "42"} | more
+        body = {"server": server, "os:scheduler_hints": hints}
+        answer = await self.ask("POST", "/v2.1/servers", json=body)
         assert answer.status == 202, answer.text
         return str(answer.json()["server"]["id"])
 
