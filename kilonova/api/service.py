@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from kilonova.api import (
     aggregates,
     audit,
+    explain,
     extensions,
     external_events,
     flavors,
@@ -62,6 +63,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     external_events.ROUTES,
     extensions.ROUTES,
     audit.ROUTES,
+    explain.ROUTES,
     versions.ROUTES,
 )
 

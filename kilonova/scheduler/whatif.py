@@ -347,8 +347,9 @@ def _phrase(token: str, failed: Attempt, whynot: WhyNot | None) -> str:
         for one in whynot.obstacles if whynot else ():
             if name in one.names and one.constraint in _AMOUNTS and one.asked is not None:
                 most = "none" if one.most is None else str(one.most)
-                return f"no suitable host has {one.asked} {name} free in one place (at most {most})"
-        return f"no suitable host has enough {name} free"
+                unit = _UNITS.get(name, name)
+                return f"no suitable host has {one.asked} {unit} free in one place (at most {most})"
+        return f"no suitable host has enough {_UNITS.get(name, name)} free"
     return {
         "trait": f"no suitable host goes with trait {name} as it is asked for",
         "zone": f"no suitable host is in availability zone {name}",

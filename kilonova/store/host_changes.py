@@ -139,6 +139,6 @@ def whole(tx: Tx, server_ids: Sequence[str], *, images: bool = False) -> Whole:
         occupants += [_occupant(row, images=images) for row in tx.execute(some)]
     return Whole(
         frozenset(tx.execute(sa.select(compute_nodes.c.uuid)).scalars()),
-        dict(versions.tuples().all()),
+        {row.host: row.version for row in versions},
         tuple(occupants),
     )

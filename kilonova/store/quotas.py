@@ -155,6 +155,30 @@ def fit(
     ``least``.
     """
     lock(tx, project_id)
+    return room(
+        tx,
+        defaults,
+        project_id=project_id,
+        user_id=user_id,
+        vcpus=vcpus,
+        memory_mb=memory_mb,
+        least=least,
+        most=most,
+    )
+
+
+def room(
+    tx: Tx,
+    defaults: Limits,
+    *,
+    project_id: str,
+    user_id: str,
+    vcpus: int,
+    memory_mb: int,
+    least: int,
+    most: int,
+) -> int:
+    """``fit`` without the lock: what it would say, for who only wants to know."""
     allowed = most
     sizes = {"instances": 1, "cores": vcpus, "ram": memory_mb}
     blocked: dict[str, tuple[int, int]] = {}
@@ -168,10 +192,10 @@ def fit(
             limit = bounds[resource]
             if limit == UNLIMITED or not size:
                 continue
-            room = (limit - getattr(used, resource)) // size
-            if room < most:
+            free = (limit - getattr(used, resource)) // size
+            if free < most:
                 blocked.setdefault(resource, (getattr(used, resource), limit))
-            allowed = min(allowed, max(room, 0))
+            allowed = min(allowed, max(free, 0))
     if allowed < least:
         raise _exceeded(sizes, blocked, least)
     return allowed

@@ -70,7 +70,7 @@ def _accept(
     )
     limits = quotas.limits(tx, defaults, project, user)
     _check_small_quotas(request, limits)
-    rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
+    rows = [one(call, request, found, chosen, index, count) for index in range(count)]
     servers.accept(tx, rows)
     ids = list(chosen.ids[:count])
     if found.group is not None:
@@ -100,7 +100,7 @@ def _check_small_quotas(request: ServerRequest, limits: dict[str, int]) -> None:
             raise Forbidden(f"Quota exceeded for {name}: at most {limits[name]}, requested {used}.")
 
 
-def _one(
+def one(
     call: Context,
     request: ServerRequest,
     found: Resolved,
@@ -108,6 +108,7 @@ def _one(
     index: int,
     count: int,
 ) -> tuple[BuildRequest, BuildSpec]:
+    """The rows of one of the servers."""
     server_id = chosen.ids[index]
     name = f"{request.name}-{index + 1}" if count > 1 else request.name
     now = chosen.now + dt.timedelta(microseconds=index)
