@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from kilonova.base.errors import Fault
-from kilonova.cmd import audit, sagas, serve
+from kilonova.cmd import audit, explain, sagas, serve
 from kilonova.cmd import first as firsts
 from kilonova.services import layout as layouts
 from kilonova.services import lifecycle
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(sagas.app, name="saga")
 app.command()(audit.audit)
+app.command()(explain.explain)
 app.add_typer(serve.app, name="serve")
 
 StateDir = Annotated[
