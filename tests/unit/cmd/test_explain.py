@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 
 from rich.console import Console
 
@@ -29,10 +30,9 @@ def told(*, hosts: bool) -> str:
         why=Why("No host [has] room.", ("resource:MEMORY_MB",), WhyNot(3, 1, (short,)), (change,)),
         failures=(Failure("h9", "The disk is full."),),
     )
-    console = Console(width=120, record=True)
-    with console.capture():
-        console.print(tree(render(one, hosts=hosts)))
-    return console.export_text()
+    shown = io.StringIO()
+    Console(width=120, file=shown).print(tree(render(one, hosts=hosts)))
+    return shown.getvalue()
 
 
 def test_for_operators() -> None:
