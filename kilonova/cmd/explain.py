@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
-from oslo_config.cfg import ConfigFilesNotFoundError
-from rich.console import Console
-from rich.markup import escape
-from rich.tree import Tree
 
-from kilonova.base.clock import SystemClock
-from kilonova.base.errors import Fault
-from kilonova.clients.keystone import expect
-from kilonova.config import settings
-from kilonova.services import layout, neighbours
-from kilonova.services.startup import Unconfigured
-from kilonova.web.client import HttpClient
+from kilonova.cmd.output import console, fail
+from kilonova.services import layout
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
 MOST_HOSTS = 10
 
@@ -39,22 +31,34 @@ def explain(
 
     The exit code is 1 when nothing is known of that request or server.
     """
+    import msgspec  # noqa: PLC0415
+    from oslo_config.cfg import ConfigFilesNotFoundError  # noqa: PLC0415
+
+    from kilonova.base.errors import Fault  # noqa: PLC0415
+    from kilonova.services.startup import Unconfigured  # noqa: PLC0415
+
     files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
     try:
         found = asyncio.run(fetch(files, name))
     except (Fault, Unconfigured, ConfigFilesNotFoundError) as error:
-        Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
-        raise typer.Exit(1) from None
+        fail(str(error))
     if json:
         typer.echo(msgspec.json.encode(found).decode())
         return
-    console = Console()
     for one in found:
-        console.print(tree(one), highlight=False)
+        console().print(tree(one), highlight=False)
 
 
 async def fetch(files: list[Path], name: str) -> list[dict[str, Any]]:
     """The explanations of a request or server; NotFound."""
+    from urllib.parse import quote  # noqa: PLC0415
+
+    from kilonova.base.clock import SystemClock  # noqa: PLC0415
+    from kilonova.clients.keystone import expect  # noqa: PLC0415
+    from kilonova.config import settings  # noqa: PLC0415
+    from kilonova.services import neighbours  # noqa: PLC0415
+    from kilonova.web.client import HttpClient  # noqa: PLC0415
+
     async with HttpClient() as http:
         cloud = neighbours.connect(settings.load(files), http, SystemClock())
         answer = await cloud.compute.request("GET", f"/ext/explain/{quote(name, safe='')}")
@@ -64,7 +68,9 @@ async def fetch(files: list[Path], name: str) -> list[dict[str, Any]]:
 
 def tree(one: dict[str, Any]) -> Tree:
     """One explanation for people."""
-    root = Tree(f"[bold]{escape(one['reason'])}[/]")
+    from rich.tree import Tree  # noqa: PLC0415
+
+    root = Tree(f"[bold]{_plain(one['reason'])}[/]")
     root.add(f"server {one['server_id']}, request {one['request_id']}, {one['at'][:19]} UTC")
     if one["changes"]:
         branch = root.add("[green]It would fit if one of these were so:[/]")
@@ -74,13 +80,13 @@ def tree(one: dict[str, Any]) -> Tree:
         told = one["placement"]
         branch = root.add(f"Placement left {told['left']} of {told['providers']} providers")
         for obstacle in told["obstacles"]:
-            branch.add(escape(_obstacle(obstacle)))
+            branch.add(_plain(_obstacle(obstacle)))
     for step in one["steps"]:
         if step["left"] < step["before"]:
-            branch = root.add(escape(f"{step['step']} left {step['left']} of {step['before']}"))
+            branch = root.add(_plain(f"{step['step']} left {step['left']} of {step['before']}"))
             _hosts(branch, step.get("hosts") or {})
         elif not step["before"] and step["step"] != one["reason"]:
-            root.add(escape(step["step"]))
+            root.add(_plain(step["step"]))
     if one.get("failures"):
         branch = root.add("Hosts that were chosen and did not take it")
         _hosts(branch, {failure["host"]: failure["text"] for failure in one["failures"]})
@@ -88,9 +94,9 @@ def tree(one: dict[str, Any]) -> Tree:
 
 
 def _change(branch: Tree, change: dict[str, Any]) -> None:
-    where = f" [dim]({escape(change['host'])})[/]" if change.get("host") else ""
+    where = f" [dim]({_plain(change['host'])})[/]" if change.get("host") else ""
     parts = change.get("parts") or []
-    node = branch.add(("All of these together:" if parts else escape(change["text"])) + where)
+    node = branch.add(("All of these together:" if parts else _plain(change["text"])) + where)
     for part in parts:
         _change(node, part)
 
@@ -107,6 +113,11 @@ def _obstacle(one: dict[str, Any]) -> str:
 
 def _hosts(branch: Tree, hosts: dict[str, str]) -> None:
     for host, why in list(hosts.items())[:MOST_HOSTS]:
-        branch.add(escape(f"{host}: {why}"))
+        branch.add(_plain(f"{host}: {why}"))
     if len(hosts) > MOST_HOSTS:
         branch.add(f"and {len(hosts) - MOST_HOSTS} more")
+
+
+def _plain(text: str) -> str:
+    """Text whose brackets are no markup."""
+    return text.replace("[", "\\[")

@@ -39,7 +39,7 @@ class Obstacle(msgspec.Struct, frozen=True):
     provider of ``in_tree``, or the suffixes of ``same_subtree``.
 
     ``removed`` counts the trees that failed here first, in the order of the obstacles: with
-    ``WhyNot.left`` they add up to ``WhyNot.trees``. ``roots`` are the roots (uuids, the first 20) of
+    ``WhyNot.left`` they add up to ``WhyNot.trees``. ``roots`` are the roots (20 uuids at most) of
     trees that would serve the request if only this constraint were dropped (amounts: made as small
     as need be), so empty means that dropping it alone does not help.
 

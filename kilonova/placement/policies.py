@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from oslo_config import cfg
-from oslo_policy import opts, policy
+from oslo_policy import policy
 
 from kilonova.base.clock import Clock, SystemClock
-from kilonova.web.call import Caller
+from kilonova.policy.enforcer import PolicyEnforcer
+from kilonova.policy.rule import Deprecated, Rule
 
 _ADMIN_OR_SERVICE = "rule:admin_or_service_api"
 _BASE = {
@@ -22,9 +20,6 @@ _BASE = {
         "rule:admin_or_service_api or rule:project_reader_api"
     ),
 }
-_SECONDS = 1.0
-_REMEMBERED = 10_000
-_NO_FILE = "/dev/null/policy.yaml"
 _PROVIDERS = "placement:resource_providers"
 
 # rule → (default, what was allowed before besides, what it guards)
@@ -74,22 +69,21 @@ RULES: dict[str, tuple[str, str | None, str]] = {
 }
 
 
-def rules() -> list[policy.RuleDefault]:
-    """All rules in oslo.policy's form."""
-    made = [policy.RuleDefault(name, check) for name, check in _BASE.items()]
+def rules() -> list[Rule]:
+    """All rules."""
+    made = [Rule(name, check) for name, check in _BASE.items()]
     for name, (check, before, what) in RULES.items():
-        deprecated = before and policy.DeprecatedRule(
-            name, before, deprecated_reason="Superseded by narrower roles.", deprecated_since="S"
-        )
-        made.append(
-            policy.RuleDefault(
-                name, check, description=what, scope_types=["project"], deprecated_rule=deprecated
-            )
-        )
+        deprecated = before and Deprecated(name, before, "Superseded by narrower roles.", "S")
+        made.append(Rule(name, check, what, (), ("project",), deprecated or None))
     return made
 
 
-class Enforcer:
+def list_rules() -> list[policy.RuleDefault]:
+    """Every rule as oslo.policy's tools want them (entry point ``oslo.policy.policies``)."""
+    return [rule.default() for rule in rules()]
+
+
+class Enforcer(PolicyEnforcer):
     """Decides by the rules above and an operator's policy file.
 
     ``enforce_new_defaults`` False also allows what was allowed before. What was decided is
@@ -104,41 +98,10 @@ class Enforcer:
         enforce_scope: bool = True,
         clock: Clock | None = None,
     ) -> None:
-        conf = cfg.ConfigOpts()
-        conf([], project="placement", default_config_files=[], default_config_dirs=[])
-        opts.set_defaults(
-            conf,
-            policy_file=str(policy_file or _NO_FILE),
+        super().__init__(
+            rules(),
+            clock=clock or SystemClock(),
+            policy_file=policy_file,
             enforce_scope=enforce_scope,
             enforce_new_defaults=enforce_new_defaults,
         )
-        self._enforcer = policy.Enforcer(conf)
-        self._enforcer.suppress_deprecation_warnings = True
-        self._enforcer.suppress_default_change_warnings = True
-        self._enforcer.register_defaults(rules())
-        self._clock = clock or SystemClock()
-        self._decided: dict[tuple[object, ...], bool] = {}
-        self._until = 0.0
-
-    def allows(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
-        """Whether ``rule`` lets ``caller`` act on ``target``."""
-        now = self._clock.monotonic()
-        if now >= self._until or len(self._decided) >= _REMEMBERED:
-            self._decided.clear()
-            self._until = now + _SECONDS
-        who = (caller.user_id, caller.project_id, caller.domain_id, caller.system_scope)
-        homes = (caller.user_domain_id, caller.project_domain_id)
-        roles = (caller.roles, caller.service_roles)
-        key = (rule, who, homes, roles, tuple(target.items()))
-        done = self._decided.get(key)
-        if done is None:
-            done = self._decided[key] = self._decide(rule, caller, target)
-        return done
-
-    def _decide(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
-        credentials = caller.credentials()
-        credentials["system"] = caller.system_scope
-        try:
-            return bool(self._enforcer.enforce(rule, dict(target), credentials))
-        except policy.InvalidScope:
-            return False

@@ -19,12 +19,14 @@ from kilonova.db.tables.api import (
 )
 from kilonova.db.tables.cell import (
     compute_nodes,
+    guest_holds,
     instance_actions,
     instance_faults,
     instances,
     nics,
     services,
 )
+from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec
 
 _COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
@@ -32,8 +34,21 @@ _COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
 )
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """The part of a server's record that says what it takes."""
+
+    flavor: FlavorSpec
+    image: ImageRef | None = None
+
+
+_made = msgspec.json.Decoder(_Made).decode
+
+
 class Row(msgspec.Struct, frozen=True):
-    """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished."""
+    """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished.
+
+    ``flavor`` and ``image`` are what it was made with (or resized to).
+    """
 
     id: str
     host: str | None
@@ -44,15 +59,21 @@ class Row(msgspec.Struct, frozen=True):
     ports: tuple[str, ...] = ()
     fault: bool = False
     open_actions: tuple[str, ...] = ()
+    flavor: FlavorSpec | None = None
+    image: ImageRef | None = None
 
 
 class CellPicture(msgspec.Struct, frozen=True):
-    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen."""
+    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen.
+
+    ``holds``: (server, host) of those that hold CPUs, pages or devices of a host.
+    """
 
     servers: dict[str, Row]
     deleted: frozenset[str]
     nodes: dict[str, tuple[str, str]]
     computes: dict[str, dt.datetime | None]
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 class ApiPicture(msgspec.Struct, frozen=True):
@@ -87,12 +108,20 @@ def cell(tx: Tx) -> CellPicture:
         running[server_id].append(action)
     rows = tx.execute(
         sa.select(
-            i.uuid, i.host, i.node, i.vm_state, i.task_state, i.power_state, i.deleted
+            i.uuid, i.host, i.node, i.vm_state, i.task_state, i.power_state, i.deleted, i.server
         ).order_by(i.id)
     ).all()
+    made = {row[0]: _made(row[7]) for row in rows if not row[6]}
     return CellPicture(
         {
-            row[0]: Row(*row[:6], tuple(ports[row[0]]), row[0] in failed, tuple(running[row[0]]))
+            row[0]: Row(
+                *row[:6],
+                tuple(ports[row[0]]),
+                row[0] in failed,
+                tuple(running[row[0]]),
+                made[row[0]].flavor,
+                made[row[0]].image,
+            )
             for row in rows
             if not row[6]
         },
@@ -104,6 +133,12 @@ def cell(tx: Tx) -> CellPicture:
             )
         },
         {row.host: row.last_seen_up for row in tx.execute(_COMPUTES)},
+        tuple(
+            (server_id, host)
+            for server_id, host in tx.execute(
+                sa.select(guest_holds.c.server_id, guest_holds.c.host)
+            )
+        ),
     )
 
 

@@ -8,16 +8,34 @@ from typing import Any
 import msgspec
 
 from kilonova.db.database import Tx
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
+from kilonova.domain.guest import HostReport
 from kilonova.domain.request import RequestSpec, Selection
 from kilonova.domain.resources import Group
-from kilonova.domain.sagas import REBOOT, START, STOP, RebootArgs, ServerArgs
+from kilonova.domain.sagas import (
+    ATTACH_INTERFACE,
+    CRASH_DUMP,
+    DETACH_INTERFACE,
+    PAUSE,
+    REBOOT,
+    RESTORE,
+    SOFT_DELETE,
+    START,
+    STOP,
+    UNPAUSE,
+    AttachArgs,
+    PortArgs,
+    RebootArgs,
+    ServerArgs,
+)
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import groups
+from kilonova.store import groups, holds, nodes
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
-from tests.sagas.cloud import GIVEN, CloudStage, opened
+from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
 from tests.support import compute
 
 
@@ -133,6 +151,41 @@ class BrokenInGroup(InGroup):
         return await CloudStage.select(self, request)
 
 
+class Pinned(Build):
+    """A guest that wants CPUs of its own, of which the first host has too few left."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.cell.run(self._full)
+
+    def _host(self, tx: Tx, host: str) -> None:
+        super()._host(tx, host)
+        cells = (HostCell(0, 8192, pcpus=frozenset(range(4))),)
+        report = HostReport(host, "fake", 1, 8, 8192, 100, pcpus=4, shape=HostShape(cells))
+        nodes.save(tx, uuid=provider(host), host=host, report=report, now=self.clock.now())
+
+    def _full(self, tx: Tx) -> None:
+        row = GuestTopology((GuestCell(0, 64, pcpus=frozenset({0, 1, 2, 3})),), "dedicated")
+        other = compute.server_id(2)
+        wanted = Wanted(row)
+        assert holds.take(tx, other, wanted, host="h1", node="h1", now=self.clock.now())
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        request, spec = super().request()
+        specs = {"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}
+        flavor = msgspec.structs.replace(request.server.flavor, extra_specs=specs)
+        server = msgspec.structs.replace(request.server, flavor=flavor)
+        return msgspec.structs.replace(request, server=server), spec
+
+    async def outcome(self) -> Any:
+        held = await self.cell.read(holds.of_hosts, ["h1", "h2"])
+        return await super().outcome() | {"held": msgspec.to_builtins(held)}
+
+    async def audit(self) -> list[str]:
+        other = compute.server_id(2)
+        return [p for p in await super().audit() if not p.startswith(f"hold.left {other}")]
+
+
 class NeverOpened(Build):
     nics = (WantedNic("0", network_id="n1"),)
     hosts = ("h1",)
@@ -156,6 +209,16 @@ class There(CloudStage):
 
 
 class Delete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class PinnedDelete(Pinned, There):
+    async def prepare(self) -> None:
+        await CloudStage.prepare(self)
+        await self.create()
+        await Runner(self.kit()).drain()
+
     async def start(self) -> tuple[str, str]:
         return await self.delete()
 
@@ -218,6 +281,87 @@ class FailingReboot(HardReboot):
         self.fakes.fails("reboot", times=None)
 
 
+class Pause(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
+
+
+class Unpause(There):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.act(UNPAUSE, ServerArgs(self.server), "unpause", Task.UNPAUSING)
+
+
+class SoftDelete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+
+
+class Restore(There):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.act(RESTORE, ServerArgs(self.server), "restore", Task.RESTORING)
+
+
+class CrashDump(There):
+    async def start(self) -> tuple[str, str]:
+        def work(tx: Tx) -> None:
+            self._record(tx, CRASH_DUMP.action)
+            self._accept(tx, CRASH_DUMP, ServerArgs(self.server), f"req-{CRASH_DUMP.action}")
+
+        await self.cell.run(work)
+        return await self.saga()
+
+
+class Attach(There):
+    card = WantedNic("9", network_id="n2", tag="third")
+
+    async def start(self) -> tuple[str, str]:
+        return await self.plug_card(ATTACH_INTERFACE, AttachArgs(self.server, self.card))
+
+
+class AttachGiven(Attach):
+    card = WantedNic("9", port_id=GIVEN)
+
+    async def open(self) -> None:
+        await super().open()
+        self.network.table[GIVEN] = Port(GIVEN, "n1", "p1", "fa:16:3e:00:00:99")
+
+
+class AttachRefused(Attach):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("attach_nic", times=None, late=True)
+
+
+class Detach(There):
+    async def start(self) -> tuple[str, str]:
+        (port,) = self.network.table
+        return await self.plug_card(DETACH_INTERFACE, PortArgs(self.server, port))
+
+
+class DetachGiven(Detach):
+    async def prepare(self) -> None:
+        self.network.table[GIVEN] = Port(GIVEN, "n1", "p1", "fa:16:3e:00:00:99")
+        await super().prepare()
+
+    nics = (WantedNic("0", port_id=GIVEN),)
+
+
+class DetachRefused(Detach):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("detach_nic", times=None)
+
+
 for name, saga, kind, ends in (
     ("build", "server.build", Build, "done"),
     ("build with a given port", "server.build", GivenPort, "done"),
@@ -230,7 +374,9 @@ for name, saga, kind, ends in (
     ("build in a group, a race lost", "server.build", InGroup, "done"),
     ("build in a group that is full", "server.build", FullGroup, "undone"),
     ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),
+    ("build with pinned CPUs", "server.build", Pinned, "done"),
     ("delete", "server.delete", Delete, "done"),
+    ("delete with pinned CPUs", "server.delete", PinnedDelete, "done"),
     ("delete in a group", "server.delete", DeleteInGroup, "done"),
     ("delete in cell0", "server.delete", DeleteBuried, "done"),
     ("delete on a dead host", "server.delete", DeleteOnDeadHost, "done"),
@@ -238,6 +384,17 @@ for name, saga, kind, ends in (
     ("start", "server.start", Start, "done"),
     ("soft reboot", "server.reboot", SoftReboot, "done"),
     ("hard reboot", "server.reboot", HardReboot, "done"),
+    ("pause", "server.pause", Pause, "done"),
+    ("unpause", "server.unpause", Unpause, "done"),
+    ("soft delete", "server.soft_delete", SoftDelete, "done"),
+    ("restore", "server.restore", Restore, "done"),
+    ("crash dump", "server.crash_dump", CrashDump, "done"),
+    ("attach of a card", "server.attach_interface", Attach, "done"),
+    ("attach of a given port", "server.attach_interface", AttachGiven, "done"),
+    ("attach that fails", "server.attach_interface", AttachRefused, "undone"),
+    ("detach of a card", "server.detach_interface", Detach, "done"),
+    ("detach of a given port", "server.detach_interface", DetachGiven, "done"),
+    ("detach that fails", "server.detach_interface", DetachRefused, "undone"),
     ("failing reboot", "server.reboot", FailingReboot, "undone"),
 ):
     scenario(f"server {name}", saga, ends=ends)(stage(kind))

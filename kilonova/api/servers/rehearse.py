@@ -6,20 +6,21 @@ from typing import Any
 
 import msgspec
 
+from kilonova.api import quota_rules
 from kilonova.api.explain import HOSTS, reasons
-from kilonova.api.servers.accept import Plan, one
+from kilonova.api.servers.accept import Plan, image_ref, one
 from kilonova.api.servers.parse import ServerRequest
 from kilonova.api.servers.resolve import Resolved
-from kilonova.base.errors import Forbidden
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain.explain import OPERATOR, Change, Why
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.shapes import DeviceRequest
+from kilonova.domain.quotas import OverQuota, Rules
 from kilonova.domain.request import RequestSpec, Selection, request_of
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.scheduler.service import METHOD, TOPIC
-from kilonova.store import aggregates, quotas
+from kilonova.store import aggregates
 from kilonova.web.call import Reply
 
 SECONDS = 20.0
@@ -35,11 +36,22 @@ async def _told(
     call: Context, request: ServerRequest, found: Resolved, chosen: Plan
 ) -> dict[str, Any]:
     hosts = call.allows(HOSTS)
+    refused: list[Change] = []
+
+    async def within(rules: Rules) -> int:
+        try:
+            return await call.app.db.read(_within_quota, call, request, found, rules)
+        except OverQuota:
+            refused[:] = await call.app.db.read(_under_quota, call, request, found, rules)
+            raise
+
+    caller = call.caller
     try:
-        count = await call.app.db.read(_within_quota, call, request, found)
-    except Forbidden as fault:
-        changes = await call.app.db.read(_under_quota, call, request, found)
-        why = Why(fault.message, ("quota",), changes=tuple(changes))
+        count = await quota_rules.within(
+            call, caller.project_id or "", within, user_id=caller.user_id, counting=True
+        )
+    except OverQuota as fault:
+        why = Why(fault.message, ("quota",), changes=tuple(refused))
         return {"fits": False, **reasons(why, (), hosts=hosts)}
     asked = await _asked(call, request, found, chosen, count)
     selection = await _select(call, asked)
@@ -56,25 +68,31 @@ async def _select(call: Context, asked: RequestSpec) -> Selection:
     return await call.app.bus.call(TOPIC, METHOD, asked, reply=Selection, seconds=SECONDS)
 
 
-def _within_quota(tx: Tx, call: Context, request: ServerRequest, found: Resolved) -> int:
-    return quotas.room(
+def _within_quota(
+    tx: Tx, call: Context, request: ServerRequest, found: Resolved, rules: Rules
+) -> int:
+    return quota_rules.fit(
         tx,
-        call.app.settings.quota.limits(),
+        rules,
         project_id=call.caller.project_id or "",
         user_id=call.caller.user_id,
-        vcpus=found.flavor.vcpus,
-        memory_mb=found.flavor.memory_mb,
+        flavor=found.flavor,
+        image=image_ref(found),
         least=request.least,
         most=request.most,
+        locking=False,
     )
 
 
-def _under_quota(tx: Tx, call: Context, request: ServerRequest, found: Resolved) -> list[Change]:
+def _under_quota(
+    tx: Tx, call: Context, request: ServerRequest, found: Resolved, rules: Rules
+) -> list[Change]:
     """What would keep the request under its quota, the smallest first."""
+    if not rules.stored:
+        return [Change("quota", "The limits of the project are higher.", OPERATOR, 1.5)]
     project = call.caller.project_id or ""
-    defaults = call.app.settings.quota.limits()
-    limits = quotas.limits(tx, defaults, project, call.caller.user_id)
-    used = quotas.usage(tx, project)
+    limits = quota_rules.limits(tx, rules, project, call.caller.user_id)
+    used = quota_rules.usage(tx, rules, project)
     over = []
     sizes = (("instances", 1, ""), ("cores", found.flavor.vcpus, "VCPU"))
     for name, size, resource in (*sizes, ("ram", found.flavor.memory_mb, "MEMORY_MB")):

@@ -133,7 +133,7 @@ def _on(
         guest,
         host_cell=host.id,
         page_kb=page.size_kb or None,
-        pins=dict(zip(sorted(guest.pcpus), chosen, strict=True)),
+        pins=tuple(zip(sorted(guest.pcpus), chosen, strict=True)),
         reserved=kept,
     )
 
@@ -198,7 +198,7 @@ def _with(host: HostCell, guest: GuestCell) -> HostCell:
     return msgspec.structs.replace(
         host,
         shared_used=host.shared_used + len(guest.cpus),
-        pinned=host.pinned | set(guest.pins.values()) | guest.reserved,
+        pinned=host.pinned | guest.host_cpus,
         memory_used_mb=host.memory_used_mb + guest.memory_mb,
         pages=tuple(used(pages) for pages in host.pages),
     )

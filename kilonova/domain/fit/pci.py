@@ -30,6 +30,7 @@ _KNOWN = frozenset(
         "live_migratable",
     }
 )
+ASKED = "pci_passthrough:alias"
 _MOST_STEPS = 20_000
 
 
@@ -94,14 +95,14 @@ def _alias(text: str) -> Alias:
 def requests(
     specs: Words, properties: Words, known: Mapping[str, Alias]
 ) -> tuple[DeviceRequest, ...]:
-    """What ``pci_passthrough:alias`` (``a1:2,a2:1``) asks for. BadRequest."""
+    """What the extra spec ``pci_passthrough:alias`` (``a1:2,a2:1``) asks for. BadRequest."""
     policy = pci_policy(specs, properties)
-    text = specs.get("pci_passthrough:alias")
+    text = specs.get(ASKED)
     if not text:
         return ()
     if not _LIST.fullmatch(text.strip()):
         raise BadRequest(
-            f"pci_passthrough:alias {text!r} is not of the form name:count.",
+            f"{ASKED} {text!r} is not of the form name:count.",
             code="PciInvalidAlias",
         )
     made = []

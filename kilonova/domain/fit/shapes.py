@@ -51,7 +51,7 @@ class GuestCell(msgspec.Struct, frozen=True):
     """A NUMA node of a guest. memory MiB, page KiB or SMALL, LARGE, ANY, None (no matter).
 
     ``cpus`` are its shared vCPUs, ``pcpus`` those with a CPU of their own. When it is placed,
-    ``host_cell`` says where, ``pins`` vCPU → host CPU, ``reserved`` the CPUs of the emulator's
+    ``host_cell`` says where, ``pins`` are (vCPU, host CPU), ``reserved`` the CPUs of the emulator's
     threads, ``page_kb`` the real size.
     """
 
@@ -61,8 +61,13 @@ class GuestCell(msgspec.Struct, frozen=True):
     pcpus: frozenset[int] = frozenset()
     page_kb: int | None = None
     host_cell: int | None = None
-    pins: dict[int, int] = {}
+    pins: tuple[tuple[int, int], ...] = ()
     reserved: frozenset[int] = frozenset()
+
+    @property
+    def host_cpus(self) -> frozenset[int]:
+        """The host's CPUs that are its own, those of the emulator's threads included."""
+        return self.reserved | {cpu for _, cpu in self.pins}
 
 
 class GuestTopology(msgspec.Struct, frozen=True):

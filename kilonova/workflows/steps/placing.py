@@ -120,7 +120,7 @@ def _explanation(env: Env, request: BuildRequest) -> Explanation:
 def devices_of(env: Env, server: Server) -> tuple[DeviceRequest, ...]:
     """The PCI devices that a server's flavor asks for."""
     specs = server.flavor.extra_specs
-    if "pci_passthrough:alias" not in specs:
+    if pci.ASKED not in specs:
         return ()
     properties = server.image.properties if server.image else {}
     return pci.requests(specs, properties, pci.aliases(env.settings.pci.alias))
@@ -152,8 +152,11 @@ def hold(tx: Tx, env: Env, server: Server, host: HostRef) -> None:
 
 async def wanted(world: World, server_id: str) -> tuple[BuildRequest, BuildSpec]:
     """What was asked for; NotFound when the request is gone."""
-    request = await world.db.read(servers.building, server_id)
-    spec = await world.db.read(mappings.find_spec, server_id)
+
+    def read(tx: Tx) -> tuple[BuildRequest | None, BuildSpec | None]:
+        return servers.building(tx, server_id), mappings.find_spec(tx, server_id)
+
+    request, spec = await world.db.read(read)
     if request is None or spec is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     return request, spec
