@@ -150,11 +150,7 @@ def fit(
         return _fit_unified(tx, rules, project_id, amounts(flavor, image), least=least, most=most)
     if not rules.stored:
         return most
-    of_project = store.limits(tx, rules.defaults, project_id)
-    of_user = store.limits(tx, rules.defaults, project_id, user_id)
-    checks = [(of_project, usage(tx, rules, project_id))]
-    if of_user != of_project:
-        checks.append((of_user, usage(tx, rules, project_id, user_id)))
+    checks = _bounds(tx, rules, project_id, user_id)
     return store.room(
         checks, vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, least=least, most=most
     )
@@ -203,3 +199,46 @@ def _used(tx: Tx, rules: Rules, project_id: str, classes: frozenset[str]) -> dic
         held["VCPU"] = held.get("VCPU", 0) + held.get("PCPU", 0)
     servers = store.usage(tx, project_id).instances
     return {"servers": servers, **{f"class:{name}": amount for name, amount in held.items()}}
+
+
+def grow(
+    tx: Tx,
+    rules: Rules,
+    *,
+    project_id: str,
+    user_id: str,
+    old: FlavorSpec,
+    new: FlavorSpec,
+    image: ImageRef | None,
+) -> None:
+    """OverQuota when a server may not change from one flavor to another; takes the lock.
+
+    Rows of ours count what grows; with unified limits the new flavor is held besides the old one
+    until the change is confirmed.
+    """
+    store.lock(tx, project_id)
+    if rules.unified:
+        _fit_unified(tx, rules, project_id, amounts(new, image), least=1, most=1)
+    more = {"cores": new.vcpus - old.vcpus, "ram": new.memory_mb - old.memory_mb}
+    if not rules.stored or max(more.values()) <= 0:
+        return
+    over: dict[str, tuple[int, int]] = {}
+    for bounds, used in _bounds(tx, rules, project_id, user_id):
+        for name, amount in more.items():
+            there, limit = getattr(used, name), bounds[name]
+            if amount > 0 and limit != UNLIMITED and there + amount > limit:
+                over.setdefault(name, (there, limit))
+    if over:
+        raise words.exceeded(over, more)
+
+
+def _bounds(
+    tx: Tx, rules: Rules, project_id: str, user_id: str
+) -> list[tuple[dict[str, int], Usage]]:
+    """Limits and use of the project, and of the user who has limits of their own."""
+    of_project = store.limits(tx, rules.defaults, project_id)
+    of_user = store.limits(tx, rules.defaults, project_id, user_id)
+    found = [(of_project, usage(tx, rules, project_id))]
+    if of_user != of_project:
+        found.append((of_user, usage(tx, rules, project_id, user_id)))
+    return found
