@@ -16,7 +16,8 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
 from kilonova.interfaces.image import ImageService
-from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.network import NetworkDocuments, NetworkService
+from kilonova.interfaces.placement import PlacementService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -68,9 +69,11 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    documents: NetworkDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids
+    placement: PlacementService | None = None
     identity: IdentityService | None = None
     usages: Usages | None = None
     buses: dict[str, Any] = {}

@@ -255,9 +255,7 @@ async def create(call: Context) -> dict[str, Any]:
         is_public=public if isinstance(public, bool) else public in TRUE,
         description=body.get("description"),
     )
-    owner = call.caller.project_id
-    projects = [owner] if not flavor.is_public and owner else []
-    made = await call.app.db.run(store.create, flavor, now=call.clock.now(), projects=projects)
+    made = await call.app.db.run(store.create, flavor, now=call.clock.now())
     return _one(call, made)
 
 

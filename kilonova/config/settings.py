@@ -17,7 +17,15 @@ from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.embedded import Embedded
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
-from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
+from kilonova.config.hypervisor import (
+    Consoleauth,
+    Libvirt,
+    Mks,
+    Qemu,
+    SerialConsole,
+    Spice,
+    Vnc,
+)
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
@@ -52,6 +60,9 @@ class Settings(msgspec.Struct, frozen=True):
     qemu: Qemu = Qemu()
     vnc: Vnc = Vnc()
     serial_console: SerialConsole = SerialConsole()
+    spice: Spice = Spice()
+    mks: Mks = Mks()
+    consoleauth: Consoleauth = Consoleauth()
     wsgi: Wsgi = Wsgi()
     cors: Cors = Cors()
     oslo_middleware: OsloMiddleware = OsloMiddleware()

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
+from kilonova.domain.server import WantedNic
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -43,6 +44,20 @@ class RebootArgs(msgspec.Struct, frozen=True):
     hard: bool = False
 
 
+class AttachArgs(msgspec.Struct, frozen=True):
+    """A network card that shall come to a server."""
+
+    server_id: str
+    nic: WantedNic
+
+
+class PortArgs(msgspec.Struct, frozen=True):
+    """A network card of a server, by its port."""
+
+    server_id: str
+    port_id: str
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -58,3 +73,10 @@ DELETE = SagaKind("server.delete", ServerArgs, action="delete", cancels=True)
 START = SagaKind("server.start", ServerArgs, action="start")
 STOP = SagaKind("server.stop", ServerArgs, action="stop")
 REBOOT = SagaKind("server.reboot", RebootArgs, action="reboot")
+PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
+UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
+CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")
+ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attach_interface")
+DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")
+SOFT_DELETE = SagaKind("server.soft_delete", ServerArgs, action="delete", cancels=True)
+RESTORE = SagaKind("server.restore", ServerArgs, action="restore")

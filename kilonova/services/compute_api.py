@@ -18,10 +18,11 @@ from kilonova.db.database import Database
 from kilonova.db.tables import api as tables
 from kilonova.messaging.bus import Bus
 from kilonova.services import databases, policies
+from kilonova.services.figures import CloudFigures
 from kilonova.services.neighbours import Neighbours
 from kilonova.store.idempotency import SqlIdempotencyStore
 from kilonova.web.auth import Authenticator
-from kilonova.web.health import Check
+from kilonova.web.health import Check, Metrics
 from kilonova.web.middleware import with_cors
 from kilonova.workflows.accepting import EngineSagas
 
@@ -39,12 +40,16 @@ def application(
     near: Sequence[Path] = (),
     buses: Mapping[str, Bus] | None = None,
     checks: Mapping[str, Check] | None = None,
+    metrics: Metrics | None = None,
 ) -> ASGIApp:
     """The ASGI application.
 
     ``near``: where a relative ``[oslo_policy] policy_file`` is looked for. ``buses``: cell id → its
-    own bus. Raises PolicyError.
+    own bus. ``metrics``: figures shown besides those of the cloud. Raises PolicyError.
     """
+    shown = metrics or Metrics()
+    down_after = settings.default.service_down_time
+    CloudFigures(shown, db, cells, clock, down_after=down_after)
     section = settings.keystone_authtoken
     app = service.build(
         Services(
@@ -54,7 +59,9 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            documents=neighbours.documents,
             sagas=EngineSagas(),
+            placement=neighbours.placement,
             clock=clock,
             ids=ids,
             identity=Identity(neighbours.identity, clock, _place(settings)),
@@ -64,6 +71,7 @@ def application(
         auth=auth,
         policy=policies.compute_enforcer(settings, clock, near=near),
         idempotency=SqlIdempotencyStore(db, tables.idempotency, clock),
+        metrics=shown,
         checks={**databases.checks(db, cells), **(checks or {})},
         auth_uri=section.www_authenticate_uri or section.auth_url,
         trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,

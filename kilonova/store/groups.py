@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import instance_group_members as members
 from kilonova.db.tables.api import instance_groups as groups
 from kilonova.domain.quotas import refusal
@@ -50,16 +51,16 @@ def _load(tx: Tx, query: sa.Select[Any]) -> list[Group]:
     return [Group(*(*row[1:], tuple(sorted(own[row[0]])))) for row in rows]
 
 
-_OF_SERVER = (
+_OF_SERVER = Prepared(
     sa.select(_G.uuid)
     .join(members, members.c.group_id == _G.id)
-    .where(members.c.server_id == sa.bindparam("key"))
+    .where(members.c.server_id == sa.bindparam("server"))
 )
 
 
 def of_server(tx: Tx, server_id: str) -> tuple[str, ...]:
     """The ids of a server's groups (one at most)."""
-    return tuple(tx.execute(_OF_SERVER, {"key": server_id}).scalars())
+    return tuple(_OF_SERVER.scalars(tx, {"server": server_id}))
 
 
 def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int, unified: bool = False) -> Group:

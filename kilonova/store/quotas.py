@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import (
     build_requests,
     instance_group_members,
@@ -26,6 +27,35 @@ from kilonova.store import sql
 
 Limits = Mapping[str, int]
 
+_LOCK = Prepared(
+    quota_locks.update()
+    .where(quota_locks.c.owner == sa.bindparam("key"))
+    .values(turns=quota_locks.c.turns + 1)
+)
+_LIMITS = Prepared(
+    sa.select(quotas.c.resource, quotas.c.hard_limit)
+    .where(
+        quotas.c.project_id == sa.bindparam("project"),
+        quotas.c.user_id.in_(sa.bindparam("users", expanding=True)),
+    )
+    .order_by(quotas.c.user_id)
+)
+_CLASS_LIMITS = Prepared(
+    sa.select(quota_classes.c.resource, quota_classes.c.hard_limit).where(
+        quota_classes.c.class_name == sa.bindparam("name")
+    )
+)
+_USED = sa.select(
+    sa.func.count(),
+    sa.func.coalesce(sa.func.sum(instance_mappings.c.vcpus), 0),
+    sa.func.coalesce(sa.func.sum(instance_mappings.c.memory_mb), 0),
+).where(
+    instance_mappings.c.project_id == sa.bindparam("project"),
+    instance_mappings.c.queued_for_delete == sa.false(),
+)
+_PROJECT_USAGE = Prepared(_USED)
+_USER_USAGE = Prepared(_USED.where(instance_mappings.c.user_id == sa.bindparam("user")))
+
 
 class Usage(msgspec.Struct, frozen=True):
     """What a project (or one user of it) has. ram: MiB."""
@@ -37,40 +67,22 @@ class Usage(msgspec.Struct, frozen=True):
 
 def lock(tx: Tx, owner: str) -> None:
     """Let nobody else change the usage of a project or user until this transaction ends."""
-    taken = tx.execute(
-        quota_locks.update()
-        .where(quota_locks.c.owner == owner)
-        .values(turns=quota_locks.c.turns + 1)
-    )
-    if not taken.rowcount:
+    if not _LOCK.run(tx, {"key": owner}):
         sql.insert_missing(tx, quota_locks, [{"owner": owner, "turns": 0}])
-        tx.execute(
-            quota_locks.update()
-            .where(quota_locks.c.owner == owner)
-            .values(turns=quota_locks.c.turns + 1)
-        )
+        _LOCK.run(tx, {"key": owner})
 
 
 def limits(tx: Tx, defaults: Limits, project_id: str, user_id: str = "") -> dict[str, int]:
     """Resource → limit: the user's, else the project's, else the default class's, else config's."""
     found = class_limits(tx, defaults)
-    users = {"", user_id}
-    rows = tx.execute(
-        sa.select(quotas.c.resource, quotas.c.hard_limit)
-        .where(quotas.c.project_id == project_id, quotas.c.user_id.in_(users))
-        .order_by(quotas.c.user_id)
-    )
+    rows = _LIMITS.all(tx, {"project": project_id, "users": {"", user_id}})
     found.update({resource: limit for resource, limit in rows if resource in found})
     return found
 
 
 def class_limits(tx: Tx, defaults: Limits, class_name: str = "default") -> dict[str, int]:
     """Resource → limit of a quota class over the configured defaults."""
-    rows = tx.execute(
-        sa.select(quota_classes.c.resource, quota_classes.c.hard_limit).where(
-            quota_classes.c.class_name == class_name
-        )
-    )
+    rows = _CLASS_LIMITS.all(tx, {"name": class_name})
     return {**defaults, **{name: limit for name, limit in rows if name in defaults}}
 
 
@@ -111,16 +123,12 @@ def reset(tx: Tx, project_id: str, user_id: str | None = None) -> None:
 
 def usage(tx: Tx, project_id: str, user_id: str | None = None) -> Usage:
     """Servers, cores and memory in use."""
-    m = instance_mappings.c
-    query = sa.select(
-        sa.func.count(),
-        sa.func.coalesce(sa.func.sum(m.vcpus), 0),
-        sa.func.coalesce(sa.func.sum(m.memory_mb), 0),
-    ).where(m.project_id == project_id, m.queued_for_delete == sa.false())
-    if user_id is not None:
-        query = query.where(m.user_id == user_id)
-    count, cores, ram = tx.execute(query).one()
-    return Usage(int(count), int(cores), int(ram))
+    if user_id is None:
+        row = _PROJECT_USAGE.first(tx, {"project": project_id})
+    else:
+        row = _USER_USAGE.first(tx, {"project": project_id, "user": user_id})
+    assert row is not None
+    return Usage(*map(int, row))
 
 
 def key_pairs_used(tx: Tx, user_id: str) -> int:

@@ -87,7 +87,7 @@ class Networks:
         return [n for n in self.known.values() if not ids or n.id in ids]
 
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
-        return [p for p in self.made.values() if p.id in ids or p.device_id == server_id]
+        return [p for p in self.made.values() if (p.id in ids if ids else p.device_id == server_id)]
 
     async def compute_ports(self) -> list[Port]:
         return [p for p in self.made.values() if p.device_owner.startswith("compute:")]
@@ -120,6 +120,74 @@ class Networks:
 
     async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
         return []
+
+
+class Documents:
+    """A network service's resources as documents: rows by kind, found by equal fields."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, dict[str, Any]]] = {
+            "security-groups": {},
+            "security-group-rules": {},
+            "ports": {},
+            "networks": {},
+            "subnets": {},
+            "floatingips": {},
+        }
+        for number, name in enumerate(("default", "web")):
+            self.put(
+                "security-groups",
+                {
+                    "id": f"66666666-0000-4000-8000-00000000000{number}",
+                    "name": name,
+                    "description": name,
+                    "tenant_id": PROJECT,
+                    "security_group_rules": [],
+                },
+            )
+
+    def put(self, kind: str, row: dict[str, Any]) -> dict[str, Any]:
+        """Keep a row."""
+        self.rows[kind][row["id"]] = row
+        return row
+
+    async def find(self, kind: str, *, token: str | None, **filters: Any) -> list[dict[str, Any]]:
+        def fits(row: dict[str, Any]) -> bool:
+            return all(
+                row.get(k) in v if isinstance(v, tuple) else row.get(k) == v
+                for k, v in filters.items()
+            )
+
+        return [row for row in self.rows[kind].values() if fits(row)]
+
+    async def show(self, kind: str, item_id: str, *, token: str | None) -> dict[str, Any] | None:
+        return self.rows[kind].get(item_id)
+
+    async def create(
+        self, kind: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        row = {"id": RandomIds().uuid(), "tenant_id": PROJECT, **values}
+        if kind == "security-groups":
+            row["security_group_rules"] = []
+        if kind == "security-group-rules":
+            parent = self.rows["security-groups"][values["security_group_id"]]
+            parent["security_group_rules"].append(row)
+        return self.put(kind, row)
+
+    async def update(
+        self, kind: str, item_id: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        self._need(kind, item_id).update(values)
+        return self.rows[kind][item_id]
+
+    async def delete(self, kind: str, item_id: str, *, token: str | None) -> None:
+        self._need(kind, item_id)
+        del self.rows[kind][item_id]
+
+    def _need(self, kind: str, item_id: str) -> dict[str, Any]:
+        if item_id not in self.rows[kind]:
+            raise NotFound(f"{kind} {item_id} could not be found.")
+        return self.rows[kind][item_id]
 
 
 class SagaLog:
@@ -263,6 +331,7 @@ class Cloud:
         self.bus = MemoryBus()
         self.images = Images()
         self.networks = Networks()
+        self.documents = Documents()
         self.sagas = SagaLog()
         self.services = Services(
             settings=settings or Settings(),
@@ -271,6 +340,7 @@ class Cloud:
             bus=self.bus,
             images=self.images,
             networks=self.networks,
+            documents=self.documents,
             sagas=self.sagas,
             clock=self.clock,
             ids=RandomIds(),

@@ -8,7 +8,21 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
-    {"spawn", "resume", "destroy", "power_on", "power_off", "reboot", "console_log", "report"}
+    {
+        "attach_nic",
+        "console_log",
+        "destroy",
+        "detach_nic",
+        "diagnostics",
+        "inject_nmi",
+        "pause",
+        "power_off",
+        "power_on",
+        "reboot",
+        "report",
+        "resume",
+        "spawn",
+    }
 )
 
 

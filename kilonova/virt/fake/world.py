@@ -44,6 +44,8 @@ class FakeGuest(msgspec.Struct):
     power: PowerState
     console: str = ""
     deaf: bool = False
+    cards: dict[str, str] = {}
+    """Port id → MAC address."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -125,6 +127,7 @@ class FakeWorld(Script):
             flavor.root_gb + flavor.ephemeral_gb,
             power,
             console=f"{spec.name}: power on\n",
+            cards={nic.port_id: nic.mac for nic in spec.nics},
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)
