@@ -85,9 +85,7 @@ class Run:
 
     # -- what steps and hooks are told ------------------------------------------------------
 
-    def env(
-        self, step: str, error: ErrorInfo | None = None, *, again: bool = True
-    ) -> StepEnv[Any]:
+    def env(self, step: str, error: ErrorInfo | None = None, *, again: bool = True) -> StepEnv[Any]:
         """The environment of a step."""
         kit, row = self.kit, self.row
         return StepEnv(

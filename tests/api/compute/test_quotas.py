@@ -17,8 +17,9 @@ from kilonova.clients.keystone import Endpoint, Login, PasswordSource
 from kilonova.config.quota import Quota, Workarounds
 from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
-from kilonova.domain.guest import FlavorSpec
+from kilonova.domain.guest import FlavorSpec, PowerState
 from kilonova.domain.quotas import NOOP, UNIFIED, OverQuota
+from kilonova.domain.states import VmState
 from kilonova.interfaces.identity import UnifiedLimits
 from kilonova.web.client import Answer, HttpClient
 from tests.support import identity as keystone
@@ -486,3 +487,22 @@ async def test_growing_counts_what_is_more(settings: Settings, said: str) -> Non
 def context_of(cloud: Cloud) -> Any:
     """What handlers know of a cloud, as far as quota looks at it."""
     return types.SimpleNamespace(app=cloud.services, clock=cloud.clock)
+
+
+async def test_moves_that_need_more_are_refused() -> None:
+    held = Held()
+    settings = Settings(quota=Quota(ram=1024, cores=9, count_usage_from_placement=True))
+    for cloud in made(settings, None, held):
+        client = cloud.client("member")
+        sid = need(await client.post("/v2.1/servers", json=body()), 202)["server"]["id"]
+        cloud.run(sid)
+        cloud.pass_time(60)
+        held.held[None] = {"VCPU": 1, "MEMORY_MB": 512}
+        path = f"/v2.1/servers/{sid}/action"
+        assert refused(await client.post(path, json={"resize": {"flavorRef": "2"}})) == (
+            "Quota exceeded for ram: Requested 1536, but already used 512 of 1024 ram"
+        )
+        cloud.finish(sid, VmState.SHELVED_OFFLOADED, PowerState.SHUTDOWN)
+        need(await client.post(path, json={"unshelve": None}), 501)
+        held.held[None] = {"VCPU": 1, "MEMORY_MB": 1024}
+        assert "Quota exceeded for ram" in refused(await client.post(path, json={"unshelve": None}))
