@@ -30,8 +30,6 @@ from tests.support.described import PROJECT, SERVER, guest
 
 GOOD, BAD, SLOW = "http://good.test", "http://bad.test", "http://slow.test"
 TEXT, EMPTY = "http://text.test", "http://empty.test"
-    f"http://{name}.test" for name in ["good", "bad", "slow", "text", "empty"]
-)
 
 
 class Service:
