@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
 
 import pytest
 
@@ -50,7 +49,7 @@ class OneProvider:
         return SERVER, PROJECT
 
 
-def client(rules: Rules, /, _providers: OneProvider | None = None, **headers: Any) -> Client:
+def client(rules: Rules, _providers: OneProvider | None = None, /, **headers: str) -> Client:
     metadata = Metadata(
         OneGuest(), rules, clock=SystemClock(), random=lambda n: b"x" * n, providers=_providers
     )
