@@ -137,8 +137,13 @@ async def _page(call: Context) -> list[dict[str, Any]]:
 
 def _limit(call: Context) -> int:
     most = call.app.settings.api.max_limit
-    given = call.query.number("limit") or call.query.number("page_size") or most
-    return min(given, most)
+    for name in ("limit", "page_size"):
+        given = call.query.number(name)
+        if given is not None and given < 1:
+            raise BadRequest(f"Invalid input for query parameters {name}: {given} is less than 1.")
+        if given is not None:
+            return min(given, most)
+    return most
 
 
 def _filters(call: Context) -> dict[str, Any]:
