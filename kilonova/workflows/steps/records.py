@@ -22,7 +22,7 @@ from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.placing import Entering
+from kilonova.workflows.steps.placing import Entering, hold
 from kilonova.workflows.visible import BURIED, EVENTS
 from kilonova.workflows.world import Env
 
@@ -59,7 +59,8 @@ class Place(msgspec.Struct, frozen=True):
 
 @transaction(db="cell")
 def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostRef) -> None:
-    """Write the server's row into the host's cell and hold it there."""
+    """Write the server's row into the host's cell and hold it there, with what it has of the
+    host's cells and devices."""
     engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
     servers.move_to_cell(
         tx,
@@ -69,6 +70,7 @@ def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostR
         zone=entering.zone,
         now=env.clock.now(),
     )
+    hold(tx, env, entering.request.server, host)
 
 
 @transaction(db="cell")
