@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import GuestMetadata, GuestSpec, InjectedFile, Keypair, Nic
 from kilonova.domain.server import Private, Server
 
 DEFAULT_ZONE = "nova"
+BOOT_ROLES = "boot_roles"
+"""The key of ``Private.system`` with the roles of who made the server, joined by commas."""
 
 
 def guest_spec(
@@ -47,10 +52,20 @@ def guest_spec(
             user_data=private.user_data,
             admin_pass=admin_pass,
             files=tuple(files),
+            dedicated_cpus=dedicated_cpus(private.held),
             security_groups=server.security_groups,
+            boot_roles=private.system.get(BOOT_ROLES, ""),
         ),
         config_drive=server.config_drive,
         root_device=(server.root_device or "vda").removeprefix("/dev/"),
         properties=server.image.properties if server.image else {},
         launched=server.launched_at is not None,
+        held=private.held,
     )
+
+
+def dedicated_cpus(held: Held | msgspec.UnsetType) -> tuple[int, ...]:
+    """The vCPUs with a CPU of their own, as the metadata service tells them to the guest."""
+    if held is msgspec.UNSET or held.topology is None:
+        return ()
+    return tuple(sorted(cpu for cell in held.topology.cells for cpu in cell.pcpus))
