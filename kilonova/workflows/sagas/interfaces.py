@@ -27,6 +27,8 @@ async def attach(s: Saga, server_id: str, wanted: WantedNic) -> None:
     await s.do(bind_port, host, port)
     (nic,) = await s.do(read_cards, server_id, [port], cards)
     await s.on(host, ATTACH_NIC, NicArgs(guest, nic), undo=Undo(DETACH_NIC, NicArgs(guest, nic)))
+    # The guest has it: from here on nothing is taken back, or its record would be left alone.
+    await s.pivot()
     await s.do(add_card, server_id, nic)
 
 
