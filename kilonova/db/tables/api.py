@@ -147,6 +147,16 @@ instance_group_members = sa.Table(
     sa.Column("server_id", sa.String(36), primary_key=True, index=True),
 )
 
+# A member takes its place before it is built there; a move holds two. Rules are checked against
+# these rows under the lock of the group's row.
+instance_group_places = sa.Table(
+    "instance_group_places",
+    metadata,
+    sa.Column("group_id", sa.String(36), primary_key=True),
+    sa.Column("server_id", sa.String(36), primary_key=True, index=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+)
+
 # user_id is empty for a project's own limit.
 quotas = sa.Table(
     "quotas",
