@@ -126,12 +126,18 @@ def _ping(tx: Tx) -> None:
     tx.exec_driver_sql("SELECT 1")
 
 
+def check(db: Database) -> Check:
+    """The health check of one database."""
+
+    async def answers() -> str | None:
+        await db.read(_ping)
+        return None
+
+    return answers
+
+
 def checks(api: Database, cells: Cells) -> dict[str, Check]:
     """Health checks: the API database, and whether any cell with hosts answers."""
-
-    async def api_database() -> str | None:
-        await api.read(_ping)
-        return None
 
     async def some_cell() -> str | None:
         answer = await cells.ask(cells.real, _ping)
@@ -139,7 +145,7 @@ def checks(api: Database, cells: Cells) -> dict[str, Check]:
             return f"no answer from {', '.join(cell.name for cell in answer.down)}"
         return None
 
-    return {"api_database": api_database, "cells": some_cell}
+    return {"api_database": check(api), "cells": some_cell}
 
 
 async def open_all(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Database, Cells]:

@@ -290,7 +290,8 @@ async def _run(
     store = service.idempotency
     if store is not None and route.method == "POST" and not route.stream and not route.public:
         key = call.request.headers.get("idempotency-key")
-        if key is not None:
+        # A rehearsal must not answer for the real thing.
+        if key is not None and not call.prefers("dry-run"):
             scope = scope_of(service.api.name, call.caller, key)
 
             async def run() -> Rendered | Response:

@@ -45,7 +45,7 @@ class Maker:
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
-            files = self._content(guest)
+            files = await self._content(guest)
             await asyncio.to_thread(configdrive.write, target, files)
             return DiskFile(str(target), "raw")
         if what.source == "image" and what.image is not None:
