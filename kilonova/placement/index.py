@@ -19,12 +19,12 @@ class Source(Protocol):
 
 
 class Index:
-    """A `World` that is as new as the database each time it is asked for."""
+    """A `World` that is as new as the database each time it is asked for; ``mark`` is how new."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._world = World()
-        self._mark = Mark()
+        self.mark = Mark()
         self._turn = asyncio.Lock()
         self._begun = 0
         self._latest = 0
@@ -49,10 +49,10 @@ class Index:
 
     async def _look(self) -> None:
         self._begun += 1
-        delta = await self._source.changes(self._mark)
+        delta = await self._source.changes(self.mark)
         if delta is not None:
             if delta.whole:
                 self._world = World()
             self._world.apply(delta)
-            self._mark = delta.mark
+            self.mark = delta.mark
         self._latest = self._begun
