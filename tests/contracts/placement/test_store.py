@@ -16,7 +16,7 @@ from kilonova.db import migrate
 from kilonova.db.database import Database, Tx, counted
 from kilonova.placement.api.common import Follower
 from kilonova.placement.index import Index
-from kilonova.placement.rows import Inventory
+from kilonova.placement.rows import Allocation, Inventory
 from kilonova.placement.service import HISTORY, prepare
 from kilonova.placement.store import (
     allocations,
@@ -261,5 +261,5 @@ async def test_parallel_writers_lose_nothing_and_are_not_refused_what_fits(
         assert stock.generation == 1 + 64
 
 
-def _held(tx: Tx, uuid_: str) -> list[allocations.Allocation]:
+def _held(tx: Tx, uuid_: str) -> list[Allocation]:
     return allocations.of_provider(tx, providers.find(tx, uuid_).id)
