@@ -83,7 +83,7 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
     """Everything on one host; what is done here is taken back when it fails."""
     if host.group:
         await s.do(take_place, server_id, host.group, host.host, undo=leave_place)
-    entering = await s.do(claim, server_id, host, undo=Undo(release, server_id))
+    entering = await s.do(claim, server_id, host, undo=Undo(release, server_id, host.host))
     s.cell = host.cell_id
     await s.do(enter_cell, server_id, entering, host, undo=Undo(leave_cell, server_id))
     late = await s.do(map_to_cell, server_id, host.cell_id, entering, undo=Undo(unmap, server_id))

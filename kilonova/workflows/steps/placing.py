@@ -6,6 +6,7 @@ import msgspec
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.db.database import Tx
+from kilonova.domain.explanation import Explanation, Failure
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.host import Wanted
 from kilonova.domain.fit.shapes import DeviceRequest, NoFit
@@ -13,7 +14,7 @@ from kilonova.domain.fit.wanted import topology
 from kilonova.domain.request import HostRef, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec, Server
 from kilonova.interfaces.placement import Claim
-from kilonova.store import aggregates, groups, holds, mappings, servers
+from kilonova.store import aggregates, explanations, groups, holds, mappings, servers
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.world import Env, World
 
@@ -42,7 +43,10 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
     )
     chosen = await env.world.select(asked)
     if not chosen.servers:
-        # Hosts are an administrator's knowledge: the reasons stay in the scheduler's log.
+        # Hosts are an administrator's knowledge: the reasons are kept for who may read them.
+        about = _explanation(env, request)
+        kept = msgspec.structs.replace(about, cuts=chosen.cuts, why=chosen.why)
+        await env.world.db.run(explanations.put, kept)
         raise NoValidHost("No valid host was found. There are not enough hosts available.")
     hosts = list(chosen.servers[0])
     if group is None:
@@ -95,9 +99,22 @@ async def claim(env: Env, server_id: str, host: HostRef) -> Entering:
 
 
 @remote()
-async def release(env: Env, server_id: str) -> None:
-    """Free what the server holds in Placement; holding nothing is success."""
+async def release(env: Env, server_id: str, host: str = "") -> None:
+    """Free what the server holds in Placement; holding nothing is success.
+
+    ``host``: where making the server failed, to be kept with the reason.
+    """
     await env.world.placement.release(server_id)
+    request = await env.world.db.read(servers.building, server_id) if host else None
+    if request is not None and env.error is not None:
+        failure = Failure(host, env.error.message)
+        await env.world.db.run(explanations.note, _explanation(env, request), failure)
+
+
+def _explanation(env: Env, request: BuildRequest) -> Explanation:
+    server = request.server
+    asked = env.asked.request_id or request.request_id
+    return Explanation(asked, server.id, server.project_id, server.user_id, env.clock.now())
 
 
 def devices_of(env: Env, server: Server) -> tuple[DeviceRequest, ...]:
