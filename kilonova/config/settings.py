@@ -26,7 +26,7 @@ from kilonova.config.hypervisor import (
     Spice,
     Vnc,
 )
-from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
+from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.pci import Pci
@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
     api: Api = Api()
     keystone_authtoken: KeystoneAuthtoken = KeystoneAuthtoken()
     keystone: Keystone = Keystone()
+    vendordata_dynamic_auth: VendordataDynamicAuth = VendordataDynamicAuth()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
     quota: Quota = Quota()

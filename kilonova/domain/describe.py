@@ -11,6 +11,8 @@ from kilonova.domain.guest import GuestMetadata, GuestSpec, InjectedFile, Keypai
 from kilonova.domain.server import Private, Server
 
 DEFAULT_ZONE = "nova"
+BOOT_ROLES = "boot_roles"
+"""The key of ``Private.system`` with the roles of who made the server, joined by commas."""
 
 
 def guest_spec(
@@ -52,6 +54,7 @@ def guest_spec(
             files=tuple(files),
             dedicated_cpus=dedicated_cpus(private.held),
             security_groups=server.security_groups,
+            boot_roles=private.system.get(BOOT_ROLES, ""),
         ),
         config_drive=server.config_drive,
         root_device=(server.root_device or "vda").removeprefix("/dev/"),

@@ -152,6 +152,7 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
+    boot_roles: str = ""
 
 
 class GuestSpec(msgspec.Struct, frozen=True):

@@ -302,7 +302,7 @@ async def _run(
 
 
 def _rendered(result: Any, status: int) -> Rendered | Response:
-    return result if isinstance(result, Response) else render(result, status)
+    return result if isinstance(result, (Response, Rendered)) else render(result, status)
 
 
 async def _send(

@@ -225,8 +225,16 @@ def free_ports(count: int) -> int:
     raise AssertionError("no ports")
 
 
+@pytest.fixture(scope="module")
+def own() -> dict[str, str]:
+    """The operator's own files; a module may have others."""
+    return {"kilonova.conf": OWN}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def simulated(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulated]:
+async def simulated(
+    tmp_path_factory: pytest.TempPathFactory, own: dict[str, str]
+) -> AsyncIterator[Simulated]:
     """One cloud for all tests of a module; each leaves it clean."""
     wanted = Wanted(
         state_dir=tmp_path_factory.mktemp("cloud"),
@@ -235,7 +243,8 @@ async def simulated(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         hosts=10,
     )
     prepare(wanted)
-    (wanted.state_dir / "kilonova.conf").write_text(OWN)
+    for name, text in own.items():
+        (wanted.state_dir / name).write_text(text)
     async with Cloud(wanted, Silence()) as cloud:
         made = Simulated(cloud)
         await made.login()

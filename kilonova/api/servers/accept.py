@@ -13,6 +13,7 @@ from kilonova.api.work import asked_by
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import disks
+from kilonova.domain.describe import BOOT_ROLES
 from kilonova.domain.guest import Disk, ImageRef
 from kilonova.domain.quotas import Rules, check
 from kilonova.domain.sagas import BUILD, ServerArgs
@@ -173,6 +174,7 @@ def one(
         user_data=request.user_data,
         key_type=found.key.type if found.key else "ssh",
         public_key=found.key.public_key if found.key else None,
+        system={BOOT_ROLES: ",".join(call.caller.roles)},
     )
     spec = BuildSpec(
         nics=found.nics,

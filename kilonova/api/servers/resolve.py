@@ -14,6 +14,7 @@ from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFoun
 from kilonova.config.pci import Pci
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.wanted import topology
 from kilonova.domain.guest import FlavorSpec
@@ -119,6 +120,7 @@ def check_shape(flavor: FlavorSpec, properties: Mapping[str, str], options: Pci)
 
 
 def _check_image(call: Context, flavor: FlavorSpec, image: Image) -> None:
+    image_properties.validate(image.properties)
     if image.min_ram > flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:

@@ -15,7 +15,7 @@ from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
-from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
+from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
@@ -112,16 +112,14 @@ def catch_up(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
 @transaction(db="cell")
 def keep_nics(tx: Tx, env: Env, server_id: str, nics: list[Nic]) -> None:
     """Keep the server's cards and show their addresses."""
-    now = env.clock.now()
-    servers.set_nics(tx, server_id, nics, now=now)
-    servers.update(tx, server_id, now=now, addresses=addresses(nics))
+    servers.set_nics(tx, server_id, nics, now=env.clock.now())
 
 
 @remote()
 async def describe_new(env: Env, server_id: str) -> GuestSpec:
     """The guest of a server that is being made, with what is known only now."""
     spec = await env.world.db.read(mappings.find_spec, server_id)
-    here = await _place(env, server_id)
+    here = await _place_in(env, server_id, env.cell)
     if here.guest is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     if spec is None:
@@ -377,15 +375,22 @@ async def _place(env: Env, server_id: str) -> Place:
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None or mapping.cell_id is None:
         return Place(None)
-    cell = env.world.cells.get(mapping.cell_id)
+    return await _place_in(env, server_id, mapping.cell_id)
+
+
+async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
+    """The same where the cell is known."""
+    if cell_id is None:
+        return Place(None)
+    cell = env.world.cells.get(cell_id)
 
     def read(tx: Tx) -> Place:
         server = servers.get(tx, server_id)
         private = servers.private(tx, server_id)
         if server is None or private is None:
-            return Place(mapping.cell_id)
+            return Place(cell_id)
         return Place(
-            mapping.cell_id,
+            cell_id,
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
