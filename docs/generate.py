@@ -16,6 +16,7 @@ from kilonova.config import section
 from kilonova.config.settings import Settings
 from kilonova.domain import states
 from kilonova.policy import compute
+from kilonova.web.error_codes import CODES
 from kilonova.web.routes import Route
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -111,11 +112,25 @@ def routes() -> str:
     return _page(parts)
 
 
+def errors() -> str:
+    """Every error code."""
+    parts = [_head("Error codes", "`kilonova/web/error_codes.py`")]
+    parts.append(
+        "An error has a code beside its text when the request carries `Prefer: error-code`\n"
+        "(the answer then carries `Preference-Applied: error-code`), and always below `/ext/`:\n"
+        '`{"forbidden": {"code": 403, "message": "…", "error_code": "quota.exceeded"}}`. Codes\n'
+        "keep their meaning; without the header answers are exactly Nova's."
+    )
+    parts.append(_table(("code", "meaning"), [(f"`{c}`", text) for c, text in CODES.items()]))
+    return _page(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "options.md": options,
     "policy.md": policy,
     "actions.md": actions,
     "compute-routes.md": routes,
+    "errors.md": errors,
 }
 
 
