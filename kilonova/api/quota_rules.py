@@ -141,12 +141,15 @@ def fit(
     image: ImageRef | None,
     least: int,
     most: int,
+    locking: bool = True,
 ) -> int:
     """How many servers of that flavor may still be made, at most ``most``; OverQuota.
 
-    Takes the project's lock, so that the answer holds until the transaction ends.
+    Takes the project's lock, so that the answer holds until the transaction ends, unless it is
+    only asked for (``locking`` False).
     """
-    store.lock(tx, project_id)
+    if locking:
+        store.lock(tx, project_id)
     if rules.unified:
         return _fit_unified(tx, rules, project_id, amounts(flavor, image), least=least, most=most)
     if not rules.stored:

@@ -29,6 +29,7 @@ from kilonova.config.hypervisor import (
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
+from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import OsloLimit, Quota, Workarounds
 from kilonova.config.scheduler import Scheduler
@@ -56,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
     filter_scheduler: FilterScheduler = FilterScheduler()
     metrics: Metrics = Metrics()
     compute: Compute = Compute()
+    pci: Pci = Pci()
     image_cache: ImageCache = ImageCache()
     libvirt: Libvirt = Libvirt()
     qemu: Qemu = Qemu()

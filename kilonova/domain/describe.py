@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import GuestMetadata, GuestSpec, InjectedFile, Keypair, Nic
 from kilonova.domain.server import Private, Server
 
@@ -49,6 +52,7 @@ def guest_spec(
             user_data=private.user_data,
             admin_pass=admin_pass,
             files=tuple(files),
+            dedicated_cpus=dedicated_cpus(private.held),
             security_groups=server.security_groups,
             boot_roles=private.system.get(BOOT_ROLES, ""),
         ),
@@ -56,4 +60,12 @@ def guest_spec(
         root_device=(server.root_device or "vda").removeprefix("/dev/"),
         properties=server.image.properties if server.image else {},
         launched=server.launched_at is not None,
+        held=private.held,
     )
+
+
+def dedicated_cpus(held: Held | msgspec.UnsetType) -> tuple[int, ...]:
+    """The vCPUs with a CPU of their own, as the metadata service tells them to the guest."""
+    if held is msgspec.UNSET or held.topology is None:
+        return ()
+    return tuple(sorted(cpu for cell in held.topology.cells for cpu in cell.pcpus))

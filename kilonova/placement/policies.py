@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from oslo_policy import policy
+
 from kilonova.base.clock import Clock, SystemClock
 from kilonova.policy.enforcer import PolicyEnforcer
 from kilonova.policy.rule import Deprecated, Rule
@@ -74,6 +76,11 @@ def rules() -> list[Rule]:
         deprecated = before and Deprecated(name, before, "Superseded by narrower roles.", "S")
         made.append(Rule(name, check, what, (), ("project",), deprecated or None))
     return made
+
+
+def list_rules() -> list[policy.RuleDefault]:
+    """Every rule as oslo.policy's tools want them (entry point ``oslo.policy.policies``)."""
+    return [rule.default() for rule in rules()]
 
 
 class Enforcer(PolicyEnforcer):

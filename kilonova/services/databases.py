@@ -35,7 +35,9 @@ def open_api(settings: Settings) -> Database:
 
 def open_placement(settings: Settings) -> Database:
     """The Placement service's database (``[placement_database] connection``)."""
-    return _open(settings.placement_database, "[placement_database]", name="placement")
+    retries = settings.placement.allocation_conflict_retry_count
+    section = settings.placement_database
+    return _open(section, "[placement_database]", name="placement", retries=retries)
 
 
 def open_cell(settings: Settings, row: CellRow) -> Cell:
@@ -48,7 +50,14 @@ def open_cell(settings: Settings, row: CellRow) -> Cell:
     return Cell(row.uuid, row.name or "", db, transport, row.disabled)
 
 
-def _open(section: Section, what: str, *, name: str, url: str | None = None) -> Database:
+def _open(
+    section: Section,
+    what: str,
+    *,
+    name: str,
+    url: str | None = None,
+    retries: int | None = None,
+) -> Database:
     """Unconfigured when the URL is missing, makes no sense, or its driver is not installed."""
     url = url or section.connection
     if not url:
@@ -58,7 +67,7 @@ def _open(section: Section, what: str, *, name: str, url: str | None = None) -> 
             url,
             name=name,
             size=section.max_pool_size,
-            retries=section.max_retries,
+            retries=section.max_retries if retries is None else retries,
             recycle=section.connection_recycle_time,
         )
     except sa.exc.ArgumentError:

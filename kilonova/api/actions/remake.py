@@ -13,7 +13,7 @@ from kilonova.api.servers.schema import DISK_CONFIG, HOSTNAME, TRUSTED_CERTS
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
-from kilonova.domain import quotas
+from kilonova.domain import image_properties, quotas
 from kilonova.domain.quotas import Rules
 from kilonova.domain.resources import KeyPair
 from kilonova.store import keypairs
@@ -147,6 +147,7 @@ async def _image(call: Context, image_id: str, found: Found) -> None:
         raise BadRequest("Cannot find image for rebuild") from None
     if image.status != "active":
         raise BadRequest(f"Image {image_id} is not active.")
+    image_properties.validate(image.properties)
     if image.min_ram > found.server.flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if 0 < found.server.flavor.root_gb < image.min_disk:

@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
     """Choose ids, disks and names. BadRequest when the disks do not fit the flavor."""
-    image = _image_ref(found)
+    image = image_ref(found)
     ids = tuple(call.ids.uuid() for _ in range(request.most))
     reservation = f"r-{call.ids.hex()[:8]}"
     chosen = tuple(
@@ -72,13 +72,13 @@ def _accept(
         project_id=project,
         user_id=user,
         flavor=found.flavor,
-        image=_image_ref(found),
+        image=image_ref(found),
         least=request.least,
         most=request.most,
     )
     limits = quota_rules.limits(tx, rules, project, user)
     _check_small_quotas(request, rules, limits)
-    rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
+    rows = [one(call, request, found, chosen, index, count) for index in range(count)]
     servers.accept(tx, rows)
     ids = list(chosen.ids[:count])
     if found.group is not None:
@@ -114,7 +114,7 @@ def _check_small_quotas(request: ServerRequest, rules: Rules, limits: dict[str, 
             check(limits, name, wanted, unified=rules.unified)
 
 
-def _one(
+def one(
     call: Context,
     request: ServerRequest,
     found: Resolved,
@@ -122,10 +122,11 @@ def _one(
     index: int,
     count: int,
 ) -> tuple[BuildRequest, BuildSpec]:
+    """The rows of one of the servers."""
     server_id = chosen.ids[index]
     name = f"{request.name}-{index + 1}" if count > 1 else request.name
     now = chosen.now + dt.timedelta(microseconds=index)
-    image = _image_ref(found)
+    image = image_ref(found)
     own_disks = chosen.disks[index]
     server = Server(
         id=server_id,
@@ -200,6 +201,6 @@ def _auto(request: ServerRequest, image: ImageRef) -> bool:
     return image.properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
 
 
-def _image_ref(found: Resolved) -> ImageRef:
+def image_ref(found: Resolved) -> ImageRef:
     """The image as the server remembers it: without what only the API asks for."""
     return ImageRef(**{n: getattr(found.image, n) for n in ImageRef.__struct_fields__})

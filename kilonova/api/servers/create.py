@@ -7,6 +7,7 @@ from typing import Any
 from kilonova.api.servers import schema
 from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
+from kilonova.api.servers.rehearse import rehearse
 from kilonova.api.servers.resolve import resolve
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.context import Context, Services
@@ -32,6 +33,8 @@ async def create(call: Context) -> Reply:
     await _unique_name(call, request.name)
     found = await resolve(call, request)
     chosen = plan(call, request, found)
+    if call.prefers("dry-run"):
+        return await rehearse(call, request, found, chosen)
     ids = await accept(call, request, found, chosen)
     if request.by_reservation:
         return Reply({"reservation_id": chosen.reservation_id})

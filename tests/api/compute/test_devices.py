@@ -153,7 +153,9 @@ async def test_attach_show_detach(cloud: Cloud, version: str) -> None:
     ],
 )
 async def test_refused_attachments(cloud: Cloud, given: dict[str, Any], status: int) -> None:
-    cloud.networks.known[EXTERNAL] = Network(EXTERNAL, "out", OTHER, external=True, subnets=(SUBNET,))
+    cloud.networks.known[EXTERNAL] = Network(
+        EXTERNAL, "out", OTHER, external=True, subnets=(SUBNET,)
+    )
     answer = await attach(cloud, cloud.client("member", "2.104"), await running(cloud), given)
     assert answer.status == status, answer.text
 
