@@ -189,6 +189,22 @@ async def test_attachments_that_fail_later(cloud: Cloud, error: str, status: int
         assert error in answer.text
 
 
+async def test_a_port_that_was_deleted_leaves_its_server(cloud: Cloud) -> None:
+    sid = await running(cloud)
+    admin = cloud.client("admin", "2.104")
+
+    async def tell(port_id: str) -> None:
+        event = {"name": "network-vif-deleted", "server_uuid": sid, "tag": port_id}
+        body = {"events": [event]}
+        need(await admin.post("/v2.1/os-server-external-events", json=body))
+
+    await tell(IMAGE)
+    assert cloud.cell1.db.run_sync(cloud.sagas.names) == []
+    for _ in range(2):
+        await tell(NIC.port_id)
+        assert cloud.cell1.db.run_sync(cloud.sagas.names) == ["server.detach_interface"]
+
+
 # --- consoles -------------------------------------------------------------------------------
 
 
@@ -212,7 +228,7 @@ async def test_remote_consoles(cloud: Cloud, agent: FakeAgent) -> None:
         "instance_uuid": sid,
         "host": "127.0.0.1",
         "port": 5900,
-        "internal_access_path": "FAKE",
+        "internal_access_path": "00000000-0000-4000-8000-00000000fa4e",
         "tls_port": None,
     }
     older = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.98")

@@ -81,7 +81,7 @@ def enforcer() -> PolicyEnforcer:
 
 def test_the_table_has_all_rules() -> None:
     listed = [name for name, _, _ in rows()]
-    assert len(listed) == 214
+    assert len(listed) == 216
     assert set(listed) == {rule.name for rule in compute.RULES}
     assert set(ALLOWED_BASE) == {name for name, _, operations in rows() if not operations}
 
@@ -115,6 +115,6 @@ def test_nobody_but_administrators_and_services_acts_on_nothing_in_particular(
 
 def test_tools_of_oslo_policy_get_every_rule_with_its_scope() -> None:
     listed = {rule.name: rule for rule in compute.list_rules()}
-    assert len(listed) == 214
+    assert len(listed) == 216
     for name, _, operations in rows():
         assert listed[name].scope_types == (["project"] if operations else None)
