@@ -152,8 +152,7 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
-    # Not written when there are none: journals hold the hash of a guest as it was before.
-    boot_roles: str | msgspec.UnsetType = msgspec.UNSET
+    boot_roles: str = ""
 
 
 class GuestSpec(msgspec.Struct, frozen=True):

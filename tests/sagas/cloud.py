@@ -535,7 +535,10 @@ class CloudStage:
             "holds": (await self.placement.allocations_of(self.server)).allocations,
             "ports": sorted([p.mark, p.device_id, p.host] for p in self.network.table.values()),
             "guests": {
-                host: [[g.server_id, int(g.power)] for g in self.fakes.guests(host).values()]
+                host: [
+                    [g.server_id, int(g.power), len(g.cards)]
+                    for g in self.fakes.guests(host).values()
+                ]
                 for host in HOSTS
             },
         }
