@@ -152,7 +152,8 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
-    boot_roles: str = ""
+    # Not written when there are none: journals hold the hash of a guest as it was before.
+    boot_roles: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GuestSpec(msgspec.Struct, frozen=True):
