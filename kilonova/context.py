@@ -15,7 +15,7 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
-from kilonova.interfaces.image import ImageService
+from kilonova.interfaces.image import ImageDocuments, ImageService
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.messaging.bus import Bus
@@ -70,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     images: ImageService
     networks: NetworkService
     documents: NetworkDocuments
+    image_documents: ImageDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from kilonova.base.errors import NotFound
+from kilonova.api.work import record, start
+from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import ServerArgs
+from kilonova.domain.sagas import DETACH_INTERFACE, PortArgs, ServerArgs
 from kilonova.store import mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
@@ -17,7 +19,8 @@ from kilonova.web.schema import Schema, since
 ROUTES: Routes[Services] = Routes(tag="server events")
 
 PLUGGED = "network-vif-plugged"
-CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", "network-vif-deleted")
+DELETED = "network-vif-deleted"
+CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", DELETED)
 MOST = 1000
 
 BODY = Schema(
@@ -110,5 +113,16 @@ async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
             call.app.sagas.signal(tx, server_id, name, ids=call.app.ids, clock=call.clock)
 
         await cell.db.run(write)
+    if event["name"] == DELETED:
+        with contextlib.suppress(Conflict):
+            # Whatever holds the server may be what deleted the port; it ends in order by itself.
+            await cell.db.run(_lost_port, call, server_id, event.get("tag", ""))
     if event["name"] in CHANGED:
         await call.app.bus_of(cell.id).cast("conductor", "network_changed", ServerArgs(server_id))
+
+
+def _lost_port(tx: Tx, call: Context, server_id: str, port_id: str) -> None:
+    """A port that somebody deleted leaves its server."""
+    if port_id in {nic.port_id for nic in servers.get_nics(tx, server_id)}:
+        start(tx, call, DETACH_INTERFACE, PortArgs(server_id, port_id), server_id)
+        record(tx, call, DETACH_INTERFACE.action, server_id)

@@ -60,6 +60,7 @@ def application(
             images=neighbours.images,
             networks=neighbours.networks,
             documents=neighbours.documents,
+            image_documents=neighbours.image_documents,
             sagas=EngineSagas(),
             placement=neighbours.placement,
             clock=clock,
