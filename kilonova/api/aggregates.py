@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api import providers
 from kilonova.api.schemas import HOST, NAME, UUID, closed, no_query
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, Conflict, NotFound
@@ -159,6 +160,7 @@ async def add_host(call: Context, aggregate_id: str) -> dict[str, Any]:
         if zones.get(host, default) != wanted.zone:
             await _no_servers(call, (host,), "add host")
     found = await call.app.db.run(store.add_host, number, host, now=call.clock.now())
+    await providers.entered(call, host, found.uuid)
     return _shown(call, found)
 
 
@@ -174,9 +176,9 @@ async def remove_host(call: Context, aggregate_id: str) -> dict[str, Any]:
     default = call.app.settings.default.default_availability_zone
     if before.zone and before.zone != default:
         await _no_servers(call, (host,), "remove host")
-    return _shown(
-        call, await call.app.db.run(store.remove_host, number, host, now=call.clock.now())
-    )
+    found = await call.app.db.run(store.remove_host, number, host, now=call.clock.now())
+    await providers.left(call, host, found.uuid)
+    return _shown(call, found)
 
 
 @ROUTES.post(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api import providers
 from kilonova.api.schemas import QUERY_NONE, closed
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
 from kilonova.base.errors import BadRequest, NotFound, NotSupported
@@ -115,6 +116,7 @@ async def update(call: Context, host: str) -> dict[str, Any]:
             services.update(tx, row.id, now=call.clock.now(), disabled=not enabled)
 
     await cell.db.run(write)
+    await providers.switched(call, host, disabled=not enabled)
     return {"host": host, "status": "enabled" if enabled else "disabled"}
 
 

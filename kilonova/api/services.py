@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kilonova.api import providers
 from kilonova.api.schemas import BOOLEAN, HOST, closed, truth
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
 from kilonova.base.clock import isoformat_micro
@@ -164,7 +165,10 @@ async def _save(call: Context, cell: Cell, service: Service, values: dict[str, A
             raise NotFound(f"Service {service.uuid} could not be found.")
         return changed
 
-    return await cell.db.run(write)
+    changed = await cell.db.run(write)
+    if "disabled" in values and changed.binary == COMPUTE:
+        await providers.switched(call, changed.host, disabled=changed.disabled)
+    return changed
 
 
 @ROUTES.put(

@@ -29,6 +29,18 @@ def places(tx: Tx) -> list[tuple[str, str]]:
     return [(uuid, host) for uuid, host in _PLACES.all(tx)]
 
 
+_OF_HOST = Prepared(
+    sa.select(compute_nodes.c.uuid)
+    .where(compute_nodes.c.host == sa.bindparam("host"))
+    .order_by(compute_nodes.c.id)
+)
+
+
+def of_host(tx: Tx, host: str) -> list[str]:
+    """The uuids of a host's nodes, by id."""
+    return [uuid for (uuid,) in _OF_HOST.all(tx, {"host": host})]
+
+
 def page(tx: Tx, *, pattern: str | None = None, host: str | None = None) -> list[Node]:
     """The cell's nodes by id; ``pattern``: a part of the name."""
     query = sa.select(*_COLUMNS, *_TIMES)

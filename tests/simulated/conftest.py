@@ -114,7 +114,6 @@ class Simulated:
         await self.admin("POST", path, {"set_metadata": {"metadata": metadata}})
         for host in hosts:
             await self.admin("POST", path, {"add_host": {"host": host}})
-        await self.conductor.mirror.reconcile()
         return int(number)
 
     async def dissolve(self, number: int, *hosts: str) -> None:
@@ -123,7 +122,6 @@ class Simulated:
         for host in hosts:
             await self.admin("POST", f"{path}/action", {"remove_host": {"host": host}})
         await self.admin("DELETE", path)
-        await self.conductor.mirror.reconcile()
 
     async def offer(self, host: str, capacity: Capacity) -> None:
         """Another machine goes by the name of a host."""

@@ -72,6 +72,36 @@ async def test_zones(simulated: Simulated) -> None:
     await simulated.dissolve(number, "fake-3", "fake-4")
 
 
+async def test_a_boot_right_after_a_change(simulated: Simulated) -> None:
+    """Nothing is waited for between an operator's word and the boot that relies on it."""
+    for number, host in enumerate(ALL[:3]):
+        zone = await simulated.aggregate(f"z{number}", {"availability_zone": f"z{number}"}, host)
+        there, elsewhere = await asyncio.gather(
+            made(simulated, 1, availability_zone=f"z{number}"),
+            made(simulated, 1, availability_zone="nova"),
+        )
+        assert hosts(there) == {host: 1}
+        assert host not in hosts(elsewhere)
+        await simulated.end(*ids(there), *ids(elsewhere))
+        await simulated.dissolve(zone, host)
+        back = await by_admin(simulated, availability_zone="nova", host=host)
+        assert back[HOST] == host
+        await gone(simulated, back)
+
+
+async def test_a_service_switched_off_and_on_again(simulated: Simulated) -> None:
+    shown = await simulated.admin("GET", "/v2.1/os-services?binary=nova-compute&host=fake-5")
+    (service,) = shown["services"]
+    path = f"/v2.1/os-services/{service['id']}"
+    for _ in range(3):
+        await simulated.admin("PUT", path, {"status": "disabled"})
+        refused = await by_admin(simulated, host="fake-5")
+        await simulated.admin("PUT", path, {"status": "enabled"})
+        taken = await by_admin(simulated, host="fake-5")
+        assert (refused["status"], taken[HOST]) == ("ERROR", "fake-5")
+        await gone(simulated, refused, taken)
+
+
 async def test_an_aggregate_of_the_project(simulated: Simulated) -> None:
     server_id = await simulated.create("mine", "none")
     project = (await simulated.becomes(server_id, "ACTIVE"))["tenant_id"]

@@ -9,6 +9,9 @@ from kilonova.interfaces.placement import PlacementService
 from kilonova.store import aggregates, nodes, services
 from kilonova.workflows.reconcilers.agents import DISABLED_TRAIT
 
+DOUBT_AFTER = 720
+"""Looks after which nothing is taken for known any more: the API writes to Placement, too."""
+
 
 class Mirror:
     """Keeps Placement's view of a cell's hosts as the records have it."""
@@ -18,9 +21,13 @@ class Mirror:
         self._cell = cell
         self._placement = placement
         self._told: dict[str, tuple[frozenset[str], bool]] = {}
+        self._looks = 0
 
     async def reconcile(self) -> None:
         """Write what changed since the last look (everything on the first)."""
+        self._looks += 1
+        if self._looks % DOUBT_AFTER == 0:
+            self._told.clear()
         rows = await self._db.read(aggregates.page)
         known = {row.uuid for row in rows}
         member: dict[str, set[str]] = {}
