@@ -39,6 +39,11 @@ class Neutron:
         wanted: dict[str, Any] = {"id": ids} if ids else {"device_id": server_id}
         return [port(row) for row in await self._list("ports", **wanted)]
 
+    async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
+        rows = await self._list("subnets", network_id=network_id)
+        wanted = (row for row in rows if not subnets or row["id"] in subnets)
+        return list(_unique(row["segment_id"] for row in wanted if row.get("segment_id")))
+
     async def compute_ports(self) -> list[Port]:
         ports = [port(row) for row in await self._list("ports")]
         return [one for one in ports if one.device_id and one.device_owner.startswith(OWNER)]

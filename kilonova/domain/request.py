@@ -44,7 +44,8 @@ class RequestSpec(msgspec.Struct, frozen=True):
     ``force_host``/``force_node`` (the ``zone:host:node`` form) pass the filters by;
     ``requested_host``/``requested_node`` do not. ``ignore_hosts`` were tried already or are being
     left. ``cell_id`` limits the search to one cell; ``source_cell_id`` is where a moving server
-    comes from. ``networks`` are resource groups of ports; ``vnic_types`` their kinds.
+    comes from. ``networks`` are resource groups of ports; ``vnic_types`` their kinds;
+    ``routed`` are, for each routed network, the aggregates whose hosts reach it.
     ``shape``: what is wanted of the host's NUMA cells, CPUs, pages and devices. ``rebuild`` runs
     only the filters that look at the image.
     """
@@ -67,6 +68,7 @@ class RequestSpec(msgspec.Struct, frozen=True):
     hints: dict[str, Any] = {}
     networks: tuple[ResourceGroup, ...] = ()
     vnic_types: tuple[str, ...] = ()
+    routed: tuple[tuple[str, ...], ...] = ()
     pci_devices: int = 0
     shape: Wanted = Wanted()
     rebuild: bool = False
@@ -155,10 +157,12 @@ def request_of(
     boot_from_volume: bool = False,
     ignore_hosts: tuple[str, ...] = (),
     devices: tuple[DeviceRequest, ...] = (),
+    routed: tuple[tuple[str, ...], ...] = (),
 ) -> RequestSpec:
     """What to ask for one server, from its record and what was said when it was made.
 
-    ``devices``: the PCI devices its flavor names, see `domain.fit.pci.requests`. BadRequest for
+    ``devices``: the PCI devices its flavor names, see `domain.fit.pci.requests`;
+    ``routed``: the aggregates its networks keep it to. BadRequest for
     words of flavor and image that contradict each other.
     """
     properties = server.image.properties if server.image else {}
@@ -177,6 +181,7 @@ def request_of(
         ignore_hosts=(*spec.ignore_hosts, *ignore_hosts),
         group=group,
         hints=spec.hints,
+        routed=routed,
         pci_devices=sum(request.count for request in devices),
         shape=Wanted(wanted.topology(server.flavor, properties), devices),
     )

@@ -78,6 +78,9 @@ class NetworkService(Protocol):
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
         """Ports by id or by the server they belong to."""
 
+    async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
+        """The segments of a routed network, or of those of its subnets; none of any other."""
+
     async def compute_ports(self) -> list[Port]:
         """Every port that belongs to a server."""
 

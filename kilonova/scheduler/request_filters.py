@@ -102,6 +102,15 @@ def isolate_aggregates(_request: RequestSpec, demand: Demand, facts: Facts) -> D
     return _in_none_of(demand, closed) if closed else demand
 
 
+def routed_networks(request: RequestSpec, demand: Demand, facts: Facts) -> Demand:
+    """Only hosts that reach a segment of each routed network."""
+    if not facts.options.query_placement_for_routed_network_aggregates:
+        return demand
+    if not all(request.routed):
+        raise Unplaceable("A routed network that is asked for has segments that no host reaches.")
+    return msgspec.structs.replace(demand, member_of=(*demand.member_of, *request.routed))
+
+
 _IMAGE_TRAITS = {
     "hw_cdrom_bus": "COMPUTE_STORAGE_BUS_",
     "hw_disk_bus": "COMPUTE_STORAGE_BUS_",
@@ -167,6 +176,7 @@ ALL: tuple[RequestFilter, ...] = (
     compute_status_filter,
     transform_image_metadata,
     device_features,
+    routed_networks,
     isolate_aggregates,
 )
 

@@ -109,6 +109,9 @@ class Networks:
     ) -> dict[str, str]:
         return {}
 
+    async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
+        return []
+
     async def auto_network(self, *, token: str, project_id: str, dry_run: bool) -> str:
         self.auto = "auto-net"
         return self.auto

@@ -97,6 +97,9 @@ class Networks:
     ) -> dict[str, str]:
         return {name: self.groups[name] for name in names if name in self.groups}
 
+    async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
+        return []
+
     async def auto_network(self, *, token: str, project_id: str, dry_run: bool) -> str:
         return "" if dry_run else NETWORK
 

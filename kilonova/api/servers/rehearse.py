@@ -22,6 +22,7 @@ from kilonova.scheduler.hosts import StoredHosts
 from kilonova.scheduler.service import METHOD, TOPIC
 from kilonova.store import aggregates
 from kilonova.web.call import Reply
+from kilonova.workflows.routed import aggregates as aggregates_reached
 
 SECONDS = 20.0
 
@@ -127,7 +128,11 @@ async def _asked(
         properties = made.server.image.properties if made.server.image else {}
         known = pci.aliases(call.app.settings.pci.alias)
         devices = pci.requests(found.flavor.extra_specs, properties, known)
-    asked = request_of(made.server, spec, group=group, devices=devices)
+    routed: tuple[tuple[str, ...], ...] = ()
+    options, placement = call.app.settings.scheduler, call.app.placement
+    if options.query_placement_for_routed_network_aggregates and placement is not None:
+        routed = await aggregates_reached(call.app.networks, placement, spec.nics)
+    asked = request_of(made.server, spec, group=group, devices=devices, routed=routed)
     return msgspec.structs.replace(asked, servers=chosen.ids[:count], dry_run=True)
 
 

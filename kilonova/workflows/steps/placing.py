@@ -16,6 +16,7 @@ from kilonova.domain.server import BuildRequest, BuildSpec, Server
 from kilonova.interfaces.placement import Claim
 from kilonova.store import aggregates, explanations, groups, holds, mappings, servers
 from kilonova.workflows.engine.steps import remote, transaction
+from kilonova.workflows.routed import aggregates as aggregates_reached
 from kilonova.workflows.world import Env, World
 
 
@@ -34,12 +35,17 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
     group = None
     if spec.group_id is not None:
         group = await env.world.group(spec.group_id, (server_id,))
+    routed: tuple[tuple[str, ...], ...] = ()
+    if env.settings.scheduler.query_placement_for_routed_network_aggregates:
+        world = env.world
+        routed = await aggregates_reached(world.networks, world.placement, spec.nics)
     asked = request_of(
         request.server,
         spec,
         group=group,
         ignore_hosts=tried,
         devices=devices_of(env, request.server),
+        routed=routed,
     )
     chosen = await env.world.select(asked)
     if not chosen.servers:

@@ -186,3 +186,14 @@ def test_images_and_devices_become_traits() -> None:
         "COMPUTE_REMOTE_MANAGED_PORTS",
         "!COMPUTE_STATUS_DISABLED",
     }
+
+
+def test_routed_networks_keep_to_the_hosts_that_reach_them() -> None:
+    both = request(routed=((B, A), (B,)))
+    assert not [p for p in narrowed(both) if p[0] == "member_of"]
+    on = {"query_placement_for_routed_network_aggregates": True}
+    found = [value for name, value in narrowed(both, **on) if name == "member_of"]
+    assert found == [f"in:{A},{B}", f"in:{B}"]
+    assert narrowed(request(), **on) == narrowed(request())
+    with pytest.raises(Unplaceable):
+        narrowed(request(routed=((A,), ())), **on)
