@@ -22,7 +22,8 @@ TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 
 class Demand(msgspec.Struct, frozen=True):
     """What Placement is asked. ``groups`` has the one without suffix first; aggregates are of
-    the whole request, ``root_*`` traits of the compute node itself."""
+    the whole request, ``root_*`` traits of the compute node itself.
+    ``ours``: only trees that compute made, whatever others keep in Placement."""
 
     groups: tuple[ResourceGroup, ...]
     group_policy: str | None = None
@@ -31,6 +32,7 @@ class Demand(msgspec.Struct, frozen=True):
     root_required: tuple[str, ...] = ()
     root_forbidden: tuple[str, ...] = ()
     in_tree: str | None = None
+    ours: bool = False
 
     @property
     def traits(self) -> frozenset[str]:
@@ -58,7 +60,8 @@ class Demand(msgspec.Struct, frozen=True):
                 pairs.append((f"member_of{suffix}", "!" + _either(self.forbidden_aggregates)))
             if self.in_tree:
                 pairs.append((f"in_tree{suffix}", self.in_tree))
-        traits = _traits(self.root_required, self.root_forbidden)
+        ours = (os_traits.OWNER_NOVA,) if self.ours else ()
+        traits = _traits((*self.root_required, *ours), self.root_forbidden)
         if traits:
             pairs.append(("root_required", traits))
         if numbered > 1 or self.group_policy:

@@ -86,6 +86,11 @@ def compute_status_filter(_request: RequestSpec, demand: Demand, _facts: Facts) 
     )
 
 
+def owner(_request: RequestSpec, demand: Demand, _facts: Facts) -> Demand:
+    """No providers that another service made, whatever they have."""
+    return msgspec.structs.replace(demand, ours=True)
+
+
 def isolate_aggregates(_request: RequestSpec, demand: Demand, facts: Facts) -> Demand:
     """No aggregates whose ``trait:X=required`` metadata asks for a trait that is not requested."""
     if not facts.options.enable_isolated_aggregate_filtering:
@@ -177,6 +182,7 @@ ALL: tuple[RequestFilter, ...] = (
     transform_image_metadata,
     device_features,
     routed_networks,
+    owner,
     isolate_aggregates,
 )
 

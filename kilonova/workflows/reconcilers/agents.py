@@ -24,6 +24,7 @@ from kilonova.workflows.engine import accept as engine
 log = logging.getLogger(__name__)
 
 DISABLED_TRAIT = os_traits.COMPUTE_STATUS_DISABLED
+OURS = ("HW_", "COMPUTE_", os_traits.OWNER_NOVA)
 OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -151,8 +152,10 @@ class Agents:
             await self._placement.ensure_provider(uuid, report.node)
             present = await self._placement.inventory(uuid)
             await self._placement.set_inventory(uuid, inventory(report, present))
-            traits = set(report.traits) | ({DISABLED_TRAIT} if disabled else set())
-            owned = {t for t in os_traits.get_traits() if t.startswith(("HW_", "COMPUTE_"))}
+            traits = {*report.traits, os_traits.OWNER_NOVA}
+            if disabled:
+                traits.add(DISABLED_TRAIT)
+            owned = {t for t in os_traits.get_traits() if t.startswith(OURS)}
             await self._placement.set_traits(uuid, traits, owned=owned)
         except Conflict as fault:
             log.warning("inventory of %s was not taken: %s", report.node, fault.message)

@@ -84,6 +84,7 @@ async def stage(cloud: Cloud) -> AsyncIterator[Stage]:
             cell.run_sync(services.heartbeat, host, "nova-compute", uuid=own, now=now)
             cloud.db.run_sync(mappings.map_host, host, CELL1)
             await placement.ensure_provider(node(host), host)
+            await placement.set_traits(node(host), ["OWNER_NOVA"])
             stock = {"VCPU": 4, "MEMORY_MB": 4096, "DISK_GB": 100}
             await placement.set_inventory(node(host), {n: Inventory(t) for n, t in stock.items()})
         zone = {"availability_zone": "east"}
@@ -161,7 +162,8 @@ async def test_a_disabled_host(stage: Stage) -> None:
     assert found is not None
     now = stage.cloud.clock.now()
     stage.cloud.cell1.db.run_sync(services.update, found.id, now=now, disabled=True)
-    await stage.placement.set_traits(node("h3"), ["COMPUTE_STATUS_DISABLED"])
+    off = ["COMPUTE_STATUS_DISABLED"]
+    await stage.placement.set_traits(node("h3"), off, owned=off)
     told = await stage.dry()
     assert told["blame"] == ["disabled"]
     assert [one["kind"] for one in told["changes"]] == ["enable"]

@@ -71,6 +71,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
             await placement.ensure_provider(provider, f"h{number}")
             stock = {"VCPU": 8, "MEMORY_MB": 4096, "DISK_GB": 100}
             await placement.set_inventory(provider, {n: Inventory(t) for n, t in stock.items()})
+            await placement.set_traits(provider, ["OWNER_NOVA"])
         await placement.set_aggregates(str(uuid.UUID(int=3)), [EAST])
         serving = await Scheduler(placement, states, SystemClock()).serve(bus)
         yield Cloud(bus, placement, states)
@@ -98,9 +99,15 @@ async def test_zones_hosts_and_traits_reach_placement(cloud: Cloud) -> None:
     assert hosts(await cloud.select(request(availability_zone="east"))) == ["h3"]
     assert sorted(hosts(await cloud.select(request(availability_zone="nova")))) == ["h1", "h2"]
     assert hosts(await cloud.select(request(requested_host="h2"))) == ["h2"]
-    await cloud.placement.set_traits(str(uuid.UUID(int=1)), ["COMPUTE_STATUS_DISABLED"])
+    off = ["COMPUTE_STATUS_DISABLED"]
+    await cloud.placement.set_traits(str(uuid.UUID(int=1)), off, owned=off)
     assert sorted(hosts(await cloud.select(request(servers=("x",))))) == ["h2", "h3"]
     assert hosts(await cloud.select(request(force_host="h1"))) == ["h1"]
+
+
+async def test_what_another_service_keeps_in_placement_is_no_host(cloud: Cloud) -> None:
+    await cloud.placement.set_traits(str(uuid.UUID(int=2)), [], owned=["OWNER_NOVA"])
+    assert sorted(hosts(await cloud.select(request()))) == ["h1", "h3"]
 
 
 async def test_why_there_is_no_host(cloud: Cloud) -> None:

@@ -161,7 +161,7 @@ class Town:
         """What Placement knows of a host."""
         stock = {name: Inventory(2 * size, reserved=size) for name, size in host.free.items()}
         await self.placement.set_inventory(host.provider, stock)
-        traits = host.traits | ({DISABLED} if host.disabled else set())
+        traits = host.traits | {"OWNER_NOVA"} | ({DISABLED} if host.disabled else set())
         await self.placement.set_traits(host.provider, traits)
 
     async def clear(self) -> None:

@@ -114,7 +114,7 @@ def test_a_baremetal_flavor_without_plain_resources() -> None:
     assert "resources" not in found
     assert found["resources1"] == "CUSTOM_IRON:1"
     assert found["member_of1"] == f"in:{A}"
-    assert found["root_required"] == "CUSTOM_RACK,!COMPUTE_STATUS_DISABLED"
+    assert found["root_required"] == "CUSTOM_RACK,OWNER_NOVA,!COMPUTE_STATUS_DISABLED"
 
 
 def test_ports_bring_their_groups() -> None:
@@ -147,7 +147,7 @@ def test_zones_become_aggregates() -> None:
 
 
 def test_disabled_hosts_are_left_out() -> None:
-    assert ("root_required", "!COMPUTE_STATUS_DISABLED") in narrowed(request())
+    assert ("root_required", "OWNER_NOVA,!COMPUTE_STATUS_DISABLED") in narrowed(request())
 
 
 def test_projects_keep_to_their_aggregates() -> None:
@@ -184,6 +184,7 @@ def test_images_and_devices_become_traits() -> None:
         "COMPUTE_EPHEMERAL_ENCRYPTION",
         "COMPUTE_SOUND_MODEL_ICH9",
         "COMPUTE_REMOTE_MANAGED_PORTS",
+        "OWNER_NOVA",
         "!COMPUTE_STATUS_DISABLED",
     }
 
