@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import msgspec
 
+from kilonova.base.errors import BadRequest
 from kilonova.config.settings import Settings
+from kilonova.domain.fit.shapes import HostShape
+from kilonova.domain.fit.wanted import page_size
 from kilonova.domain.guest import HostReport
 from kilonova.virt.driver import VirtDriver
 
@@ -22,8 +28,12 @@ def with_settings(report: HostReport, settings: Settings) -> HostReport:
         "MEMORY_MB": d.ram_allocation_ratio,
         "DISK_GB": d.disk_allocation_ratio,
     }
+    shape = report.shape
+    if shape is not None and d.reserved_huge_pages:
+        shape = keep_pages(shape, d.reserved_huge_pages)
     return msgspec.structs.replace(
         report,
+        shape=shape,
         host_ip=d.my_ip,
         reserved={
             "VCPU": d.reserved_host_cpus,
@@ -38,6 +48,38 @@ def with_settings(report: HostReport, settings: Settings) -> HostReport:
             "DISK_GB": d.initial_disk_allocation_ratio,
         },
     )
+
+
+def keep_pages(shape: HostShape, texts: Sequence[str]) -> HostShape:
+    """The shape with ``[DEFAULT] reserved_huge_pages`` kept for the host.
+
+    ValueError for a text that is not of the form node:0,size:2048,count:64 (KiB, or 2MB, 1GB).
+    """
+    kept: Counter[tuple[int, int]] = Counter()
+    for text in texts:
+        words = dict(part.strip().partition(":")[::2] for part in text.split(","))
+        try:
+            size = page_size({"hw:mem_page_size": words.pop("size")}, {}) or 0
+            node, count = int(words.pop("node")), int(words.pop("count"))
+        except (KeyError, ValueError, BadRequest):
+            size, node, count = 0, 0, 0
+        if words or size <= 0 or count <= 0 or node < 0:
+            raise ValueError(
+                f"[DEFAULT] reserved_huge_pages {text!r} is not of the form "
+                "node:0,size:2048,count:64"
+            )
+        kept[node, size] += count
+    cells = [
+        msgspec.structs.replace(
+            cell,
+            pages=tuple(
+                msgspec.structs.replace(p, reserved=min(kept[cell.id, p.size_kb], p.total))
+                for p in cell.pages
+            ),
+        )
+        for cell in shape.cells
+    ]
+    return msgspec.structs.replace(shape, cells=tuple(cells))
 
 
 def same(one: HostReport | None, other: HostReport | None) -> bool:

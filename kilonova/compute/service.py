@@ -17,6 +17,7 @@ from kilonova.base.ids import Ids
 from kilonova.compute import inventory
 from kilonova.compute.heartbeat import Heart
 from kilonova.compute.journal import Journal
+from kilonova.compute.monitors import Monitors
 from kilonova.compute.operations.handlers import At, builds_gate
 from kilonova.compute.worker import Worker
 from kilonova.config.settings import Settings
@@ -109,6 +110,7 @@ class Agent:
         )
         self._serving: Subscription | None = None
         self._failed_builds = 0
+        self._monitors = Monitors(settings.default.compute_monitors)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -220,7 +222,12 @@ class Agent:
     async def _look(self) -> HostReport:
         self._journal.prune()
         report = await inventory.look(self.driver, self._settings)
-        return msgspec.structs.replace(report, failed_builds=self._failed_builds)
+        told = self._settings.compute.consecutive_build_service_disable_threshold
+        return msgspec.structs.replace(
+            report,
+            failed_builds=self._failed_builds if told else 0,
+            metrics=self._monitors.look(),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

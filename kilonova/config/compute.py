@@ -24,6 +24,9 @@ class Compute(msgspec.Struct, frozen=True):
     packing_host_numa_cells_allocation_strategy: Annotated[
         bool, Opt("Fill the NUMA nodes of a host one by one instead of evenly.")
     ] = False
+    consecutive_build_service_disable_threshold: Annotated[
+        int, Opt("Tell schedulers of builds that fail in a row; 0 does not.", min=0)
+    ] = 10
     image_type_exclude_list: Annotated[tuple[str, ...], Opt("Disk formats this host refuses.")] = ()
 
 

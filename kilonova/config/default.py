@@ -111,6 +111,13 @@ class Default(msgspec.Struct, frozen=True):
     initial_disk_allocation_ratio: Annotated[
         float, Opt("Ratio for a new host when disk_allocation_ratio is unset.", min=0)
     ] = 1.0
+    reserved_huge_pages: Annotated[
+        tuple[str, ...],
+        Opt("Pages of a NUMA node kept for the host: node:0,size:2048,count:64.", multi=True),
+    ] = ()
+    compute_monitors: Annotated[
+        tuple[str, ...], Opt("What is measured of a host for schedulers: cpu.virt_driver.")
+    ] = ()
     reserved_host_cpus: Annotated[int, Opt("CPUs kept for the host.", min=0)] = 0
     reserved_host_memory_mb: Annotated[int, Opt("MiB kept for the host.", min=0)] = 512
     reserved_host_disk_mb: Annotated[int, Opt("MiB of disk kept for the host.", min=0)] = 0

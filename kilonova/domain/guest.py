@@ -204,7 +204,8 @@ class HostReport(msgspec.Struct, frozen=True):
     ``reserved`` (resource class → units kept for the host) and ``ratios`` (resource class →
     allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
     configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
-    as far as the driver tells them. ``failed_builds``: guests in a row it could not make.
+    as far as the driver tells them. ``failed_builds``: guests in a row it could not make;
+    ``metrics``: what its monitors measured.
     """
 
     node: str
@@ -228,3 +229,4 @@ class HostReport(msgspec.Struct, frozen=True):
     pcpus: int = 0
     shape: HostShape | None = None
     failed_builds: int = 0
+    metrics: dict[str, float] = {}

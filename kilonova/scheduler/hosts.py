@@ -117,6 +117,7 @@ def assemble(
         supported=report.supported,
         cpu_info=report.cpu_info,
         failed_builds=report.failed_builds,
+        metrics=report.metrics,
         pci_free=_free_devices(row),
         shape=report.shape,
         held=row.held,

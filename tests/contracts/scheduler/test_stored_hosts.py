@@ -45,7 +45,9 @@ def stored(db: Database, clock: VirtualClock) -> StoredHosts:
 def fill(tx: Tx, now: dt.datetime) -> None:
     for number, uuid in enumerate(UUIDS):
         name = f"h{number}"
-        report = HostReport(name, "QEMU", 8_002_000, 8, 4096, 100, host_ip="10.0.0.9")
+        report = HostReport(
+            name, "QEMU", 8_002_000, 8, 4096, 100, host_ip="10.0.0.9", metrics={"cpu.percent": 7.5}
+        )
         nodes.save(tx, uuid=uuid, host=name, report=report, now=now)
         services.heartbeat(tx, name, "nova-compute", uuid=uuid, now=now, version=7)
         mappings.map_host(tx, name, CELL)
@@ -80,6 +82,7 @@ async def test_a_state_has_all_that_is_recorded(
     assert (first.vcpus, first.memory_mb, first.disk_gb) == (8, 4096, 100)
     assert first.servers == {server_id(1), server_id(2)}
     assert first.io_ops == 2
+    assert first.metrics == {"cpu.percent": 7.5}
     assert [a.availability_zone for a in first.aggregates] == ["east"]
     assert (states["h1"].disabled, states["h1"].disabled_reason) == (True, "fan")
     assert states["h2"].servers == frozenset()

@@ -16,6 +16,7 @@ from kilonova.compute import worker as workers
 from kilonova.compute.journal import Journal
 from kilonova.compute.operations import HANDLERS
 from kilonova.compute.service import Agent
+from kilonova.config.compute import Compute
 from kilonova.config.default import Default
 from kilonova.config.settings import Settings
 from kilonova.domain import operations
@@ -303,6 +304,21 @@ async def test_builds_that_fail_are_told_until_one_works(cloud: Cloud) -> None:
     await cloud.clock.advance(70)
     reports = [beat.report for beat in cloud.conductor.beats[1:] if beat.report]
     assert [r.failed_builds for r in reports] == [2, 0]
+
+
+async def test_builds_that_fail_are_kept_quiet_where_that_is_wanted(cloud: Cloud) -> None:
+    settings = Settings(
+        default=Default(compute_monitors=("cpu.virt_driver",)),
+        compute=Compute(consecutive_build_service_disable_threshold=0),
+    )
+    await cloud.agent(settings=settings).start()
+    cloud.world.fails("spawn", error=Conflict("No."), times=1)
+    assert (await cloud.ask(SPAWN, Spawn(spec()))).state == "failed"
+    await cloud.clock.advance(130)
+    reports = [beat.report for beat in cloud.conductor.beats if beat.report]
+    assert len(reports) > 1
+    assert {report.failed_builds for report in reports} == {0}
+    assert all("cpu.percent" in report.metrics for report in reports)
 
 
 async def test_a_refused_agent_does_not_start(cloud: Cloud) -> None:

@@ -12,6 +12,7 @@ from kilonova.compute.operations.consoles import last_lines
 from kilonova.compute.operations.power import patience
 from kilonova.config.default import Default
 from kilonova.config.settings import Settings
+from kilonova.domain.fit.shapes import HostCell, HostShape, Pages
 from kilonova.domain.guest import HostReport, ImageRef
 from tests.support.guests import spec
 
@@ -72,3 +73,33 @@ def test_how_long_a_guest_may_take_to_shut_down() -> None:
     assert patience(spec(image=image), 60) == 120
     assert patience(spec(image=image), 0) == 0
     assert patience(spec(properties={"os_shutdown_timeout": "soon"}), 60) == 60
+
+
+def test_pages_are_kept_for_the_host() -> None:
+    pages = (Pages(4, 1000), Pages(2048, 100), Pages(1 << 20, 2))
+    shape = HostShape((HostCell(0, 4096, pages=pages), HostCell(1, 4096, pages=pages)))
+    texts = ("node:0,size:2048,count:64", " node:1, size:1GB, count:5", "node:0,size:2048,count:6")
+    settings = Settings(default=Default(reserved_huge_pages=texts))
+    found = inventory.with_settings(msgspec.structs.replace(REPORT, shape=shape), settings).shape
+    assert found is not None
+    assert [[p.reserved for p in cell.pages] for cell in found.cells] == [[0, 70, 0], [0, 0, 2]]
+    assert found.cells[0].pages[1].free == 30
+    assert inventory.with_settings(REPORT, settings).shape is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "node:0",
+        "node:0,size:2048,count:x",
+        "node:0,size:large,count:1",
+        "node:0,size:4,count:0",
+        "node:0,size:4,count:1,more:1",
+        "node:-1,size:4,count:1",
+        "node:0,size:,count:1",
+    ],
+)
+def test_pages_that_cannot_be_kept(text: str) -> None:
+    with pytest.raises(ValueError, match="reserved_huge_pages"):
+        inventory.keep_pages(HostShape(), (text,))
