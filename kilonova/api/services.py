@@ -234,6 +234,8 @@ async def _forget_providers(call: Context, uuids: list[str]) -> None:
         return
     for uuid in uuids:
         try:
+            for child in await placement.children(uuid):
+                await placement.delete_provider(child)
             await placement.delete_provider(uuid)
         except Fault as fault:
             log.warning("resource provider %s was not deleted: %s", uuid, fault.message)

@@ -65,6 +65,11 @@ class Placement:
         answer = await self._ask("DELETE", f"/resource_providers/{uuid}")
         expect(answer, 204, 404, what=f"Resource provider {uuid}")
 
+    async def children(self, uuid: str) -> dict[str, str]:
+        answer = await self._ask("GET", "/resource_providers", params={"in_tree": uuid})
+        found = expect(answer, 200, what=f"The tree of {uuid}")["resource_providers"]
+        return {one["uuid"]: one["name"] for one in found if one["uuid"] != uuid}
+
     async def inventory(self, uuid: str) -> dict[str, Inventory]:
         doc = await self._of(uuid, "inventories")
         found = (doc or {}).get("inventories", {})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from kilonova.base.errors import BadRequest
+from kilonova.compute import devices
 from kilonova.config.settings import Settings
 from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.fit.wanted import page_size
@@ -15,9 +16,10 @@ from kilonova.domain.guest import HostReport
 from kilonova.virt.driver import VirtDriver
 
 
-async def look(driver: VirtDriver, settings: Settings) -> HostReport:
+async def look(driver: VirtDriver, settings: Settings, node_uuid: str) -> HostReport:
     """Ask the driver, add what the configuration says."""
-    return with_settings(await driver.report(), settings)
+    report = with_settings(await driver.report(), settings)
+    return devices.as_providers(report, node_uuid) if settings.pci.report_in_placement else report
 
 
 def with_settings(report: HostReport, settings: Settings) -> HostReport:

@@ -79,6 +79,7 @@ class Agent:
         networks: NetworkAudit | None = None,
     ) -> None:
         self.host = host
+        self._node_uuid = node_uuid
         self._networks = networks
         self._bus = bus
         self._clock = clock
@@ -221,7 +222,7 @@ class Agent:
 
     async def _look(self) -> HostReport:
         self._journal.prune()
-        report = await inventory.look(self.driver, self._settings)
+        report = await inventory.look(self.driver, self._settings, self._node_uuid)
         told = self._settings.compute.consecutive_build_service_disable_threshold
         return msgspec.structs.replace(
             report,

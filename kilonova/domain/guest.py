@@ -198,6 +198,15 @@ class GuestStatus(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class DeviceProvider(msgspec.Struct, frozen=True):
+    """PCI devices of one address as a provider in Placement. ``inventory``: class → how many."""
+
+    uuid: str
+    name: str
+    inventory: dict[str, int]
+    traits: tuple[str, ...] = ()
+
+
 class HostReport(msgspec.Struct, frozen=True):
     """A hypervisor's capacities. memory MiB, disk GiB; ``used_*`` by everything on the host.
 
@@ -205,7 +214,8 @@ class HostReport(msgspec.Struct, frozen=True):
     allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
     configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
     as far as the driver tells them. ``failed_builds``: guests in a row it could not make;
-    ``metrics``: what its monitors measured.
+    ``metrics``: what its monitors measured; ``devices``: the providers of its PCI devices, None
+    where Placement is not to know them.
     """
 
     node: str
@@ -230,3 +240,4 @@ class HostReport(msgspec.Struct, frozen=True):
     shape: HostShape | None = None
     failed_builds: int = 0
     metrics: dict[str, float] = {}
+    devices: tuple[DeviceProvider, ...] | None = None

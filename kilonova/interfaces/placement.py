@@ -85,6 +85,9 @@ class PlacementService(Protocol):
     async def delete_provider(self, uuid: str) -> None:
         """Remove it (gone is success); Conflict while it has allocations or children."""
 
+    async def children(self, uuid: str) -> dict[str, str]:
+        """Uuid → name of every other provider in its tree; nothing for an unknown one."""
+
     async def inventory(self, uuid: str) -> dict[str, Inventory]:
         """Class → inventory; nothing for an unknown provider."""
 

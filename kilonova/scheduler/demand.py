@@ -154,16 +154,11 @@ def _devices(request: RequestSpec) -> list[ResourceGroup]:
         ResourceGroup(
             suffix=name,
             resources={pci.resource_class(one.specs[0]): 1},
-            required=tuple(_trait(word) for word in one.specs[0].traits),
+            required=pci.traits(",".join(one.specs[0].traits)),
         )
         for one in request.shape.devices
         for name in pci.group_names(one)
     ]
-
-
-def _trait(word: str) -> str:
-    name = re.sub(r"[^A-Z0-9]+", "_", word.upper())
-    return name if name in os_traits.get_traits() else f"CUSTOM_{name.removeprefix('CUSTOM_')}"
 
 
 class _Root(msgspec.Struct, frozen=True):

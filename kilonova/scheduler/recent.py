@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from kilonova.base.clock import Clock
 from kilonova.domain.group import AFFINITY
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.request import RequestSpec, Selection
+from kilonova.interfaces.placement import AllocationRequest
 from kilonova.scheduler.state import HostState, with_server
 
 
@@ -18,6 +19,8 @@ class _Pick(msgspec.Struct, frozen=True):
     flavor: FlavorSpec
     group: str
     until: float
+    parts: frozenset[str] = frozenset()
+    """Providers below the host's that were to give something: devices, NUMA nodes."""
 
 
 class Recent:
@@ -38,7 +41,9 @@ class Recent:
         group = request.group.id if request.group else ""
         for server, refs in zip(request.servers, selection.servers, strict=False):
             self._picks.pop(server, None)
-            self._picks[server] = _Pick(refs[0].host, request.flavor, group, until)
+            ref = refs[0]
+            parts = frozenset(ref.allocations) - {ref.provider}
+            self._picks[server] = _Pick(ref.host, request.flavor, group, until, parts)
 
     def apply(self, request: RequestSpec, hosts: Iterable[HostState]) -> list[HostState]:
         """The hosts as they will be; choices for the request's own servers do not count."""
@@ -52,6 +57,23 @@ class Recent:
                 state = with_server(state, pick.flavor)
             made.append(state)
         return made
+
+    def ways(
+        self, request: RequestSpec, ways: Mapping[str, Sequence[AllocationRequest]]
+    ) -> Mapping[str, Sequence[AllocationRequest]]:
+        """The ways to claim each host without those that others were just sent to.
+
+        A device is one server's: who is shown the same one as somebody else loses it. Hosts are
+        left out that have nothing else.
+        """
+        taken = frozenset().union(*(pick.parts for pick in self._others(request)))
+        if not taken:
+            return ways
+        fresh = {
+            root: [way for way in some if taken.isdisjoint(way.allocations)]
+            for root, some in ways.items()
+        }
+        return {root: some for root, some in fresh.items() if some}
 
     def group(self, request: RequestSpec) -> RequestSpec:
         """The request with members of its group counted that were sent somewhere just now."""

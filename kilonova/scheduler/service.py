@@ -12,6 +12,9 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import BadRequest
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.config.scheduler import Scheduler as Options
+from kilonova.domain.fit import pci
+from kilonova.domain.fit.host import fit
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.request import Cut, RequestSpec, Selection
 from kilonova.interfaces.placement import AllocationRequest, Candidates, PlacementService
 from kilonova.messaging.bus import Bus, Subscription
@@ -84,8 +87,12 @@ class Scheduler:
         chosen = attempt.selection
         if attempt.stage == CHOOSING:
             grown = self._recent.group(request)
-            hosts = self._recent.apply(request, attempt.hosts)
-            chosen = select(grown, hosts, attempt.ways, self._rules)
+            ways = self._recent.ways(request, attempt.ways)
+            there = attempt.hosts
+            if ways is not attempt.ways:
+                there = [state for state in there if state.provider in ways]
+            hosts = self._recent.apply(request, there)
+            chosen = select(grown, hosts, ways, self._rules)
             if not chosen.servers:
                 # The last moments are a hint, not a fact: those servers may be gone again.
                 attempt = self._choose(attempt, NOTHING)
@@ -124,6 +131,10 @@ class Scheduler:
         if not hosts:
             known = len(found.summaries)
             return _ended(tried, f"None of {known} providers is a host of a cell", stage=CELLS)
+        if request.shape.devices and self._rules.env.options.pci_in_placement:
+            ways = {
+                state.provider: fitting(request, state, ways[state.provider]) for state in hosts
+            }
         if relax.host is not None:
             hosts = [relax.host(state) for state in hosts]
         return Attempt(request, Selection(), CHOOSING, wanted, query, found, hosts, ways)
@@ -176,6 +187,27 @@ class Scheduler:
                     break
         summaries = trees(found.summaries)
         return [with_usage(states[root], summaries[root]) for root in ways], ways
+
+
+def fitting(
+    request: RequestSpec, state: HostState, ways: list[AllocationRequest]
+) -> list[AllocationRequest]:
+    """The ways to claim a host by which the guest gets devices near its cells; all if none does.
+
+    Placement knows which devices are free, and not which of them are near which CPUs.
+    """
+    if len(ways) == 1:
+        return ways
+    shape, devices = state.free_shape, request.shape.devices
+    good = [
+        way
+        for way in ways
+        if isinstance(
+            fit(shape, request.shape, state.limits, providers=pci.chosen(devices, way.mappings)),
+            Held,
+        )
+    ]
+    return good or ways
 
 
 def _ended(tried: Attempt, why: str, *, stage: str = PLACEMENT) -> Attempt:

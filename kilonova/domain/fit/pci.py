@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import os_traits
 
 from kilonova.base.errors import BadRequest
 from kilonova.domain.fit.shapes import Device, DeviceRequest, DeviceSpec, HostCell, NoFit
@@ -149,6 +150,13 @@ def resource_class(spec: DeviceSpec) -> str:
         name = re.sub(r"[^A-Z0-9]+", "_", spec.resource_class.upper())
         return name if name.startswith("CUSTOM_") or name in _STANDARD else f"CUSTOM_{name}"
     return f"CUSTOM_PCI_{spec.vendor_id}_{spec.product_id}".upper()
+
+
+def traits(text: str) -> tuple[str, ...]:
+    """The traits a comma-separated list names: standard ones, or custom ones made of its words."""
+    words = [re.sub(r"[^A-Z0-9]+", "_", w.strip().upper()) for w in text.split(",") if w.strip()]
+    known = frozenset(os_traits.get_traits()) if words else frozenset()
+    return tuple(w if w in known else f"CUSTOM_{w.removeprefix('CUSTOM_')}" for w in words)
 
 
 _STANDARD = frozenset({"VGPU", "PGPU", "SRIOV_NET_VF", "PCI_DEVICE", "FPGA"})

@@ -20,6 +20,7 @@ from kilonova.domain.states import VmState
 from kilonova.interfaces.placement import Inventory, PlacementService
 from kilonova.store import mappings, nodes, servers, services
 from kilonova.workflows.engine import accept as engine
+from kilonova.workflows.reconcilers import devices
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,8 @@ class Agents:
                 traits.add(DISABLED_TRAIT)
             owned = {t for t in os_traits.get_traits() if t.startswith(OURS)}
             await self._placement.set_traits(uuid, traits, owned=owned)
+            if report.devices is not None:
+                await devices.tell(self._placement, uuid, report.node, report.devices)
         except Conflict as fault:
             log.warning("inventory of %s was not taken: %s", report.node, fault.message)
         except Fault as fault:
