@@ -25,7 +25,7 @@ from kilonova.services import (
 )
 from kilonova.services.agents import Agents, guests
 from kilonova.services.conductor import Conductor
-from kilonova.services.figures import GuestFigures
+from kilonova.services.gauges import GuestFigures
 from kilonova.services.neighbours import OwnTokens, authenticator
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
