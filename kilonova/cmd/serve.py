@@ -12,7 +12,7 @@ from kilonova.services.daemon import Compose
 from kilonova.services.startup import Asked
 
 app = typer.Typer(
-    no_args_is_help=True, help="Run an identity, image or network service beside the daemons."
+    no_args_is_help=True, help="Run an identity, image, network or volume service by the daemons."
 )
 
 Files = Annotated[

@@ -37,6 +37,8 @@ CATALOG = (
     ("network", "neutron", "network", ""),
     ("placement", "placement", "placement", ""),
     ("compute", "nova", "compute", "/v2.1"),
+    ("block-storage", "cinder", "volume", "/v3"),
+    ("volumev3", "cinderv3", "volume", "/v3"),
 )
 
 

@@ -14,6 +14,9 @@ from kilonova.embedded.network import service as network_service
 from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
+from kilonova.embedded.volume import service as volume_service
+from kilonova.embedded.volume.images import HttpImages
+from kilonova.embedded.volume.settings import Settings as VolumeSettings
 from kilonova.services import neighbours, planes
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
@@ -29,6 +32,8 @@ CATALOG = (
     ("network", "neutron", ""),
     ("placement", "placement", ""),
     ("compute", "nova", "/v2.1"),
+    ("block-storage", "cinder", "/v3"),
+    ("volumev3", "cinderv3", "/v3"),
 )
 
 
@@ -125,6 +130,38 @@ async def network(daemon: Daemon) -> None:
     )
 
 
+async def volume(daemon: Daemon) -> None:
+    """The block storage service; compute hosts reach its directory under the same path."""
+    settings = daemon.settings
+    options = settings.embedded
+    state = state_path(settings)
+    outside = neighbours.connect(settings, daemon.http, daemon.clock)
+    notifier = NovaNotifier(
+        daemon.http, lambda: base_url(settings, "compute"), outside.source.token
+    )
+    app = await volume_service.open(
+        VolumeSettings(
+            database=options.volume_connection or f"sqlite:///{state}/volume.db",
+            directory=Path(options.volume_dir or state / "volumes"),
+            host=settings.default.host,
+            auth_uri=settings.keystone_authtoken.www_authenticate_uri,
+            trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
+        ),
+        images=HttpImages(daemon.http, lambda: base_url(settings, "image"), outside.source.token),
+        notify=notifier,
+        clock=daemon.clock,
+        ids=daemon.ids,
+    )
+    daemon.stack.push_async_callback(app.close)
+    daemon.serve(
+        "volume",
+        volume_service.build(app, auth=_authenticator(daemon, outside)),
+        options.listen,
+        STANDARD_PORTS["volume"],
+        tls=settings.wsgi.ssl_cert_file is not None,
+    )
+
+
 async def network_agent(daemon: Daemon) -> None:
     """The part of the embedded network on a host without nova-compute; needs root."""
     outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
@@ -145,5 +182,6 @@ SERVICES: dict[str, Compose] = {
     "identity": identity,
     "image": image,
     "network": network,
+    "volume": volume,
     "network-agent": network_agent,
 }

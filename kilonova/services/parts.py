@@ -18,6 +18,9 @@ from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 from kilonova.embedded.network.vifs import PlaneVifs
+from kilonova.embedded.volume import service as volume_service
+from kilonova.embedded.volume.images import HttpImages
+from kilonova.embedded.volume.settings import Settings as VolumeSettings
 from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import policies as placement_policies
 from kilonova.placement import service as placement_service
@@ -49,6 +52,8 @@ async def start(cloud: Cloud, stack: contextlib.AsyncExitStack) -> None:
     await _image(cloud, stack, auth)
     cloud.tell.step("network service")
     await _network(cloud, stack, auth)
+    cloud.tell.step("block storage service")
+    await _volume(cloud, stack, auth)
     cloud.tell.step("placement service")
     await _placement(cloud, stack, auth)
     cloud.tell.step("compute: databases")
@@ -129,6 +134,25 @@ async def _network(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authent
         "network",
         network_service.build(app, auth=auth, auth_uri=cloud.layout.url("identity", "/v3")),
     )
+
+
+async def _volume(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authenticator) -> None:
+    token = cloud.neighbours.source.token
+    notifier = NovaNotifier(cloud.http, lambda: cloud.layout.url("compute"), token)
+    volumes = await volume_service.open(
+        VolumeSettings(
+            database=cloud.layout.database("volume"),
+            directory=cloud.layout.state_dir / "volumes",
+            host=cloud.machine.name,
+            auth_uri=cloud.layout.url("identity", "/v3"),
+        ),
+        images=HttpImages(cloud.http, lambda: cloud.layout.url("image"), token),
+        notify=notifier,
+        clock=cloud.clock,
+        ids=cloud.ids,
+    )
+    stack.push_async_callback(volumes.close)
+    cloud.serve("volume", volume_service.build(volumes, auth=auth))
 
 
 async def _placement(cloud: Cloud, stack: contextlib.AsyncExitStack, auth: Authenticator) -> None:
