@@ -16,6 +16,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.image import ImageService
 from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.volume import VolumeService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -65,6 +66,7 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    volumes: VolumeService
     sagas: Sagas
     clock: Clock
     ids: Ids

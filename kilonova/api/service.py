@@ -22,6 +22,7 @@ from kilonova.api import (
     server_groups,
     services,
     versions,
+    volume_attachments,
     zones,
 )
 from kilonova.api.actions import admin, console, metadata, power, tags
@@ -48,6 +49,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     admin.ROUTES,
     metadata.ROUTES,
     tags.ROUTES,
+    volume_attachments.ROUTES,
     instance_actions.ROUTES,
     flavors.ROUTES,
     keypairs.ROUTES,

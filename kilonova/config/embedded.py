@@ -1,4 +1,4 @@
-"""``[embedded]``: the identity, image, network and block storage services that come with kilonova."""
+"""``[embedded]``: the identity, image, network and volume services that come with kilonova."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from kilonova.config import section
 from kilonova.config.api import Api
+from kilonova.config.cinder import Cinder
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True):
     keystone: Keystone = Keystone()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
+    cinder: Cinder = Cinder()
     quota: Quota = Quota()
     placement: Placement = Placement()
     scheduler: Scheduler = Scheduler()

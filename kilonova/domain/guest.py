@@ -57,8 +57,9 @@ class Disk(msgspec.Struct, frozen=True):
     """One disk of a guest.
 
     ``role``: root, ephemeral, swap, volume or config. ``source``: image (overlay over the cached
-    base), blank, or volume (``connection`` says how to reach it). ``device`` is the guest's name
-    without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size.
+    base), blank, or volume (``connection`` says how to reach it, None: not yet). ``device`` is the
+    guest's name without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size. ``origin``
+    and ``origin_id`` say what a volume is made from while it has no ``volume_id``.
     """
 
     id: str
@@ -77,6 +78,16 @@ class Disk(msgspec.Struct, frozen=True):
     read_only: bool = False
     device_type: str = "disk"
     tag: str | None = None
+    delete_on_termination: bool = True
+    attachment_id: str | None = None
+    origin: str = ""
+    origin_id: str | None = None
+    volume_type: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a guest can be made with it: a volume needs a connection."""
+        return self.source != "volume" or self.connection is not None
 
 
 class FixedIp(msgspec.Struct, frozen=True):

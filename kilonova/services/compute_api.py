@@ -53,6 +53,7 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
             sagas=EngineSagas(),
             clock=clock,
             ids=ids,

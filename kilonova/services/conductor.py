@@ -197,6 +197,7 @@ def _world(
         db=db,
         cells=cells,
         networks=neighbours.networks,
+        volumes=neighbours.volumes,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

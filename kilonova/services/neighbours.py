@@ -1,4 +1,4 @@
-"""Clients of identity, image, network and placement, made from the settings."""
+"""Clients of identity, image, network, volume and placement, made from the settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.clients import keystone
+from kilonova.clients.cinder import Cinder
 from kilonova.clients.glance import Glance
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
@@ -24,6 +25,7 @@ class Neighbours(msgspec.Struct, frozen=True):
     source: TokenSource
     images: Glance
     networks: Neutron
+    volumes: Cinder
     placement: Placement
     identity: Endpoint
     compute: Endpoint
@@ -71,6 +73,11 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
         source=source,
         images=Glance(http, endpoint("image", glance.endpoint_override, glance.region_name)),
         networks=Neutron(endpoint("network", neutron.endpoint_override, neutron.region_name)),
+        volumes=Cinder(
+            endpoint(
+                "block-storage", settings.cinder.endpoint_override, settings.cinder.os_region_name
+            )
+        ),
         placement=Placement(
             endpoint("placement", placement.endpoint_override, placement.region_name)
         ),

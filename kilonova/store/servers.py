@@ -176,6 +176,9 @@ def move_to_cell(
     )
     server = _save(tx, server, {"number": sql.inserted_id(result)})
     _write_disks(tx, server.id, private.disks)
+    attached = volume_refs(private.disks)
+    if attached:
+        server = _save(tx, server, {"volumes": attached})
     if private.nics:
         server = set_nics(tx, server.id, private.nics, now=now)
     _write_tags(tx, server.id, server.tags)
@@ -416,8 +419,32 @@ def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetim
     """Replace the server's disks, and with them its list of volumes."""
     server = _require(tx, server_id)
     _write_disks(tx, server_id, wanted)
-    volumes = tuple(VolumeRef(disk.volume_id) for disk in wanted if disk.volume_id)
-    _save(tx, server, {"volumes": volumes, "updated_at": now})
+    _save(tx, server, {"volumes": volume_refs(wanted), "updated_at": now})
+
+
+def get_disks(tx: Tx, server_id: str) -> list[Disk]:
+    """The server's disks in their order."""
+    query = sa.select(disks.c.disk).where(disks.c.server_id == server_id)
+    return list(tx.execute(query.order_by(disks.c.position)).scalars())
+
+
+def volume_refs(wanted: Sequence[Disk]) -> tuple[VolumeRef, ...]:
+    """What is shown of the volumes among the disks."""
+    return tuple(
+        VolumeRef(disk.volume_id, disk.delete_on_termination) for disk in wanted if disk.volume_id
+    )
+
+
+def users_of(tx: Tx, volume_id: str) -> list[str]:
+    """The servers that have a volume."""
+    rows = tx.execute(sa.select(disks.c.server_id).where(disks.c.volume_id == volume_id))
+    return list(rows.scalars())
+
+
+def all_volumes(tx: Tx) -> list[tuple[str, Disk]]:
+    """Server id and disk, of every volume of every living server."""
+    query = sa.select(disks.c.server_id, disks.c.disk).where(disks.c.volume_id.is_not(None))
+    return [(row[0], row[1]) for row in tx.execute(query)]
 
 
 def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
@@ -430,7 +457,7 @@ def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
                     "server_id": server_id,
                     "position": position,
                     "volume_id": disk.volume_id,
-                    "delete_on_termination": True,
+                    "delete_on_termination": disk.delete_on_termination,
                     "disk": disk,
                 }
                 for position, disk in enumerate(wanted)

@@ -51,6 +51,7 @@ from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
+from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
 ORIGIN = "http://placement.test"
@@ -266,6 +267,7 @@ class CloudStage:
         self.ids = SeededIds("cloud")
         self.bus = MemoryBus()
         self.network = Networks(self)
+        self.volumes = Volumes()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.dead: set[str] = set()
@@ -364,6 +366,7 @@ class CloudStage:
             db=self.api,
             cells=self.cells,
             networks=self.network,
+            volumes=self.volumes,
             placement=self.placement,
             select=self.select,
             group=self._group,

@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
 IMAGE = "70a599e0-31e7-49b7-b260-868f441e862b"
@@ -257,6 +258,7 @@ class Cloud:
         self.bus = MemoryBus()
         self.images = Images()
         self.networks = Networks()
+        self.volumes = Volumes()
         self.sagas = SagaLog()
         self.services = Services(
             settings=settings or Settings(),
@@ -265,6 +267,7 @@ class Cloud:
             bus=self.bus,
             images=self.images,
             networks=self.networks,
+            volumes=self.volumes,
             sagas=self.sagas,
             clock=self.clock,
             ids=RandomIds(),

@@ -8,7 +8,10 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
-    {"spawn", "resume", "destroy", "power_on", "power_off", "reboot", "console_log", "report"}
+    {
+        *("spawn", "resume", "destroy", "power_on", "power_off", "reboot", "console_log"),
+        *("report", "attach_disk", "detach_disk", "resize_disk", "swap_disk"),
+    }
 )
 
 

@@ -33,8 +33,16 @@ MEDIUM = Capacity(vcpus=10, memory_mb=8192, disk_gb=1028)
 SMALL = Capacity(vcpus=2, memory_mb=8192, disk_gb=1028)
 
 
+def volumes_of(spec: GuestSpec) -> dict[str, int]:
+    """Volume id → MiB of the volumes in a description."""
+    return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
+
+
 class FakeGuest(msgspec.Struct):
-    """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts."""
+    """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
+
+    ``volumes``: volume id → MiB, of those plugged in.
+    """
 
     server_id: str
     name: str
@@ -44,6 +52,7 @@ class FakeGuest(msgspec.Struct):
     power: PowerState
     console: str = ""
     deaf: bool = False
+    volumes: dict[str, int] = {}
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -125,6 +134,7 @@ class FakeWorld(Script):
             flavor.root_gb + flavor.ephemeral_gb,
             power,
             console=f"{spec.name}: power on\n",
+            volumes=volumes_of(spec),
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)

@@ -9,6 +9,7 @@ from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
 from kilonova.workflows.steps.records import forget_server, mark_deleted, seize
+from kilonova.workflows.steps.volumes import release_volumes
 
 
 @saga("server.delete", action="delete", notify="instance.delete", forward=True)
@@ -25,6 +26,8 @@ async def delete(s: Saga, server_id: str) -> None:
                 place.host, DESTROY, Destroy(place.guest), task=Task.DELETING, even_if_down=True
             )
         await s.do(drop_ports, server_id)
+        if place.volumes:
+            await s.do(release_volumes, server_id, list(place.volumes))
         await s.do(release, server_id)
         await s.do(mark_deleted, server_id)
     await s.do(forget_server, server_id)

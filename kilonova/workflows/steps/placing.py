@@ -24,7 +24,12 @@ async def select_hosts(env: Env, server_id: str) -> list[HostRef]:
     group = None
     if spec.group_id is not None:
         group = await env.world.group(spec.group_id, (server_id,))
-    chosen = await env.world.select(request_of(request.server, spec, group=group))
+    on_volume = any(
+        disk.role == "root" and disk.source == "volume" for disk in request.private.disks
+    )
+    chosen = await env.world.select(
+        request_of(request.server, spec, group=group, boot_from_volume=on_volume)
+    )
     if not chosen.servers:
         # Hosts are an administrator's knowledge: the reasons stay in the scheduler's log.
         raise NoValidHost("No valid host was found. There are not enough hosts available.")

@@ -12,7 +12,7 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
@@ -46,12 +46,16 @@ SEIZE_PAUSE = 0.2
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is: its cell, its host (None: none), and what its agent must know of it."""
+    """Where a server is: its cell, its host (None: none), and what its agent must know of it.
+
+    ``volumes``: its disks that are volumes, connected or not.
+    """
 
     cell_id: str | None
     host: str | None = None
     guest: GuestSpec | None = None
     vm_state: str = ""
+    volumes: tuple[Disk, ...] = ()
 
 
 # -- making ------------------------------------------------------------------------------------
@@ -119,7 +123,7 @@ def keep_nics(tx: Tx, env: Env, server_id: str, nics: list[Nic]) -> None:
 async def describe_new(env: Env, server_id: str) -> GuestSpec:
     """The guest of a server that is being made, with what is known only now."""
     spec = await env.world.db.read(mappings.find_spec, server_id)
-    here = await _place(env, server_id)
+    here = await find_place(env, server_id)
     if here.guest is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     if spec is None:
@@ -141,7 +145,7 @@ def finish_build(tx: Tx, env: Env, server_id: str) -> None:
     """ACTIVE; the create action is over; the cell's own sagas may have the server now."""
     now = env.clock.now()
     servers.finish(tx, server_id, VmState.ACTIVE, power=PowerState.RUNNING, now=now, progress=100)
-    _close(tx, env, server_id, now)
+    close(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
 
 
@@ -158,11 +162,20 @@ async def bury(env: Env, server_id: str) -> None:
 
     One whose owner deleted it meanwhile is left to the deletion, which waits for us to end.
     """
+    await _let_volumes_go(env, server_id)
     request = await env.world.db.run(_to_bury, env, server_id)
     if request is None:
         return
     await env.world.cells.cell0.db.run(_write_grave, env, server_id, request)
     await env.world.db.run(_map_grave, env, server_id)
+
+
+async def _let_volumes_go(env: Env, server_id: str) -> None:
+    """Volumes that were reserved for it when it was asked for are free again."""
+    request = await env.world.db.read(servers.building, server_id)
+    if request is None or any(disk.source == "volume" for disk in request.private.disks):
+        for present in await env.world.volumes.attachments(server_id):
+            await env.world.volumes.release(present.id)
 
 
 def _to_bury(tx: Tx, env: Env, server_id: str) -> BuildRequest | None:
@@ -212,7 +225,7 @@ def _changes(before: Server, after: Server) -> dict[str, Any]:
 @remote()
 async def locate(env: Env, server_id: str) -> Place:
     """Where the server is, with its guest's description."""
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 @transaction(db="own")
@@ -220,7 +233,7 @@ def settle(tx: Tx, env: Env, server_id: str, vm_state: str, power: PowerState) -
     """The work on a server ended: its stable state, no task, the action finished."""
     now = env.clock.now()
     servers.finish(tx, server_id, vm_state, power=power, now=now)
-    _close(tx, env, server_id, now)
+    close(tx, env, server_id, now)
 
 
 @remote()
@@ -229,7 +242,7 @@ async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
 
     A guest that a reboot left off is in ERROR.
     """
-    place = await _place(env, server_id)
+    place = await find_place(env, server_id)
     if place.cell_id is not None:
         power = await _power(env, server_id, place)
         await env.world.cells.get(place.cell_id).db.run(_give_up, env, server_id, power)
@@ -251,7 +264,7 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
     journal.guard(tx, env.saga_id, env.epoch)
     now = env.clock.now()
     told = fault(env.error, env)
-    _close(tx, env, server_id, now, error=told.message)
+    close(tx, env, server_id, now, error=told.message)
     server = servers.get(tx, server_id, lock=True)
     if server is None or engine.awaited(tx, env.saga_id):
         # Whoever waits for the server has written its own task there.
@@ -288,7 +301,7 @@ async def seize(env: Env, server_id: str) -> Place:
         if env.clock.monotonic() > end:
             raise Unavailable(f"Instance {server_id} is still busy with other work.")
         await env.clock.sleep(SEIZE_PAUSE)
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 def _seize(tx: Tx, env: Env, server_id: str) -> bool:
@@ -307,7 +320,7 @@ def mark_deleted(tx: Tx, env: Env, server_id: str) -> None:
     """The row is deleted; its action is over."""
     now = env.clock.now()
     servers.delete(tx, server_id, now=now)
-    _close(tx, env, server_id, now)
+    close(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
 
 
@@ -329,7 +342,7 @@ def fault(error: ErrorInfo | None, env: Env) -> ServerFault:
     return ServerFault(500, text[:255], now, details=f"{error.step}: {error.message}"[:4000])
 
 
-def _close(tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None) -> None:
+def close(tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None) -> None:
     """The action and its event are over."""
     asked = env.asked.request_id
     event = EVENTS.get(env.saga_name)
@@ -338,7 +351,8 @@ def _close(tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | N
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
 
 
-async def _place(env: Env, server_id: str) -> Place:
+async def find_place(env: Env, server_id: str) -> Place:
+    """Where the server is, read now."""
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None or mapping.cell_id is None:
         return Place(None)
@@ -354,6 +368,7 @@ async def _place(env: Env, server_id: str) -> Place:
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
+            tuple(disk for disk in private.disks if disk.source == "volume"),
         )
 
     return await cell.db.read(read)
