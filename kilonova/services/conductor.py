@@ -88,6 +88,7 @@ class Conductor:
             bus=bus,
             placement=neighbours.placement,
             ports=neighbours.networks.compute_ports,
+            volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
         self.leftovers = LeftoverCleaner(
@@ -96,6 +97,7 @@ class Conductor:
             sources=self.sources,
             placement=neighbours.placement,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
         )
         world = _world(
             self.agents,

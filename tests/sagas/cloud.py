@@ -61,6 +61,7 @@ SERVER = compute.server_id(1)
 NETS = ("n1", "n2")
 AMOUNT = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}
 GIVEN = "given-port"
+GIVEN_VOLUMES = ("v1", "v2")
 
 
 def provider(host: str) -> str:
@@ -239,6 +240,7 @@ class Snapshot(msgspec.Struct):
 
     databases: dict[str, bytes]
     ports: dict[str, Port]
+    volumes: Volumes
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -293,6 +295,7 @@ class CloudStage:
             _SNAPSHOTS[kind] = self._snapshot()
         else:
             self.network.table, self.network.made = dict(known.ports), known.made
+            self.volumes = copy.deepcopy(known.volumes)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -303,6 +306,7 @@ class CloudStage:
         return Snapshot(
             {name: raw(database(name)).serialize() for name in KINDS},
             dict(self.network.table),
+            copy.deepcopy(self.volumes),
             self.network.made,
             {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
             self.clock.now().timestamp(),
@@ -443,7 +447,9 @@ class CloudStage:
         await self.api.run(work)
         return await self.saga()
 
-    async def act(self, kind: SagaKind[Any], args: Any, action: str, task: Task) -> tuple[str, str]:
+    async def act(
+        self, kind: SagaKind[Any], args: Any, action: str, task: Task | None
+    ) -> tuple[str, str]:
         """``POST /servers/ID/action``."""
 
         def work(tx: Tx) -> None:
@@ -519,6 +525,13 @@ class CloudStage:
             "server": {name: found for name, found in places.items() if found},
             "quota": msgspec.to_builtins(await self.api.read(quotas.usage, "p1")),
             "holds": (await self.placement.allocations_of(self.server)).allocations,
+            "volumes": sorted(
+                [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]
+                for v in self.volumes.table.values()
+            ),
+            "plugged": {
+                host: [len(g.volumes) for g in self.fakes.guests(host).values()] for host in HOSTS
+            },
             "ports": sorted([p.mark, p.device_id, p.host] for p in self.network.table.values()),
             "guests": {
                 host: [[g.server_id, int(g.power)] for g in self.fakes.guests(host).values()]
@@ -536,6 +549,7 @@ class CloudStage:
                 bus=self.bus,
                 placement=self.placement,
                 ports=self.network.compute_ports,
+                volumes=self.volumes.all_attachments,
                 down_after=1e9,
             )
         )
@@ -609,6 +623,10 @@ def _server(tx: Tx, server_id: str) -> Any:
         "zone": row.availability_zone,
         "fault": row.fault.message if row.fault else None,
         "launched": row.launched_at is not None,
+        "disks": [
+            [d.role, d.device, d.volume_id in GIVEN_VOLUMES, d.connection is not None]
+            for d in servers.get_disks(tx, server_id)
+        ],
         "cards": [[n.network_id, n.tag] for n in servers.get_nics(tx, server_id)],
         "actions": [
             [a.action, a.message, a.finish is not None, [[e.name, e.result] for e in a.events]]

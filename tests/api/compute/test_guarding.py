@@ -26,6 +26,12 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
     ("PUT", "/servers/{server_id}", None): {"server": {"name": "n"}},
     ("POST", "/servers/{server_id}/action", "reboot"): {"reboot": {"type": "SOFT"}},
     ("POST", "/servers/{server_id}/action", "os-resetState"): {"os-resetState": {"state": "error"}},
+    ("POST", "/servers/{server_id}/os-volume_attachments", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
+    ("PUT", "/servers/{server_id}/os-volume_attachments/{volume_id}", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
     ("POST", "/servers/{server_id}/metadata", None): {"metadata": {"a": "b"}},
     ("PUT", "/servers/{server_id}/metadata", None): {"metadata": {"a": "b"}},
     ("PUT", "/servers/{server_id}/metadata/{key}", None): {"meta": {"1": "b"}},
