@@ -51,6 +51,7 @@ def connection(app: Volumes, volume: Volume, mode: str) -> dict[str, Any]:
             "encrypted": False,
             "qos_specs": None,
             "cacheable": False,
+            "multiattach": volume.multiattach,
             "discard": True,
         },
     }
