@@ -129,7 +129,7 @@ def volume(path: Path, number: int = 1) -> Disk:
     file = path / f"volume-{number}"
     if not file.exists():
         with file.open("wb") as out:
-            out.truncate(64 << 20)
+            out.truncate(128 << 20)
     return Disk(
         id=f"disk-{number}",
         role="volume",
