@@ -15,6 +15,8 @@ NAMES = {
     "reads": "CPU of GET /servers/detail of 1,000 servers and of GET /servers/{id}",
     "idle": "memory and CPU of a cloud that has nothing to do; its second start",
     "guests": "API call to QEMU running, against the same command line started bare",
+    "scheduler": "CPU of a decision over 1,000 and 10,000 hosts, with and without a large group",
+    "placement": "Placement at 1,000, 10,000 and 100,000 providers: candidates, claims, memory",
     "clone": "from a fresh clone to the first server ACTIVE, without downloads",
 }
 

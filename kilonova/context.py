@@ -14,8 +14,10 @@ from kilonova.config.settings import Settings
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
+from kilonova.interfaces.identity import IdentityService
 from kilonova.interfaces.image import ImageService
-from kilonova.interfaces.network import NetworkService
+from kilonova.interfaces.network import NetworkDocuments, NetworkService
+from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
@@ -47,11 +49,13 @@ class Sagas(Protocol):
         """Tell the sagas that wait for it; wake the conductors after the transaction."""
 
 
-class Projects(Protocol):
-    """What knows whether a project exists."""
+class Usages(Protocol):
+    """What knows what projects hold: Placement."""
 
-    async def exists(self, project_id: str) -> bool | None:
-        """None when nobody can tell."""
+    async def usages(
+        self, project_id: str, user_id: str | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Consumer type → resource class → amount (and ``consumer_count``)."""
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -67,10 +71,13 @@ class Services(msgspec.Struct, frozen=True):
     images: ImageService
     networks: NetworkService
     volumes: VolumeService
+    documents: NetworkDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids
-    projects: Projects | None = None
+    placement: PlacementService | None = None
+    identity: IdentityService | None = None
+    usages: Usages | None = None
     buses: dict[str, Any] = {}
     shown: Layers[Any, msgspec.Raw] = msgspec.field(default_factory=Layers)
 

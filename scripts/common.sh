@@ -1,6 +1,7 @@
 # Shared by the scripts of this directory: where things are, and how they speak.
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=${KILONOVA_VENV:-$ROOT/.venv}
+JUDGE=$ROOT/.venv-judge
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.schemas import HOST, NAME, closed, no_query
+from kilonova.api.schemas import HOST, NAME, UUID, closed, no_query
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain.agent import WantedImage, topic
+from kilonova.domain.guest import ImageRef
 from kilonova.domain.resources import Aggregate
 from kilonova.store import aggregates as store
 from kilonova.store import servers, services
@@ -44,6 +46,11 @@ _META = {
 SET_METADATA = Schema(
     closed({"set_metadata": closed({"metadata": _META}, "metadata")}, "set_metadata")
 )
+CACHE = Schema(
+    closed(
+        {"cache": {"type": "array", "minItems": 1, "items": closed({"id": UUID}, "id")}}, "cache"
+    )
+)
 
 AGGREGATE = View(
     "aggregate",
@@ -72,9 +79,10 @@ def _shown(call: Context, found: Aggregate) -> dict[str, Any]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
         raise BadRequest(f"Invalid aggregate id: {text[:64]} must be an integer.")
-    return int(text[:9])
+    return int(text[:10])
 
 
 @ROUTES.get("", policy=RULE + "index", query=no_query(), summary="List aggregates")
@@ -218,3 +226,34 @@ async def _no_servers(call: Context, hosts: tuple[str, ...], what: str) -> None:
         found = await call.app.cells.gather(servers.on_host, host)
         if any(rows for _, rows in found.found):
             raise Conflict(f"Cannot {what} the aggregate: the host {host} has instances.")
+
+
+@ROUTES.post(
+    "/{aggregate_id}/images",
+    since=81,
+    status=202,
+    policy="compute:aggregates:images",
+    body=CACHE,
+    summary="Have images on the hosts of an aggregate",
+)
+async def cache_images(call: Context, aggregate_id: str) -> None:
+    """Each host fetches the images by itself; whether it did is in its log."""
+    ids = [item["id"] for item in call.body["cache"]]
+    if len(set(ids)) != len(ids):
+        raise BadRequest("Duplicate images in request")
+    found = await call.app.db.read(store.get, _number(aggregate_id))
+    images = [await _image(call, image_id) for image_id in ids]
+    answers = await call.app.cells.gather(services.computes, list(found.hosts))
+    for cell, rows in answers.found:
+        for host in rows:
+            for image in images:
+                bus = call.app.bus_of(cell.id)
+                await bus.cast(topic(host), "cache_image", WantedImage(image))
+
+
+async def _image(call: Context, image_id: str) -> ImageRef:
+    try:
+        image = await call.app.images.show(image_id, token=call.caller.token)
+    except NotFound:
+        raise BadRequest(f"Image {image_id} could not be found.") from None
+    return ImageRef(**{name: getattr(image, name) for name in ImageRef.__struct_fields__})

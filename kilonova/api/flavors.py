@@ -255,9 +255,7 @@ async def create(call: Context) -> dict[str, Any]:
         is_public=public if isinstance(public, bool) else public in TRUE,
         description=body.get("description"),
     )
-    owner = call.caller.project_id
-    projects = [owner] if not flavor.is_public and owner else []
-    made = await call.app.db.run(store.create, flavor, now=call.clock.now(), projects=projects)
+    made = await call.app.db.run(store.create, flavor, now=call.clock.now())
     return _one(call, made)
 
 
@@ -334,8 +332,8 @@ async def remove_access(call: Context, flavor_id: str) -> dict[str, Any]:
 
 async def _check_project(call: Context, project_id: str) -> None:
     """BadRequest when the identity service says that there is no such project."""
-    projects = call.app.projects
-    if projects is not None and await projects.exists(project_id) is False:
+    identity = call.app.identity
+    if identity is not None and await identity.exists(project_id) is False:
         raise BadRequest(f"Project ID {project_id} is not a valid project.")
 
 

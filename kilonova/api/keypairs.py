@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kilonova.api import crypto
+from kilonova.api import crypto, quota_rules
 from kilonova.api.schemas import closed
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain.quotas import Rules
 from kilonova.domain.resources import KeyPair
 from kilonova.store import keypairs as store
-from kilonova.store import quotas
 from kilonova.web import pages
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
@@ -151,7 +151,11 @@ async def create(call: Context) -> Reply:
         made = await asyncio.to_thread(_generate, kind, user, call)
         public, private, fingerprint = made.public_key, made.private_key, made.fingerprint
     pair = KeyPair(0, user, body["name"].strip(), kind, fingerprint, public, call.clock.now())
-    await call.app.db.run(_create, call, pair)
+
+    async def write(rules: Rules) -> None:
+        await call.app.db.run(_create, pair, rules, call.caller.project_id or "")
+
+    await quota_rules.within(call, call.caller.project_id or "", write)
     shown = MADE.render(pair, call.version)
     if private is not None:
         shown["private_key"] = private
@@ -164,7 +168,6 @@ def _generate(kind: str, user: str, call: Context) -> crypto.Generated:
     return crypto.generate_x509(user, call.caller.project_id or "", call.clock.now())
 
 
-def _create(tx: Tx, call: Context, pair: KeyPair) -> None:
-    project = call.caller.project_id or ""
-    limits = quotas.limits(tx, call.app.settings.quota.limits(), project, pair.user_id)
-    store.create(tx, pair, limit=limits["key_pairs"])
+def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str) -> None:
+    limits = quota_rules.limits(tx, rules, project_id, pair.user_id)
+    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified)

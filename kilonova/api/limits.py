@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from kilonova.api import quota_rules
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain.quotas import NOOP, UNLIMITED, Rules
 from kilonova.store import quotas
 from kilonova.store.quotas import Usage
 from kilonova.web.routes import Routes
@@ -23,16 +25,14 @@ LIST = Schema(
     }
 )
 
-# What the network service limits is not known here; these old keys show no limit and no use.
-_NETWORK = -1
-
 
 class Shown(msgspec.Struct, frozen=True):
-    """Limits and what is used of them."""
+    """Limits and what is used of them; of what the network service has nothing is known."""
 
     limits: dict[str, int]
     usage: Usage
     groups: int
+    of_network: int = 0
 
 
 def _limit(name: str) -> Any:
@@ -52,14 +52,14 @@ ABSOLUTE = View(
         Field("maxPersonalitySize", _limit("injected_file_content_bytes"), until=56),
         Field("maxServerGroups", _limit("server_groups")),
         Field("maxServerGroupMembers", _limit("server_group_members")),
-        Field("maxTotalFloatingIps", lambda x: _NETWORK, until=35),
-        Field("maxSecurityGroups", lambda x: _NETWORK, until=35),
-        Field("maxSecurityGroupRules", lambda x: _NETWORK, until=35),
+        Field("maxTotalFloatingIps", _limit("floating_ips"), until=35),
+        Field("maxSecurityGroups", _limit("security_groups"), until=35),
+        Field("maxSecurityGroupRules", _limit("security_group_rules"), until=35),
         Field("totalRAMUsed", lambda x: x.usage.ram),
         Field("totalCoresUsed", lambda x: x.usage.cores),
         Field("totalInstancesUsed", lambda x: x.usage.instances),
-        Field("totalFloatingIpsUsed", lambda x: 0, until=35),
-        Field("totalSecurityGroupsUsed", lambda x: 0, until=35),
+        Field("totalFloatingIpsUsed", lambda x: x.of_network, until=35),
+        Field("totalSecurityGroupsUsed", lambda x: x.of_network, until=35),
         Field("totalServerGroupsUsed", lambda x: x.groups),
     ],
 )
@@ -67,19 +67,20 @@ ABSOLUTE = View(
 
 @ROUTES.get("", policy="os_compute_api:limits", query=LIST, summary="Show limits")
 async def show(call: Context) -> dict[str, Any]:
-    """Limits and use of the caller's project, or (by policy) of another."""
+    """Limits and use of the caller's project, or (by policy) of the one of ``tenant_id``."""
     project = call.caller.project_id or ""
     other = call.query.get("tenant_id")
-    if other is not None and other != project:
-        call.enforce("os_compute_api:limits:other_project", {"project_id": other})
+    if other is not None:
+        call.enforce("os_compute_api:limits:other_project")
         project = other
-    shown = await call.app.db.read(_read, call, project)
+    rules = await quota_rules.load(call, project, counting=True)
+    shown = await call.app.db.read(_read, rules, project)
     return {"limits": {"rate": [], "absolute": ABSOLUTE.render(shown, call.version)}}
 
 
-def _read(tx: Tx, call: Context, project: str) -> Shown:
-    return Shown(
-        quotas.limits(tx, call.app.settings.quota.limits(), project),
-        quotas.usage(tx, project),
-        quotas.groups_used(tx, project),
-    )
+def _read(tx: Tx, rules: Rules, project: str) -> Shown:
+    found = quota_rules.limits(tx, rules, project, shown=True)
+    if rules.driver == NOOP:
+        return Shown(found, Usage(UNLIMITED, UNLIMITED, UNLIMITED), UNLIMITED, UNLIMITED)
+    groups = quotas.groups_used(tx, project)
+    return Shown(found, quota_rules.usage(tx, rules, project), groups)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api import quota_rules
 from kilonova.api.find import is_admin
 from kilonova.api.schemas import NAME, closed, no_query
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain.quotas import Rules
 from kilonova.domain.resources import Group
 from kilonova.store import groups as store
-from kilonova.store import quotas
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, between, pick, since, until
 from kilonova.web.view import Field, View
@@ -132,14 +133,23 @@ async def create(call: Context) -> dict[str, Any]:
         policy,
         rules,
     )
-    await call.app.db.run(_create, call, group)
+
+    async def write(rules: Rules) -> None:
+        await call.app.db.run(_create, call, group, rules)
+
+    await quota_rules.within(call, group.project_id, write)
     return {"server_group": GROUP.render(group, call.version)}
 
 
-def _create(tx: Tx, call: Context, group: Group) -> None:
-    defaults = call.app.settings.quota.limits()
-    limits = quotas.limits(tx, defaults, group.project_id, group.user_id)
-    store.create(tx, group, now=call.clock.now(), limit=limits["server_groups"])
+def _create(tx: Tx, call: Context, group: Group, rules: Rules) -> None:
+    limits = quota_rules.limits(tx, rules, group.project_id, group.user_id)
+    store.create(
+        tx,
+        group,
+        now=call.clock.now(),
+        limit=limits["server_groups"],
+        unified=rules.unified,
+    )
 
 
 @ROUTES.get("/{group_id}", policy=RULE + "show", query=no_query(), summary="Show a server group")

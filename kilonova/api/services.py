@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from kilonova.api.schemas import BOOLEAN, HOST, closed, truth
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
 from kilonova.base.clock import isoformat_micro
-from kilonova.base.errors import BadRequest, Conflict, NotFound
+from kilonova.base.errors import BadRequest, Conflict, Fault, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
@@ -22,6 +23,8 @@ from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-services", tag="services")
 RULE = "os_compute_api:os-services:"
+
+log = logging.getLogger(__name__)
 
 LIST = Schema(
     {
@@ -202,19 +205,34 @@ async def delete(call: Context, service_id: str) -> None:
     """Forget a host that is gone for good; 409 while it has servers."""
     cell, service = await _find(call, service_id)
 
-    def remove(tx: Tx) -> None:
+    def remove(tx: Tx) -> list[str]:
+        gone: list[str] = []
         if service.binary == COMPUTE:
             if servers.on_host(tx, service.host):
                 raise Conflict(
                     "Unable to delete compute service that is hosting instances. Migrate or "
                     "delete the instances first."
                 )
-            nodes.delete_host(tx, service.host)
+            gone = nodes.delete_host(tx, service.host)
         store.delete(tx, service.id)
+        return gone
 
-    await cell.db.run(remove)
+    gone = await cell.db.run(remove)
     if service.binary == COMPUTE:
         await call.app.db.run(_forget_host, call, service.host)
+        await _forget_providers(call, gone)
+
+
+async def _forget_providers(call: Context, uuids: list[str]) -> None:
+    """The host is gone whatever Placement says: it is told of no node that is not there."""
+    placement = call.app.placement
+    if placement is None:
+        return
+    for uuid in uuids:
+        try:
+            await placement.delete_provider(uuid)
+        except Fault as fault:
+            log.warning("resource provider %s was not deleted: %s", uuid, fault.message)
 
 
 def _forget_host(tx: Tx, call: Context, host: str) -> None:

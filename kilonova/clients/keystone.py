@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from kilonova.base.aio import Joined
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault, Unauthorized, Unavailable
 from kilonova.web.client import Answer, HttpClient
+
+log = logging.getLogger(__name__)
 
 EARLY = dt.timedelta(seconds=120)
 

@@ -74,7 +74,7 @@ class Neutron:
         return "" if dry_run else str(topology["id"])
 
     async def create_port(self, port: NewPort) -> Port:
-        for present in await self.ports(server_id=port.server_id):
+        for present in () if port.first else await self.ports(server_id=port.server_id):
             if present.mark == port.mark:
                 return present
         body: dict[str, Any] = {

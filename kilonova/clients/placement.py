@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from kilonova.base.errors import BadRequest, Conflict
+from kilonova.base.errors import BadGateway, BadRequest, Conflict
 from kilonova.clients.keystone import Endpoint, expect, reason
+from kilonova.domain.whynot import WhyNot
 from kilonova.interfaces.placement import (
     AllocationRequest,
     Candidates,
@@ -32,9 +34,17 @@ class Placement:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    async def _ask(self, method: str, path: str, *, json: Any = None, params: Any = None) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         return await self._endpoint.request(
-            method, path, json=json, params=params, headers=_VERSION
+            method, path, json=json, params=params, headers={**_VERSION, **(headers or {})}
         )
 
     async def ensure_provider(self, uuid: str, name: str, parent: str | None = None) -> None:
@@ -97,11 +107,17 @@ class Placement:
     async def candidates(self, query: Sequence[tuple[str, str]]) -> Candidates:
         # Parameters may repeat, so they cannot go as a mapping.
         answer = await self._ask("GET", f"/allocation_candidates?{urlencode(list(query))}")
+        if answer.status != 200:
+            expect(answer, 200, what="Allocation candidates")
+        return read_candidates(answer.body)
+
+    async def explain(self, query: Sequence[tuple[str, str]]) -> WhyNot | None:
+        asked = [(key, value) for key, value in query if key != "limit"]
+        path = f"/allocation_candidates?{urlencode([*asked, ('limit', '1')])}"
+        answer = await self._ask("GET", path, headers={"Prefer": "explain"})
         doc = expect(answer, 200, what="Allocation candidates")
-        return Candidates(
-            requests=tuple(map(_request, doc["allocation_requests"])),
-            summaries={uuid: _summary(one) for uuid, one in doc["provider_summaries"].items()},
-        )
+        told = doc.get("explanation")
+        return None if told is None else msgspec.convert(told, WhyNot)
 
     async def claim(self, claim: Claim) -> bool:
         answer = await self._ask("PUT", f"/allocations/{claim.consumer}", json=_body(claim))
@@ -220,19 +236,58 @@ def _body(claim: Claim) -> dict[str, Any]:
     return body
 
 
-def _request(doc: dict[str, Any]) -> AllocationRequest:
-    return AllocationRequest(
-        allocations={uuid: one["resources"] for uuid, one in doc["allocations"].items()},
-        mappings={suffix: tuple(uuids) for suffix, uuids in doc.get("mappings", {}).items()},
-    )
-
-
-def _summary(doc: dict[str, Any]) -> Summary:
-    return Summary(
-        resources={
-            name: Usage(one["capacity"], one["used"]) for name, one in doc["resources"].items()
+def read_candidates(body: bytes) -> Candidates:
+    """The answer to a search; there may be thousands of candidates in it. BadGateway."""
+    try:
+        doc = _ANSWER.decode(body)
+    except msgspec.MsgspecError:
+        raise BadGateway("Placement answered with something that is no search result.") from None
+    return Candidates(
+        requests=tuple(
+            [
+                AllocationRequest(
+                    {uuid: part.resources for uuid, part in one.allocations.items()}, one.mappings
+                )
+                for one in doc.allocation_requests
+            ]
+        ),
+        summaries={
+            uuid: Summary(
+                one.resources,
+                _traits(bytes(one.traits)),
+                one.parent_provider_uuid,
+                one.root_provider_uuid,
+            )
+            for uuid, one in doc.provider_summaries.items()
         },
-        traits=frozenset(doc["traits"]),
-        parent=doc["parent_provider_uuid"],
-        root=doc["root_provider_uuid"],
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _traits(text: bytes) -> frozenset[str]:
+    """Most providers have the traits of many others, told in the same words."""
+    return msgspec.json.decode(text, type=frozenset[str])
+
+
+class _Part(msgspec.Struct, gc=False):
+    resources: dict[str, int]
+
+
+class _Way(msgspec.Struct):
+    allocations: dict[str, _Part]
+    mappings: dict[str, tuple[str, ...]] = {}
+
+
+class _Provider(msgspec.Struct):
+    resources: dict[str, Usage]
+    traits: msgspec.Raw
+    parent_provider_uuid: str | None
+    root_provider_uuid: str
+
+
+class _Answer(msgspec.Struct):
+    allocation_requests: list[_Way]
+    provider_summaries: dict[str, _Provider]
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
-from oslo_config.cfg import ConfigFilesNotFoundError
-from rich.console import Console
-from rich.table import Column, Table
 
-from kilonova.base.clock import SystemClock
-from kilonova.base.errors import Fault
-from kilonova.clients.keystone import expect
-from kilonova.config import settings
-from kilonova.services import layout, neighbours
-from kilonova.services.startup import Unconfigured
-from kilonova.web.client import HttpClient
-from kilonova.workflows.audit import AuditReport
+from kilonova.cmd.output import console, fail
+from kilonova.services import layout
+
+if TYPE_CHECKING:
+    from kilonova.workflows.audit import AuditReport
 
 SECONDS = 310.0
 FOUND, BROKEN = 1, 2
@@ -38,12 +31,17 @@ def audit(
 
     The exit code is 0 when all match, 1 with findings, 2 when the cloud does not answer.
     """
+    import msgspec  # noqa: PLC0415
+    from oslo_config.cfg import ConfigFilesNotFoundError  # noqa: PLC0415
+
+    from kilonova.base.errors import Fault  # noqa: PLC0415
+    from kilonova.services.startup import Unconfigured  # noqa: PLC0415
+
     files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
     try:
         report = asyncio.run(fetch(files))
     except (Fault, Unconfigured, ConfigFilesNotFoundError) as error:
-        Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
-        raise typer.Exit(BROKEN) from None
+        fail(str(error), BROKEN)
     if json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
@@ -54,6 +52,15 @@ def audit(
 
 async def fetch(files: list[Path]) -> AuditReport:
     """The report of the cloud those files configure; Fault when it does not answer."""
+    import msgspec  # noqa: PLC0415
+
+    from kilonova.base.clock import SystemClock  # noqa: PLC0415
+    from kilonova.clients.keystone import expect  # noqa: PLC0415
+    from kilonova.config import settings  # noqa: PLC0415
+    from kilonova.services import neighbours  # noqa: PLC0415
+    from kilonova.web.client import HttpClient  # noqa: PLC0415
+    from kilonova.workflows.audit import AuditReport  # noqa: PLC0415
+
     async with HttpClient() as http:
         cloud = neighbours.connect(settings.load(files), http, SystemClock())
         answer = await cloud.compute.request("GET", "/ext/audit", seconds=SECONDS)
@@ -62,13 +69,15 @@ async def fetch(files: list[Path]) -> AuditReport:
 
 def show(report: AuditReport) -> None:
     """The report as a table."""
-    console = Console()
+    from rich.table import Column, Table  # noqa: PLC0415
+
+    out = console()
     for sentence in report.unseen:
-        console.print(f"Not looked at: {sentence}", highlight=False)
+        out.print(f"Not looked at: {sentence}", highlight=False)
     if not report.findings:
-        console.print("[green]Everything matches.[/]")
+        out.print("[green]Everything matches.[/]")
         return
     table = Table("kind", Column("id", no_wrap=True), "what")
     for finding in report.findings:
         table.add_row(finding.kind, finding.id, finding.sentence)
-    console.print(table)
+    out.print(table)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from kilonova.base.errors import Fault
 from kilonova.cmd import audit, sagas, serve
-from kilonova.cmd import first as firsts
+from kilonova.cmd.output import console, fail
 from kilonova.services import layout as layouts
 from kilonova.services import lifecycle
 
@@ -53,14 +51,13 @@ def up(
 ) -> None:
     """Start the cloud (in the foreground unless --detach); a second start picks up everything."""
     wanted = _wanted(state_dir, port_base, driver, hosts, demo)
-    console = Console(stderr=False)
     try:
         if detach:
-            lifecycle.start_detached(wanted, console)
+            lifecycle.start_detached(wanted, console())
         else:
-            lifecycle.run_foreground(wanted, console, progress_fd=progress_fd)
+            lifecycle.run_foreground(wanted, console(), progress_fd=progress_fd)
     except lifecycle.CannotStart as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
@@ -73,10 +70,13 @@ def first(
     detach: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
     """Start the cloud unless it runs, boot a first server, and say how to log in to it."""
+    from kilonova.base.errors import Fault  # noqa: PLC0415
+    from kilonova.cmd import first as firsts  # noqa: PLC0415
+
     try:
-        firsts.run(_wanted(state_dir, port_base, driver, hosts, demo), Console())
+        firsts.run(_wanted(state_dir, port_base, driver, hosts, demo), console())
     except (lifecycle.CannotStart, Fault) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _wanted(
@@ -102,22 +102,23 @@ def down(
     """Stop the cloud; its guests run on unless --guests is given."""
     try:
         lifecycle.stop(
-            (state_dir or layouts.default_state_dir()).absolute(), Console(), guests=guests
+            (state_dir or layouts.default_state_dir()).absolute(), console(), guests=guests
         )
     except lifecycle.CannotStart as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
-def status(state_dir: StateDir = None) -> None:
+def status(
+    state_dir: StateDir = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
     """Show what runs and whether it is well; the exit code is 0 if all is."""
-    if not lifecycle.show_status((state_dir or layouts.default_state_dir()).absolute(), Console()):
+    from kilonova.cmd import status as statuses  # noqa: PLC0415
+
+    place = (state_dir or layouts.default_state_dir()).absolute()
+    if not statuses.show(place, as_json=json):
         raise typer.Exit(1)
-
-
-def _fail(text: str) -> None:
-    Console(stderr=True).print(f"[red]kilonova:[/] {text}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

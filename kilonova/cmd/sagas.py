@@ -6,20 +6,16 @@ import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
-from kilonova.base.clock import SystemClock
-from kilonova.base.errors import Fault
-from kilonova.config import settings
-from kilonova.db.database import Database
-from kilonova.services import databases, layout
-from kilonova.services.conductor import API
-from kilonova.services.startup import Unconfigured
-from kilonova.workflows import operate
+from kilonova.cmd.output import console, fail
+from kilonova.services import layout
+
+if TYPE_CHECKING:
+    from kilonova.db.database import Database
+    from kilonova.workflows import operate
 
 T = TypeVar("T")
 ID_WIDTH = 36
@@ -41,6 +37,9 @@ def list_(
     config_file: Config = None,
 ) -> None:
     """List sagas."""
+    from rich.table import Column, Table  # noqa: PLC0415
+
+    from kilonova.workflows import operate  # noqa: PLC0415
 
     async def work(dbs: Mapping[str, Database]) -> list[operate.SagaView]:
         return await operate.list_sagas(dbs, stuck=stuck, ended=ended, server_id=server)
@@ -59,51 +58,58 @@ def list_(
             f"{since:%Y-%m-%d %H:%M:%S}",
             view.error,
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()
 def show(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
     """Show a saga with its steps and what would be taken back."""
+    from rich.table import Table  # noqa: PLC0415
+
+    from kilonova.workflows import operate  # noqa: PLC0415
 
     async def work(dbs: Mapping[str, Database]) -> operate.SagaDetail:
         return await operate.show_saga(dbs, saga_id)
 
     detail = _run(work, state_dir, config_file)
-    console = Console()
+    out = console()
     view = detail.saga
-    console.print(f"{view.name} {view.id}: {view.state} {view.error}", highlight=False)
+    out.print(f"{view.name} {view.id}: {view.state} {view.error}", highlight=False)
     table = Table("step", "status", "host", "seconds")
     for step in detail.steps:
         spent = f"{step.finished_at - step.started_at:.3f}" if step.finished_at else ""
         table.add_row(step.name, step.status, step.host or "", spent)
-    console.print(table)
+    out.print(table)
     if detail.undo:
         table = Table("to take back", "with", "state", "tries", "error")
         for entry in detail.undo:
             table.add_row(entry.step, entry.undo, entry.state, str(entry.tries), entry.error or "")
-        console.print(table)
+        out.print(table)
 
 
 @app.command()
 def retry(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
     """Let a stuck saga try again now."""
+    from kilonova.base.clock import SystemClock  # noqa: PLC0415
+    from kilonova.workflows import operate  # noqa: PLC0415
 
     async def work(dbs: Mapping[str, Database]) -> None:
         await operate.retry_saga(dbs, saga_id, SystemClock())
 
     _run(work, state_dir, config_file)
-    Console().print("It will be tried again.")
+    console().print("It will be tried again.")
 
 
 @app.command()
 def skip(saga_id: str, state_dir: StateDir = None, config_file: Config = None) -> None:
     """Leave out what a stuck saga is stuck at; look at the audit afterwards."""
+    from kilonova.base.clock import SystemClock  # noqa: PLC0415
+    from kilonova.workflows import operate  # noqa: PLC0415
 
     async def work(dbs: Mapping[str, Database]) -> str:
         return await operate.skip_saga(dbs, saga_id, SystemClock())
 
-    Console().print(f"Left out: {_run(work, state_dir, config_file)}", highlight=False)
+    console().print(f"Left out: {_run(work, state_dir, config_file)}", highlight=False)
 
 
 def _run(
@@ -111,6 +117,12 @@ def _run(
     state_dir: Path | None,
     config_file: list[Path] | None,
 ) -> T:
+    from kilonova.base.errors import Fault  # noqa: PLC0415
+    from kilonova.config import settings  # noqa: PLC0415
+    from kilonova.services import databases  # noqa: PLC0415
+    from kilonova.services.conductor import API  # noqa: PLC0415
+    from kilonova.services.startup import Unconfigured  # noqa: PLC0415
+
     place = state_dir or layout.default_state_dir()
     files = config_file or [place / "nova.conf"]
 
@@ -126,5 +138,4 @@ def _run(
     try:
         return asyncio.run(run())
     except (Fault, Unconfigured) as error:
-        Console(stderr=True).print(f"[red]kilonova:[/] {error}", highlight=False)
-        raise typer.Exit(1) from None
+        fail(str(error))

@@ -7,10 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from kilonova.services import daemon, embedded
-from kilonova.services.daemon import Compose
-from kilonova.services.startup import Asked
-
 app = typer.Typer(
     no_args_is_help=True, help="Run an identity, image, network or volume service by the daemons."
 )
@@ -23,7 +19,15 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on.", show_defaul
 LogFile = Annotated[str | None, typer.Option(help="Log to this file.", show_default=False)]
 
 
-def _add(name: str, compose: Compose) -> None:
+SERVICES = {
+    "identity": "The identity service, with users and catalog when ``admin_password`` is set.",
+    "image": "The image service.",
+    "network": "The network service; its hosts run ``kilonova serve network-agent``.",
+    "network-agent": "The embedded network on a host without nova-compute; needs root.",
+}
+
+
+def _add(name: str, about: str) -> None:
     def run(
         config_file: Files = None,
         host: Address = None,
@@ -31,6 +35,9 @@ def _add(name: str, compose: Compose) -> None:
         log_file: LogFile = None,
         debug: Annotated[bool, typer.Option(help="Log debug lines too.")] = False,
     ) -> None:
+        from kilonova.services import daemon, embedded  # noqa: PLC0415
+        from kilonova.services.startup import Asked  # noqa: PLC0415
+
         default: dict[str, Any] = {"log_file": log_file} if log_file else {}
         default |= {"debug": True} if debug else {}
         asked = Asked(
@@ -39,10 +46,10 @@ def _add(name: str, compose: Compose) -> None:
             host=host,
             port=port,
         )
-        raise typer.Exit(daemon.main(f"kilonova-{name}", asked, compose))
+        raise typer.Exit(daemon.main(f"kilonova-{name}", asked, embedded.SERVICES[name]))
 
-    app.command(name, help=compose.__doc__)(run)
+    app.command(name, help=about)(run)
 
 
-for _name, _compose in embedded.SERVICES.items():
-    _add(_name, _compose)
+for _name, _about in SERVICES.items():
+    _add(_name, _about)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kilonova.domain.agent import (
     GuestList,
     Known,
     Leftovers,
+    WantedImage,
     topic,
 )
 from kilonova.domain.guest import GuestSpec, GuestStatus, HostReport
@@ -43,6 +44,7 @@ from kilonova.virt.driver import (
 )
 
 DriverMaker = Callable[[Host], VirtDriver]
+NetworkAudit = Callable[[], Awaitable[list[str]]]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class Agent:
     """The agent of one host; a process may hold thousands of them (with the fake driver).
 
     ``journal`` is shared by all agents of a process. ``state_dir`` is the driver's
-    (``instances_path``). ``node_uuid`` comes from ``compute.identity.node_uuid``.
+    (``instances_path``). ``node_uuid`` comes from ``compute.identity.node_uuid``. ``networks``
+    tells where the host's network differs from what is wanted (where somebody here knows).
     """
 
     def __init__(
@@ -70,8 +73,10 @@ class Agent:
         state_dir: Path,
         config_drive: Content = no_content,
         metadata: MetadataServer | None = None,
+        networks: NetworkAudit | None = None,
     ) -> None:
         self.host = host
+        self._networks = networks
         self._bus = bus
         self._clock = clock
         self._settings = settings
@@ -117,6 +122,7 @@ class Agent:
                 "guests": self.guests,
                 "status": self.status,
                 "leftovers": self.leftovers,
+                "cache_image": self.cache_image,
             }
             self._serving = await self._bus.serve(topic(self.host), methods)
         except BaseException:
@@ -153,9 +159,24 @@ class Agent:
         return await self.driver.status(ask.server_id)
 
     async def leftovers(self, known: Known) -> Leftovers:
-        """Bus method: what is on the host that belongs to none of these servers."""
+        """Bus method: what is on the host that belongs to none of these servers.
+
+        Unavailable when the network service does not say what it wants here.
+        """
         lines = await self.driver.leftovers(frozenset(known.servers))
-        return Leftovers(self.host, tuple(lines))
+        networks = await self._networks() if self._networks is not None else []
+        return Leftovers(self.host, tuple(lines), tuple(networks))
+
+    async def cache_image(self, wanted: WantedImage) -> None:
+        """Bus method: have the base of an image here before a guest needs it."""
+        if not isinstance(self.driver, CachesImages):
+            return
+        try:
+            fresh = await self.driver.cache_image(wanted.image)
+        except (Fault, OSError) as error:
+            log.warning("Image %s was not cached: %s", wanted.image.id, error)
+            return
+        log.info("Image %s is %s", wanted.image.id, "cached now" if fresh else "cached already")
 
     async def _on_event(self, status: GuestStatus) -> None:
         try:

@@ -99,6 +99,9 @@ class Default(msgspec.Struct, frozen=True):
     resume_guests_state_on_host_boot: Annotated[
         bool, Opt("Start guests again that ran when the host went down.")
     ] = False
+    reclaim_instance_interval: Annotated[
+        int, Opt("Seconds a deleted server can still be restored; 0 deletes at once.", min=0)
+    ] = 0
     force_raw_images: Annotated[bool, Opt("Convert cached images to raw.")] = True
     default_ephemeral_format: Annotated[
         str | None, Opt("File system of ephemeral disks; ext4 when unset.")

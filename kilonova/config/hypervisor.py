@@ -1,4 +1,4 @@
-"""``[libvirt]``, ``[qemu]``, ``[vnc]``, ``[serial_console]``: how guests are run and looked at."""
+"""``[libvirt]``, ``[qemu]``, and the sections of consoles: how guests are run and looked at."""
 
 from __future__ import annotations
 
@@ -60,6 +60,36 @@ class Vnc(msgspec.Struct, frozen=True):
     server_proxyclient_address: Annotated[
         str, Opt("Address under which the proxies reach this host.")
     ] = "127.0.0.1"
+    novncproxy_base_url: Annotated[str, Opt("Where users find the VNC proxy.")] = (
+        "http://127.0.0.1:6080/vnc_auto.html"
+    )
+
+
+class Spice(msgspec.Struct, frozen=True):
+    """``[spice]``."""
+
+    enabled: Annotated[bool, Opt("Give guests a SPICE console.")] = False
+    html5proxy_base_url: Annotated[str, Opt("Where users find the SPICE proxy.")] = (
+        "http://127.0.0.1:6082/spice_auto.html"
+    )
+    spice_direct_proxy_base_url: Annotated[
+        str, Opt("Where users find the proxy of native SPICE clients.")
+    ] = "http://127.0.0.1:13002/nova"
+
+
+class Mks(msgspec.Struct, frozen=True):
+    """``[mks]``."""
+
+    enabled: Annotated[bool, Opt("Whether hypervisors offer MKS consoles.")] = False
+    mksproxy_base_url: Annotated[str, Opt("Where users find the MKS proxy.")] = (
+        "http://127.0.0.1:6090/"
+    )
+
+
+class Consoleauth(msgspec.Struct, frozen=True):
+    """``[consoleauth]``."""
+
+    token_ttl: Annotated[int, Opt("Seconds a console's URL is good for.", min=0)] = 600
 
 
 class SerialConsole(msgspec.Struct, frozen=True):
@@ -70,3 +100,4 @@ class SerialConsole(msgspec.Struct, frozen=True):
     proxyclient_address: Annotated[
         str, Opt("Address of this host the consoles listen on, and the proxies connect to.")
     ] = "127.0.0.1"
+    base_url: Annotated[str, Opt("Where users find the serial proxy.")] = "ws://127.0.0.1:6083/"

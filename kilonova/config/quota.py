@@ -23,8 +23,68 @@ class Quota(msgspec.Struct, frozen=True):
     server_groups: Annotated[int, Opt("Server groups of a project.", min=-1)] = 10
     server_group_members: Annotated[int, Opt("Servers of a group.", min=-1)] = 10
 
+    driver: Annotated[
+        str,
+        Opt(
+            "Whose limits count: rows of our database, none, or those of the identity service.",
+            choices=(
+                "nova.quota.DbQuotaDriver",
+                "nova.quota.NoopQuotaDriver",
+                "nova.quota.UnifiedLimitsDriver",
+            ),
+        ),
+    ] = "nova.quota.DbQuotaDriver"
+    recheck_quota: Annotated[
+        bool, Opt("Kept for its name: limits hold under concurrency without a second look.")
+    ] = True
+    count_usage_from_placement: Annotated[
+        bool, Opt("Count cores and memory as Placement does: what is held, not what was asked for.")
+    ] = False
+    unified_limits_resource_strategy: Annotated[
+        str,
+        Opt(
+            "Whether unified_limits_resource_list names what must have a limit, or what need not.",
+            choices=("require", "ignore"),
+        ),
+    ] = "require"
+    unified_limits_resource_list: Annotated[
+        tuple[str, ...],
+        Opt("What the strategy is about, as ``servers`` or ``class:VGPU``."),
+    ] = ("servers",)
+
     def limits(self) -> dict[str, int]:
         """Resource → default limit, by the names of the API."""
-        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        found = {name: getattr(self, name) for name in _LIMITS}
         found["injected_file_path_bytes"] = found.pop("injected_file_path_length")
         return found
+
+
+_LIMITS = (
+    "instances",
+    "cores",
+    "ram",
+    "metadata_items",
+    "injected_files",
+    "injected_file_content_bytes",
+    "injected_file_path_length",
+    "key_pairs",
+    "server_groups",
+    "server_group_members",
+)
+
+
+class OsloLimit(msgspec.Struct, frozen=True):
+    """``[oslo_limit]``: which service's limits are looked up in the identity service."""
+
+    endpoint_id: Annotated[str | None, Opt("Endpoint of the Compute API.")] = None
+    endpoint_service_type: Annotated[str, Opt("Its type, without an endpoint_id.")] = "compute"
+    endpoint_service_name: Annotated[str | None, Opt("Its name, if several have the type.")] = None
+    endpoint_region_name: Annotated[str | None, Opt("Region of the limits.")] = None
+
+
+class Workarounds(msgspec.Struct, frozen=True):
+    """``[workarounds]``."""
+
+    unified_limits_count_pcpu_as_vcpu: Annotated[
+        bool, Opt("Count dedicated CPUs in class:VCPU too, unless a flavor names PCPU itself.")
+    ] = False

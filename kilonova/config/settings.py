@@ -18,12 +18,20 @@ from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
 from kilonova.config.embedded import Embedded
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
-from kilonova.config.hypervisor import Libvirt, Qemu, SerialConsole, Vnc
+from kilonova.config.hypervisor import (
+    Consoleauth,
+    Libvirt,
+    Mks,
+    Qemu,
+    SerialConsole,
+    Spice,
+    Vnc,
+)
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
 from kilonova.config.placement import Placement
-from kilonova.config.quota import Quota
+from kilonova.config.quota import OsloLimit, Quota, Workarounds
 from kilonova.config.scheduler import Scheduler
 from kilonova.config.web import Cors, OsloMiddleware, OsloPolicy, Wsgi
 
@@ -42,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True):
     neutron: Neutron = Neutron()
     cinder: Cinder = Cinder()
     quota: Quota = Quota()
+    oslo_limit: OsloLimit = OsloLimit()
+    workarounds: Workarounds = Workarounds()
     placement: Placement = Placement()
     scheduler: Scheduler = Scheduler()
     filter_scheduler: FilterScheduler = FilterScheduler()
@@ -52,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True):
     qemu: Qemu = Qemu()
     vnc: Vnc = Vnc()
     serial_console: SerialConsole = SerialConsole()
+    spice: Spice = Spice()
+    mks: Mks = Mks()
+    consoleauth: Consoleauth = Consoleauth()
     wsgi: Wsgi = Wsgi()
     cors: Cors = Cors()
     oslo_middleware: OsloMiddleware = OsloMiddleware()

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY = 500
 """Writing transactions after which SQLite's log is moved into the database, in a thread."""
 
+_WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"
+
 _counter: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sql", default=None)
 
 # Conflicts after which the same transaction may simply be run again: SQLite busy/locked,
@@ -70,15 +72,19 @@ class Database:
         self._retries = retries
         in_memory = self.dialect == "sqlite" and self.url.database in (None, "", ":memory:")
         if self.dialect == "sqlite":
-            self._writer = _sqlite(self.url, begin="BEGIN IMMEDIATE", static=in_memory)
-            self._reader = self._writer if in_memory else _sqlite(self.url, begin="BEGIN")
+            self._writer = _sqlite(self.url, begin=_WRITE, static=in_memory)
+            self._reader = self._writer if in_memory else _sqlite(self.url, begin=_READ)
             self._write_threads = ThreadPoolExecutor(1, f"db-{self.name}-w")
             self._read_threads = (
                 self._write_threads if in_memory else ThreadPoolExecutor(size, f"db-{self.name}-r")
             )
-            self._write_lane: Lane | None = Lane(self._writer, autocheckpoint=in_memory)
+            self._write_lane: Lane | None = Lane(
+                self._writer, begin=_WRITE, autocheckpoint=in_memory
+            )
             self._read_lane: Lane | None = (
-                self._write_lane if in_memory else Lane(self._reader, autocheckpoint=True)
+                self._write_lane
+                if in_memory
+                else Lane(self._reader, begin=_READ, autocheckpoint=True)
             )
         else:
             self._writer = self._reader = _server(self.url, size=size, recycle=recycle)
@@ -229,7 +235,7 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=pool.StaticPool if static else pool.QueuePool,
-        connect_args={"check_same_thread": False, "timeout": 30},
+        connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 512},
     )
 
     @event.listens_for(engine, "connect")
@@ -249,6 +255,8 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
         dbapi: Any = connection.connection.dbapi_connection
+        if dbapi.in_transaction:
+            return
         try:
             dbapi.execute(begin)
         except sqlite3.Error as error:

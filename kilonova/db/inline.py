@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -25,11 +26,12 @@ class Lane:
     belongs into a thread. ``lock`` is held by whoever writes, also by threads.
     """
 
-    def __init__(self, engine: sa.Engine, *, autocheckpoint: bool) -> None:
+    def __init__(self, engine: sa.Engine, *, begin: str, autocheckpoint: bool) -> None:
         self.lock = threading.Lock()
         self.waiting = 0
         self.writes = 0
         self._engine = engine
+        self._begin = begin
         self._autocheckpoint = autocheckpoint
         self._connection: sa.Connection | None = None
         self._heavy: dict[str, int] = {}
@@ -59,8 +61,7 @@ class Lane:
             connection = self._connection = self._connect()
         begun = time.thread_time()
         try:
-            with connection.begin():
-                result = work(connection, *args, **kwargs)
+            result = self._transact(connection, work, args, kwargs)
         except (sa.exc.OperationalError, sa.exc.InterfaceError):
             # A connection that broke must not be met again; a new one costs little.
             self.drop()
@@ -69,6 +70,36 @@ class Lane:
             if time.thread_time() - begun > HEAVY_SECONDS:
                 self._heavy[_name(work)] = HEAVY_CALLS
         self.writes += 1
+        return result
+
+    def _transact(
+        self,
+        connection: sa.Connection,
+        work: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> T:
+        """The transaction is the driver's; SQLAlchemy joins it with its first statement.
+
+        Work that is all of prepared statements never pays for SQLAlchemy's own.
+        """
+        dbapi: Any = connection.connection.dbapi_connection
+        try:
+            dbapi.execute(self._begin)
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError(self._begin, None, error) from error
+        try:
+            result = work(connection, *args, **kwargs)
+            if connection.in_transaction():
+                connection.commit()
+            else:
+                _commit(dbapi)
+        except BaseException:
+            if connection.in_transaction():
+                connection.rollback()
+            if dbapi.in_transaction:
+                dbapi.rollback()
+            raise
         return result
 
     def drop(self) -> None:
@@ -86,6 +117,13 @@ class Lane:
         if not self._autocheckpoint:
             dbapi.execute("PRAGMA wal_autocheckpoint=0")
         return connection
+
+
+def _commit(dbapi: Any) -> None:
+    try:
+        dbapi.commit()
+    except sqlite3.Error as error:
+        raise sa.exc.OperationalError("COMMIT", None, error) from error
 
 
 def _name(work: Callable[..., Any]) -> str:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql import visitors
 
 from kilonova.db.database import Tx, counting
 
 Processor = Callable[[Any], Any]
+Values = Mapping[str, Any]
+
+_NOTHING: Values = {}
+_LONGEST = 64
+"""Members of an ``IN`` up to which a text for each length is kept; longer ones are rare."""
 
 
 class _Compiled(NamedTuple):
     text: str
     names: tuple[str, ...]
     defaults: dict[str, Any]
+    makers: dict[str, Processor]
     binders: dict[str, Processor]
+    spread: dict[str, tuple[str, ...]]
+    columns: tuple[str, ...]
     readers: tuple[tuple[int, Processor], ...]
 
 
@@ -25,85 +34,175 @@ class Prepared:
     """A Core statement whose values are ``bindparam``s; make it once, at the top of a module.
 
     On SQLite it goes straight to the driver with the column types' own conversions, which takes a
-    fifth of the time; elsewhere, and to report an error, SQLAlchemy runs it. Expanding parameters
-    (``IN``) and Python-side column defaults are not for it. Rows are plain tuples.
+    tenth of the time; elsewhere, and to report an error, SQLAlchemy runs it. An ``IN`` takes
+    ``bindparam(…, expanding=True)``. An INSERT writes the columns it is given values for, and so
+    does an UPDATE made without ``values()``. Rows are plain tuples.
     """
 
     def __init__(self, statement: sa.Executable) -> None:
         self.statement = statement
-        self._compiled: dict[tuple[str, ...], _Compiled] = {}
+        self._compiled: dict[tuple[Any, ...], _Compiled] = {}
+        self._lists = tuple(
+            part.key
+            for part in visitors.iterate(statement)  # type: ignore[arg-type]
+            if isinstance(part, sa.BindParameter) and part.expanding
+        )
 
-    def all(self, tx: Tx, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def all(self, tx: Tx, values: Values = _NOTHING) -> list[tuple[Any, ...]]:
         """Every row."""
-        given = values or {}
-        cursor = self._execute(tx, given)
-        if cursor is None:
-            return [tuple(row) for row in tx.execute(self.statement, dict(given))]
+        found = self._execute(tx, values)
+        if found is None:
+            return [tuple(row) for row in tx.execute(self.statement, dict(values))]
+        cursor, compiled = found
         rows: list[tuple[Any, ...]] = cursor.fetchall()
-        readers = self._compiled[tuple(given)].readers
+        readers = compiled.readers
         return [_read(row, readers) for row in rows] if readers else rows
 
-    def first(self, tx: Tx, values: Mapping[str, Any] | None = None) -> tuple[Any, ...] | None:
+    def first(self, tx: Tx, values: Values = _NOTHING) -> tuple[Any, ...] | None:
         """The first row; None when there is none."""
-        given = values or {}
-        cursor = self._execute(tx, given)
-        if cursor is None:
-            found = tx.execute(self.statement, dict(given)).first()
-            return None if found is None else tuple(found)
+        found = self._execute(tx, values)
+        if found is None:
+            one = tx.execute(self.statement, dict(values)).first()
+            return None if one is None else tuple(one)
+        cursor, compiled = found
         row: tuple[Any, ...] | None = cursor.fetchone()
         cursor.close()
-        readers = self._compiled[tuple(given)].readers
+        readers = compiled.readers
         return _read(row, readers) if row is not None and readers else row
 
-    def run(self, tx: Tx, values: Mapping[str, Any] | None = None) -> int:
-        """Run a statement that gives no rows; how many it changed."""
-        given = values or {}
-        cursor = self._execute(tx, given)
-        if cursor is None:
-            return tx.execute(self.statement, dict(given)).rowcount
-        return cursor.rowcount
+    def scalar(self, tx: Tx, values: Values = _NOTHING) -> Any:
+        """The first column of the first row; None when there is none."""
+        row = self.first(tx, values)
+        return None if row is None else row[0]
 
-    def _execute(self, tx: Tx, given: Mapping[str, Any]) -> sqlite3.Cursor | None:
+    def scalars(self, tx: Tx, values: Values = _NOTHING) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.all(tx, values)]
+
+    def dicts(self, tx: Tx, values: Values = _NOTHING) -> list[dict[str, Any]]:
+        """Every row by the names of its columns."""
+        found = self._execute(tx, values)
+        if found is None:
+            return [dict(row._mapping) for row in tx.execute(self.statement, dict(values))]
+        cursor, compiled = found
+        readers, columns = compiled.readers, compiled.columns
+        return [dict(zip(columns, _read(row, readers), strict=True)) for row in cursor.fetchall()]
+
+    def run(self, tx: Tx, values: Values = _NOTHING) -> int:
+        """Run a statement that gives no rows; how many it changed."""
+        found = self._execute(tx, values)
+        if found is None:
+            return tx.execute(self.statement, dict(values)).rowcount
+        return found[0].rowcount
+
+    def many(self, tx: Tx, rows: Sequence[Values]) -> None:
+        """Run a statement that gives no rows for each of these; all give the same names."""
+        if not rows:
+            return
+        if tx.dialect.name != "sqlite":
+            tx.execute(self.statement, [dict(row) for row in rows])
+            return
+        for row in rows:
+            self.run(tx, row)
+
+    def insert(self, tx: Tx, values: Values) -> int:
+        """Insert a row into a table that numbers them; its number."""
+        found = self._execute(tx, values)
+        if found is not None:
+            return int(found[0].lastrowid or 0)
+        key = tx.execute(self.statement, dict(values)).inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    def _execute(self, tx: Tx, given: Values) -> tuple[sqlite3.Cursor, _Compiled] | None:
         if tx.dialect.name != "sqlite":
             return None
-        keys = tuple(given)
-        compiled = self._compiled.get(keys)
+        key: tuple[Any, ...] = tuple(given)
+        if self._lists:
+            sizes = tuple(len(given[name]) for name in self._lists)
+            if max(sizes) > _LONGEST:
+                return None
+            key += sizes
+        compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[keys] = self._compile(tx, keys)
-        values = {**compiled.defaults, **given} if compiled.defaults else given
-        for name, binder in compiled.binders.items():
-            values = {**values, name: binder(values[name])}
+            compiled = self._compiled[key] = self._compile(tx, given)
         counting(compiled.text)
         dbapi: Any = tx.connection.dbapi_connection
         try:
-            cursor: sqlite3.Cursor = dbapi.execute(
-                compiled.text, [values[name] for name in compiled.names]
-            )
+            cursor: sqlite3.Cursor = dbapi.execute(compiled.text, _values(compiled, given))
         except sqlite3.Error:
             # It had no effect; SQLAlchemy raises the same as its own kind of error.
             return None
-        return cursor
+        return cursor, compiled
 
-    def _compile(self, tx: Tx, keys: tuple[str, ...]) -> _Compiled:
+    def _compile(self, tx: Tx, given: Values) -> _Compiled:
         statement: Any = self.statement
-        columns = list(keys) if isinstance(statement, sa.Insert) else None
-        made = statement.compile(dialect=tx.dialect, column_keys=columns)
-        if made.post_compile_params or getattr(made, "insert_prefetch", ()):
-            raise TypeError(f"cannot be prepared: {made}")
-        names = tuple(made.positiontup or ())
-        binders = made._bind_processors
-        readers = []
-        for place, column in enumerate(getattr(made, "_result_columns", ()) or ()):
-            reader = column.type._cached_result_processor(tx.dialect, None)
-            if reader is not None:
-                readers.append((place, reader))
-        return _Compiled(
-            str(made),
-            names,
-            {name: made.params[name] for name in names if name not in keys},
-            {name: binders[name] for name in set(names) if name in binders},
-            tuple(readers),
+        free = isinstance(statement, sa.Insert) or (
+            isinstance(statement, sa.Update) and not statement._values
         )
+        bound = {p.key for p in visitors.iterate(statement) if isinstance(p, sa.BindParameter)}
+        columns = [name for name in given if name not in bound] if free else None
+        made = statement.compile(dialect=tx.dialect, column_keys=columns)
+        if made.literal_execute_params or getattr(made, "update_prefetch", ()):
+            raise TypeError(f"cannot be prepared: {made}")
+        state = made.construct_expanded_state(
+            {name: list(value) if name in self._lists else value for name, value in given.items()}
+        )
+        names = tuple(state.positiontup or ())
+        spread = {name: tuple(parts) for name, parts in state.parameter_expansion.items()}
+        inside = {part for parts in spread.values() for part in parts}
+        constants, makers = _defaults(made)
+        fixed = {
+            name: state.parameters[name]
+            for name in names
+            if name not in given and name not in inside and name not in makers
+        }
+        binders = {**made._bind_processors, **state.processors}
+        results = getattr(made, "_result_columns", None) or ()
+        readers = [
+            (place, reader)
+            for place, column in enumerate(results)
+            if (reader := column.type._cached_result_processor(tx.dialect, None)) is not None
+        ]
+        return _Compiled(
+            text=state.statement,
+            names=names,
+            defaults=fixed | constants,
+            makers=makers,
+            binders={name: binders[name] for name in set(names) if name in binders},
+            spread=spread,
+            columns=tuple(column.keyname for column in results),
+            readers=tuple(readers),
+        )
+
+
+def _defaults(made: Any) -> tuple[dict[str, Any], dict[str, Processor]]:
+    """The defaults of columns that the INSERT was given nothing for: constants, and makers."""
+    constants: dict[str, Any] = {}
+    makers: dict[str, Processor] = {}
+    for column in getattr(made, "insert_prefetch", ()):
+        default = column.default
+        if default.is_scalar:
+            constants[column.key] = default.arg
+        elif default.is_callable:
+            makers[column.key] = default.arg
+        else:
+            raise TypeError(f"cannot be prepared, because of the default of {column}: {made}")
+    return constants, makers
+
+
+def _values(compiled: _Compiled, given: Values) -> list[Any]:
+    values = {**compiled.defaults, **given} if compiled.defaults else given
+    if compiled.makers or compiled.spread or compiled.binders:
+        values = dict(values)
+        for name, maker in compiled.makers.items():
+            values[name] = maker(None)
+        for name, parts in compiled.spread.items():
+            members: Collection[Any] = values[name]
+            values.update(zip(parts, members, strict=False))
+        for name, binder in compiled.binders.items():
+            values[name] = binder(values[name])
+    return [values[name] for name in compiled.names]
 
 
 def _read(row: tuple[Any, ...], readers: tuple[tuple[int, Processor], ...]) -> tuple[Any, ...]:

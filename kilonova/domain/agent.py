@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kilonova.domain.guest import GuestStatus, HostReport
+from kilonova.domain.guest import GuestStatus, HostReport, ImageRef
 
 CONDUCTOR = "conductor"
 
@@ -12,7 +12,7 @@ CONDUCTOR = "conductor"
 def topic(host: str) -> str:
     """The bus topic an agent serves (``compute.<host>``).
 
-    Methods: operate, guests, status, leftovers.
+    Methods: operate, guests, status, leftovers, cache_image.
     """
     return f"compute.{host}"
 
@@ -63,13 +63,23 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Leftovers(msgspec.Struct, frozen=True):
-    """The answer of ``leftovers``: what is on the host for no server known, one line each."""
+    """The answer of ``leftovers``: what is on the host for no server known, one line each.
+
+    ``networks``: where the host's network differs from what the network service wants there.
+    """
 
     host: str
     lines: tuple[str, ...]
+    networks: tuple[str, ...] = ()
 
 
 class GuestAsk(msgspec.Struct, frozen=True):
     """The argument of the agent's method ``status``; the answer is a GuestStatus."""
 
     server_id: str
+
+
+class WantedImage(msgspec.Struct, frozen=True):
+    """The argument of the agent's method ``cache_image``, which is cast."""
+
+    image: ImageRef

@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
-from kilonova.domain.guest import ConsoleTarget, Disk, GuestSpec, GuestStatus
+from kilonova.domain.diagnostics import Diagnostics
+from kilonova.domain.guest import ConsoleTarget, Disk, GuestSpec, GuestStatus, Nic
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -131,6 +132,19 @@ class SwapDisk(msgspec.Struct, frozen=True):
     new: Disk
 
 
+class NicArgs(msgspec.Struct, frozen=True):
+    """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
+
+    guest: GuestSpec
+    nic: Nic
+
+
+class GuestName(msgspec.Struct, frozen=True):
+    """A guest that is only asked something."""
+
+    server_id: str
+
+
 SPAWN = Operation("spawn", Spawn, GuestStatus, seconds=3600)
 RESUME = Operation("resume", GuestArgs, GuestStatus, seconds=120)
 DESTROY = Operation("destroy", Destroy, GuestStatus, seconds=600)
@@ -143,3 +157,8 @@ RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
 SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
+PAUSE = Operation("pause", GuestArgs, GuestStatus, seconds=120)
+INJECT_NMI = Operation("inject_nmi", GuestArgs, GuestStatus, seconds=60)
+ATTACH_NIC = Operation("attach_nic", NicArgs, GuestStatus, seconds=120)
+DETACH_NIC = Operation("detach_nic", NicArgs, GuestStatus, seconds=120)
+DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from kilonova.domain.explain import Why
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec, Server
 
@@ -110,11 +111,12 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Selection(msgspec.Struct, frozen=True):
     """The answer: for every server, in the order of the request, its host and then alternates in
-    the same cell. Empty when not every server finds a host; ``cuts`` says why."""
+    the same cell. Empty when not every server finds a host; ``cuts`` and ``why`` say why."""
 
     servers: tuple[tuple[HostRef, ...], ...] = ()
     cuts: tuple[Cut, ...] = ()
     weights: dict[str, float] = {}
+    why: Why | None = None
 
     @property
     def reason(self) -> str:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
+from kilonova.domain.server import WantedNic
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -59,6 +60,20 @@ class SwapSaga(msgspec.Struct, frozen=True):
     attachment_id: str
 
 
+class AttachArgs(msgspec.Struct, frozen=True):
+    """A network card that shall come to a server."""
+
+    server_id: str
+    nic: WantedNic
+
+
+class PortArgs(msgspec.Struct, frozen=True):
+    """A network card of a server, by its port."""
+
+    server_id: str
+    port_id: str
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -78,3 +93,10 @@ ATTACH_VOLUME = SagaKind("server.attach_volume", DiskSaga, action="attach_volume
 DETACH_VOLUME = SagaKind("server.detach_volume", DiskSaga, action="detach_volume")
 EXTEND_VOLUME = SagaKind("server.extend_volume", DiskSaga, action="extend_volume")
 SWAP_VOLUME = SagaKind("server.swap_volume", SwapSaga, action="swap_volume")
+PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
+UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
+CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")
+ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attach_interface")
+DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")
+SOFT_DELETE = SagaKind("server.soft_delete", ServerArgs, action="delete", cancels=True)
+RESTORE = SagaKind("server.restore", ServerArgs, action="restore")

@@ -152,6 +152,13 @@ ACTIONS: dict[str, Rule] = {
         lock=False,
         word="get_console",
     ),
+    "diagnostics": Rule(
+        _ALL, tasks=None, host=True, launched=False, lock=False, word="get_diagnostics"
+    ),
+    "abort": Rule(_ALL, tasks=frozenset({Task.MIGRATING}), word="abort live migration"),
+    "force_complete": _rule(_ACTIVE, tasks=frozenset({Task.MIGRATING})),
+    "attach_share": Rule(frozenset({_STOPPED}), tasks=None, launched=False, lock=False),
+    "detach_share": Rule(frozenset({_STOPPED, _ERROR}), tasks=None, launched=False, lock=False),
     "delete": Rule(_ALL, tasks=None, launched=False),
     "forceDelete": Rule(_ALL, tasks=None, launched=False),
     "restore": _rule(VmState.SOFT_DELETED),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -48,7 +48,8 @@ class NewPort(msgspec.Struct, frozen=True):
     """A port to make for a server.
 
     ``mark`` names it among the server's ports (its place in the list of wanted networks), so that
-    making it twice finds the first one, and undoing finds it when the answer was lost.
+    making it twice finds the first one, and undoing finds it when the answer was lost. ``first``:
+    it is certain that nobody asked for it before, so it need not be looked for.
     """
 
     mark: str
@@ -59,6 +60,7 @@ class NewPort(msgspec.Struct, frozen=True):
     fixed_ip: str | None = None
     security_groups: tuple[str, ...] | None = None
     availability_zone: str = ""
+    first: bool = False
 
 
 class NetworkService(Protocol):
@@ -107,3 +109,30 @@ class NetworkService(Protocol):
 
     async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
         """The server's bound ports in that order, complete with addresses, routes and MTU."""
+
+
+class NetworkDocuments(Protocol):
+    """The network service's own resources as its documents, for what only passes them on.
+
+    ``kind`` is a collection: networks, ports, subnets, security-groups, security-group-rules,
+    floatingips. ``token`` None speaks as our service user.
+    """
+
+    async def find(self, kind: str, *, token: str | None, **filters: Any) -> list[dict[str, Any]]:
+        """Those that match, in the service's order."""
+
+    async def show(self, kind: str, item_id: str, *, token: str | None) -> dict[str, Any] | None:
+        """One of them; None when it is not there or not for this caller."""
+
+    async def create(
+        self, kind: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        """Make one. The Fault of the service's answer: BadRequest, Conflict, …"""
+
+    async def update(
+        self, kind: str, item_id: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        """Change one; NotFound and others as the service answers."""
+
+    async def delete(self, kind: str, item_id: str, *, token: str | None) -> None:
+        """Remove one; NotFound and others as the service answers."""

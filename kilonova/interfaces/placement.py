@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from kilonova.domain.whynot import WhyNot
+
 
 class Inventory(msgspec.Struct, frozen=True):
     """What a provider has of one class; memory MiB, disk GiB."""
@@ -19,14 +21,14 @@ class Inventory(msgspec.Struct, frozen=True):
     allocation_ratio: float = 1.0
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """How much of a class there is to give, and how much is given."""
 
     capacity: int
     used: int
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """A provider as an answer about candidates describes it."""
 
     resources: dict[str, Usage]
@@ -35,7 +37,7 @@ class Summary(msgspec.Struct, frozen=True):
     root: str
 
 
-class AllocationRequest(msgspec.Struct, frozen=True):
+class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
     """One way to serve a request: provider → class → amount, and request group → providers."""
 
     allocations: dict[str, dict[str, int]]
@@ -107,6 +109,13 @@ class PlacementService(Protocol):
 
     async def candidates(self, query: Sequence[tuple[str, str]]) -> Candidates:
         """The answer to ``GET /allocation_candidates`` with these parameters; BadRequest."""
+
+    async def explain(self, query: Sequence[tuple[str, str]]) -> WhyNot | None:
+        """Why ``candidates`` of the same parameters leaves providers out; BadRequest.
+
+        None from a service that does not tell. To be asked when there were no candidates: it
+        costs many times what they cost.
+        """
 
     async def claim(self, claim: Claim) -> bool:
         """Take it: True when the consumer holds exactly that now, False when there is no room.

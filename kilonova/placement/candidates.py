@@ -1,21 +1,27 @@
 """The search for candidates: every way to serve a request from one tree and what shares with it.
 
-A tree is known by its root, the *anchor*. For each anchor every group has its options; their
-combinations are walked depth first, a branch ending as soon as a provider is asked for more than
-it has, or two isolated groups meet in one.
+A tree is known by its root, the *anchor*. Anchors come one by one from the rarest thing asked for,
+so a limited search looks at little more than it answers. For each anchor every group has its
+options; their combinations are walked depth first, a branch ending as soon as a provider is asked
+for more than it has, or two isolated groups meet in one.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from kilonova.placement.index import World
-from kilonova.placement.queries import Group, Wanted
+from kilonova.placement.queries import Group, Traits, Wanted
 from kilonova.placement.store.snapshot import Stock
+from kilonova.placement.world import World, has_room
+
+STEPS = 20_000
+"""Choices tried in vain before a tree is given up: groups that are alike combine factorially."""
+GIVEN_UP = 50
+"""Trees given up before the search ends."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -25,8 +31,10 @@ class Candidate(msgspec.Struct, frozen=True):
     mappings: dict[str, tuple[int, ...]]
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for candidates a caller could not tell apart."""
+    def key(self) -> object:
+        """Equal for candidates of one request that a caller could not tell apart."""
+        if len(self.allocations) == len(self.mappings) == 1:
+            return next(iter(self.allocations))
         return (
             frozenset((i, frozenset(part.items())) for i, part in self.allocations.items()),
             frozenset((suffix, frozenset(ids)) for suffix, ids in self.mappings.items()),
@@ -47,14 +55,15 @@ def search(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> lis
 
     ``nested`` False (before 1.29) leaves out those with two providers of one tree.
     """
-    anchors = sorted(_anchors(world, wanted))
+    trees = anchors(world, wanted)
     if bounds.chance is not None:
-        bounds.chance.shuffle(anchors)
-    streams = [_stream(world, wanted, anchor) for anchor in anchors]
-    made: Iterable[Candidate] = _breadth(streams) if bounds.breadth_first else _depth(streams)
-    found: dict[tuple[object, ...], Candidate] = {}
+        trees = _shuffled(list(trees), bounds.chance)
+    patience = Patience()
+    streams = (in_tree(world, wanted, anchor, patience) for anchor in trees)
+    made = _breadth(streams) if bounds.breadth_first else itertools.chain.from_iterable(streams)
+    found: dict[object, Candidate] = {}
     for candidate in itertools.islice(made, bounds.at_most):
-        if nested or _flat(world, candidate):
+        if nested or flat(world, candidate):
             found.setdefault(candidate.key, candidate)
             if wanted.limit is not None and len(found) >= wanted.limit:
                 break
@@ -70,23 +79,21 @@ def summaries(world: World, found: Iterable[Candidate], *, nested: bool) -> list
     return [world.stocks[id_] for id_ in sorted(ids)]
 
 
-def has_room(stock: Stock, name: str, amount: int) -> bool:
-    """Whether a provider can give that amount of a class in one portion, now."""
-    inventory = stock.inventories.get(name)
-    return (
-        inventory is not None
-        and inventory.admits(amount)
-        and stock.used.get(name, 0) + amount <= inventory.capacity
-    )
+def _shuffled(ids: list[int], chance: random.Random) -> Iterator[int]:
+    """One after the other by chance, with no more of it than is asked for."""
+    for left in range(len(ids), 0, -1):
+        at = int(chance.random() * left)
+        ids[at], ids[left - 1] = ids[left - 1], ids[at]
+        yield ids[left - 1]
 
 
-def _depth(streams: Sequence[Callable[[], Iterator[Candidate]]]) -> Iterator[Candidate]:
-    for stream in streams:
-        yield from stream()
-
-
-def _breadth(streams: Sequence[Callable[[], Iterator[Candidate]]]) -> Iterator[Candidate]:
-    living = [stream() for stream in streams]
+def _breadth(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:
+    living: list[Iterator[Candidate]] = []
+    for stream in map(iter, streams):
+        candidate = next(stream, None)
+        if candidate is not None:
+            living.append(stream)
+            yield candidate
     while living:
         still = []
         for stream in living:
@@ -97,43 +104,89 @@ def _breadth(streams: Sequence[Callable[[], Iterator[Candidate]]]) -> Iterator[C
         living = still
 
 
-def _flat(world: World, candidate: Candidate) -> bool:
+def flat(world: World, candidate: Candidate) -> bool:
+    """Whether no two of its providers are of one tree."""
     roots = {world.stocks[id_].root_id for id_ in candidate.allocations}
     return len(roots) == len(candidate.allocations)
 
 
-def _anchors(world: World, wanted: Wanted) -> set[int]:
-    """The roots worth trying: those that can reach a provider of the rarest class asked for."""
-    classes = {name for group in wanted.groups for name in group.resources}
-    sets = [world.by_class.get(name, set()) for name in classes]
-    rarest = min(sets, key=len, default=set())
-    for group in wanted.groups:
-        if group.in_tree is not None and len(world.tree_of(group.in_tree)) < len(rarest):
-            rarest = world.tree_of(group.in_tree)
-    roots: set[int] = set()
-    for id_ in rarest:
-        roots |= world.anchors(id_)
-    return {root for root in roots if wanted.root.accept(world.stocks[root].traits)}
+class _Start(msgspec.Struct, frozen=True):
+    """Providers one of which every candidate uses; ``trees``: or one below a root among them."""
+
+    parts: list[set[int]]
+    trees: bool = False
 
 
-def _stream(world: World, wanted: Wanted, anchor: int) -> Callable[[], Iterator[Candidate]]:
+def anchors(world: World, wanted: Wanted) -> Iterator[int]:
+    """The roots worth trying, each once: those that can reach the rarest thing asked for."""
+    starts = [start for group in wanted.groups for start in _starts(world, group)]
+    starts += (_Start(_having(world.by_trait, some)) for some in wanted.root.required)
+    rarest = min(starts, key=lambda start: _weight(world, start))
+    seen: set[int] = set()
+    for id_ in itertools.chain.from_iterable(rarest.parts):
+        ids = world.trees.get(id_, (id_,)) if rarest.trees else (id_,)
+        for root in itertools.chain.from_iterable(map(world.anchors, ids)):
+            if root not in seen:
+                seen.add(root)
+                if root_will_do(world, wanted.root, root):
+                    yield root
+
+
+def root_will_do(world: World, wanted: Traits, root: int) -> bool:
+    """Whether ``root_required`` lets a tree through."""
+    return not (wanted.required or wanted.forbidden) or wanted.accept(world.stocks[root].traits)
+
+
+def _starts(world: World, group: Group) -> Iterator[_Start]:
+    for name, amount in group.resources.items():
+        yield _Start(world.with_room(name, amount))
+    for some in group.traits.required:
+        yield _Start(_having(world.by_trait, some))
+    if group.in_tree is not None:
+        yield _Start([world.tree_of(group.in_tree)])
+    # Without a suffix an aggregate of the root counts as well, for every provider of its tree.
+    for some in group.aggregates.member_of:
+        yield _Start(_having(world.by_aggregate, some), trees=not group.suffix)
+
+
+def _having(table: dict[str, set[int]], names: Iterable[str]) -> list[set[int]]:
+    return [table[name] for name in sorted(names) if name in table]
+
+
+def _weight(world: World, start: _Start) -> int:
+    return sum(len(part) + world.reach(part) for part in start.parts)
+
+
+def in_tree(world: World, wanted: Wanted, anchor: int, patience: Patience) -> Iterable[Candidate]:
     """The candidates of one tree; most trees are one host and most requests one group."""
-    (group, *more) = wanted.groups
-    alone = len(world.trees[anchor]) == 1 and not world.sharing(anchor)
-    if alone and not more and not group.suffix:
-        return lambda: _one_host(world, group, world.stocks[anchor])
-    return lambda: _Tree(world, wanted, anchor).candidates()
+    groups = wanted.groups
+    if (
+        len(groups) == 1
+        and not groups[0].suffix
+        and len(world.trees[anchor]) == 1
+        and not world.sharing(anchor)
+    ):
+        return _one_host(world, groups[0], world.stocks[anchor])
+    return Tree(world, wanted, anchor, patience).candidates() if patience.trees > 0 else ()
 
 
-def _one_host(world: World, group: Group, stock: Stock) -> Iterator[Candidate]:
-    if not group.aggregates.accept(stock.aggregates) or not group.traits.accept(stock.traits):
-        return
-    if group.in_tree is not None and world.ids.get(group.in_tree) != stock.id:
-        return
+def _one_host(world: World, group: Group, stock: Stock) -> tuple[Candidate, ...]:
     for name, amount in group.resources.items():
         if not has_room(stock, name, amount):
-            return
-    yield Candidate({stock.id: dict(group.resources)}, {"": (stock.id,)})
+            return ()
+    if not group.aggregates.accept(stock.aggregates) or not group.traits.accept(stock.traits):
+        return ()
+    if group.in_tree is not None and world.ids.get(group.in_tree) != stock.id:
+        return ()
+    return (Candidate({stock.id: group.resources}, {"": (stock.id,)}),)
+
+
+class Patience:
+    """How many trees may still be given up."""
+
+    def __init__(self, trees: int = GIVEN_UP, steps: int = STEPS) -> None:
+        self.trees = trees
+        self.steps = steps
 
 
 class _Slot(msgspec.Struct, frozen=True):
@@ -144,16 +197,18 @@ class _Slot(msgspec.Struct, frozen=True):
     options: tuple[int, ...]
 
 
-class _Tree:
+class Tree:
     """The search at one anchor."""
 
-    def __init__(self, world: World, wanted: Wanted, anchor: int) -> None:
+    def __init__(self, world: World, wanted: Wanted, anchor: int, patience: Patience) -> None:
         self._world = world
         self._wanted = wanted
         self._own = sorted(world.trees[anchor])
         self._reach = [*self._own, *world.sharing(anchor)]
         self._sum: dict[tuple[int, str], int] = {}
         self._chosen: list[tuple[_Slot, int]] = []
+        self._patience = patience
+        self._left = patience.steps
 
     def candidates(self) -> Iterator[Candidate]:
         """Every candidate at this anchor."""
@@ -199,17 +254,24 @@ class _Tree:
 
     def _walk(self, slots: Sequence[_Slot], depth: int) -> Iterator[Candidate]:
         if depth == len(slots):
-            if self._traits_met() and self._subtrees_met():
+            if self._traits_met() and self._subtrees_met(()):
+                self._left = self._patience.steps
                 yield self._candidate()
             return
         slot = slots[depth]
         for id_ in slot.options:
+            if self._left <= 0:
+                return
+            self._left -= 1
+            if not self._left:
+                self._patience.trees -= 1
             if not self._may_take(slot, id_):
                 continue
             for name, amount in slot.resources.items():
                 self._sum[id_, name] = self._sum.get((id_, name), 0) + amount
             self._chosen.append((slot, id_))
-            yield from self._walk(slots, depth + 1)
+            if self._subtrees_met(slots[depth + 1 :]):
+                yield from self._walk(slots, depth + 1)
             self._chosen.pop()
             for name, amount in slot.resources.items():
                 self._sum[id_, name] -= amount
@@ -243,10 +305,15 @@ class _Tree:
                 return False
         return True
 
-    def _subtrees_met(self) -> bool:
+    def _subtrees_met(self, more: Sequence[_Slot]) -> bool:
+        """Whether one provider of each subtree is above the others, or one of ``more`` may be."""
         for suffixes in self._wanted.same_subtree:
             ids = {id_ for slot, id_ in self._chosen if slot.group.suffix in suffixes}
-            if not any(all(self._world.descends(i, top) for i in ids) for top in ids):
+            tops = set(ids)
+            for slot in more:
+                if slot.group.suffix in suffixes:
+                    tops.update(slot.options)
+            if ids and not any(all(self._world.descends(i, top) for i in ids) for top in tops):
                 return False
         return True
 

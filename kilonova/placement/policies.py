@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from oslo_config import cfg
-from oslo_policy import opts, policy
+from oslo_policy import policy
 
-from kilonova.web.call import Caller
+from kilonova.base.clock import Clock, SystemClock
+from kilonova.policy.enforcer import PolicyEnforcer
+from kilonova.policy.rule import Deprecated, Rule
 
 _ADMIN_OR_SERVICE = "rule:admin_or_service_api"
 _BASE = {
@@ -21,7 +20,6 @@ _BASE = {
         "rule:admin_or_service_api or rule:project_reader_api"
     ),
 }
-_NO_FILE = "/dev/null/policy.yaml"
 _PROVIDERS = "placement:resource_providers"
 
 # rule → (default, what was allowed before besides, what it guards)
@@ -62,29 +60,34 @@ RULES: dict[str, tuple[str, str | None, str]] = {
     "placement:allocations:delete": (_ADMIN_OR_SERVICE, None, "Free a consumer"),
     f"{_PROVIDERS}:allocations:list": (_ADMIN_OR_SERVICE, None, "List what is held of it"),
     "placement:allocation_candidates:list": (_ADMIN_OR_SERVICE, None, "Find candidates"),
+    "placement:allocation_candidates:explain": (
+        _ADMIN_OR_SERVICE,
+        None,
+        "Learn why providers are not among the candidates",
+    ),
     "placement:reshaper:reshape": ("rule:service_api", "role:admin", "Reshape providers"),
 }
 
 
-def rules() -> list[policy.RuleDefault]:
-    """All rules in oslo.policy's form."""
-    made = [policy.RuleDefault(name, check) for name, check in _BASE.items()]
+def rules() -> list[Rule]:
+    """All rules."""
+    made = [Rule(name, check) for name, check in _BASE.items()]
     for name, (check, before, what) in RULES.items():
-        deprecated = before and policy.DeprecatedRule(
-            name, before, deprecated_reason="Superseded by narrower roles.", deprecated_since="S"
-        )
-        made.append(
-            policy.RuleDefault(
-                name, check, description=what, scope_types=["project"], deprecated_rule=deprecated
-            )
-        )
+        deprecated = before and Deprecated(name, before, "Superseded by narrower roles.", "S")
+        made.append(Rule(name, check, what, (), ("project",), deprecated or None))
     return made
 
 
-class Enforcer:
+def list_rules() -> list[policy.RuleDefault]:
+    """Every rule as oslo.policy's tools want them (entry point ``oslo.policy.policies``)."""
+    return [rule.default() for rule in rules()]
+
+
+class Enforcer(PolicyEnforcer):
     """Decides by the rules above and an operator's policy file.
 
-    ``enforce_new_defaults`` False also allows what was allowed before.
+    ``enforce_new_defaults`` False also allows what was allowed before. What was decided is
+    remembered for a second, after which changed files are noticed.
     """
 
     def __init__(
@@ -93,25 +96,12 @@ class Enforcer:
         policy_file: Path | None = None,
         enforce_new_defaults: bool = True,
         enforce_scope: bool = True,
+        clock: Clock | None = None,
     ) -> None:
-        conf = cfg.ConfigOpts()
-        conf([], project="placement", default_config_files=[], default_config_dirs=[])
-        opts.set_defaults(
-            conf,
-            policy_file=str(policy_file or _NO_FILE),
+        super().__init__(
+            rules(),
+            clock=clock or SystemClock(),
+            policy_file=policy_file,
             enforce_scope=enforce_scope,
             enforce_new_defaults=enforce_new_defaults,
         )
-        self._enforcer = policy.Enforcer(conf)
-        self._enforcer.suppress_deprecation_warnings = True
-        self._enforcer.suppress_default_change_warnings = True
-        self._enforcer.register_defaults(rules())
-
-    def allows(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> bool:
-        """Whether ``rule`` lets ``caller`` act on ``target``."""
-        credentials = caller.credentials()
-        credentials["system"] = caller.system_scope
-        try:
-            return bool(self._enforcer.enforce(rule, dict(target), credentials))
-        except policy.InvalidScope:
-            return False

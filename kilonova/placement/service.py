@@ -60,7 +60,7 @@ def application(
 
     ``auth`` None is the strategy ``noauth2``: everybody is who they say they are.
     """
-    state = Placement(db, Index(Follower(db)), options or Options())
+    state = Placement(db, Index(Follower(db, clock)), options or Options())
 
     def ping(tx: Tx) -> None:
         tx.exec_driver_sql("SELECT 1")

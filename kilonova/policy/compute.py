@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 from oslo_policy import policy
 
-from kilonova.policy import base
+from kilonova.policy import base, deprecated
 from kilonova.policy.rule import Rule
 
 # "ACTION (x)" stands for "POST /servers/{server_id}/action (x)".
@@ -303,7 +304,13 @@ _NOBODY = {
 
 def _rules(check: str, table: dict[str, str]) -> list[Rule]:
     return [
-        Rule(name, check, operations=_operations(text), scope_types=("project",))
+        Rule(
+            name,
+            check,
+            operations=_operations(text),
+            scope_types=("project",),
+            deprecated=deprecated.of(name),
+        )
         for name, text in table.items()
     ]
 
@@ -314,7 +321,7 @@ def _operations(text: str) -> tuple[str, ...]:
 
 
 RULES: tuple[Rule, ...] = (
-    *base.RULES,
+    *(msgspec.structs.replace(rule, deprecated=deprecated.of(rule.name)) for rule in base.RULES),
     *_rules(base.ADMIN, _ADMIN),
     *_rules(base.MANAGER, _MANAGER),
     *_rules(base.MEMBER, _MEMBER),

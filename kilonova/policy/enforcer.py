@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,6 +132,10 @@ class PolicyEnforcer:
         """Every rule's check as it is in force, overrides included."""
         return {name: str(check) for name, check in self._enforcer.rules.items()}
 
+    def library(self) -> policy.Enforcer:
+        """oslo.policy's own enforcer with the rules in force, for its tools."""
+        return self._enforcer
+
     def _evaluate(self, rule: str, caller: Subject, target: Mapping[str, Any]) -> bool:
         if rule not in self._enforcer.rules:
             log.warning("no policy rule is named %s: refused", rule)
@@ -155,9 +160,13 @@ class PolicyEnforcer:
                 conf.set_override(flag, value, "oslo_policy")
         enforcer.register_defaults([rule.default() for rule in self.rules])
         try:
-            enforcer.load_rules(force_reload=True)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                enforcer.load_rules(force_reload=True)
         except Exception as error:
             raise PolicyError(f"The policy file {file} cannot be used: {error}") from error
+        for text in {str(warning.message) for warning in told}:
+            log.warning("%s", text)
         # From here on this object decides when files are read again.
         enforcer.use_conf = False
         return enforcer
@@ -209,7 +218,10 @@ class PolicyEnforcer:
             case checks.RoleCheck():
                 simple = "%" not in check.match
             case checks.GenericCheck(kind="is_admin"):
-                simple = "%" not in check.match and self._is_simple("context_is_admin", seen)
+                # Who is an administrator is found out with ``is_admin`` False.
+                simple = "%" not in check.match and (
+                    "context_is_admin" in seen or self._is_simple("context_is_admin", seen)
+                )
             case checks.GenericCheck():
                 simple = bool(_OWN.get(check.kind) == check.match)
             case _:

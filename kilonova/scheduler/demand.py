@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
 from kilonova.base.errors import BadRequest
+from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.request import RequestSpec, ResourceGroup
 
 _RESOURCE = re.compile(r"resources([A-Za-z0-9_-]{1,64})?:([A-Z][A-Z0-9_]*)")
@@ -139,6 +141,28 @@ class _Root(msgspec.Struct, frozen=True):
 
     required: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
+
+
+def takes(flavor: FlavorSpec, image: ImageRef | None, *, boot_from_volume: bool) -> dict[str, int]:
+    """Class → amount a server takes by flavor and image, all groups together.
+
+    Empty for extra specs that contradict.
+    """
+    request = RequestSpec(
+        servers=(),
+        project_id="",
+        user_id="",
+        flavor=flavor,
+        image=image,
+        boot_from_volume=boot_from_volume,
+    )
+    total: Counter[str] = Counter()
+    try:
+        for group in demand(request).groups:
+            total.update(group.resources)
+    except BadRequest:
+        return {}
+    return dict(total)
 
 
 def _plain(request: RequestSpec) -> dict[str, int]:

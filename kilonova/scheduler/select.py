@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +26,14 @@ class Rules(msgspec.Struct, frozen=True):
     env: Env
     chance: random.Random
     alternates: int = 2
+
+
+def without(rules: Rules, names: Collection[str]) -> Rules:
+    """The rules without some of the filters."""
+    if not names:
+        return rules
+    left = [item for item in rules.filters if item.name not in names]
+    return msgspec.structs.replace(rules, filters=left)
 
 
 def select(
@@ -49,8 +59,9 @@ def select(
             weights = {host.host: weight for host, weight in ranked}
         chosen = _choose(ranked, rules)
         placed.append(_refs(chosen, ranked, ways, rules, number))
-        present = [with_server(h, request.flavor) if h is chosen else h for h in present]
-        request = _joined(request, chosen)
+        if number + 1 < len(request.servers):
+            present = [with_server(h, request.flavor) if h is chosen else h for h in present]
+            request = _joined(request, chosen)
     return Selection(servers=tuple(placed), cuts=cuts, weights=weights)
 
 
@@ -70,7 +81,8 @@ def narrow(
 
 
 def _bound(item: HostFilter, request: RequestSpec, env: Env) -> Callable[[HostState], str | None]:
-    return lambda host: item.check(host, request, env)
+    check = item.check
+    return lambda host: check(host, request, env)
 
 
 def _wishes(request: RequestSpec) -> list[tuple[str, Callable[[HostState], str | None]]]:
@@ -116,11 +128,16 @@ def _ranked(
 ) -> list[tuple[HostState, float]]:
     """Best first; hosts of equal weight in the order they came."""
     weights = weigh_all(hosts, request, rules.weighers, rules.env)
-    return sorted(zip(hosts, weights, strict=True), key=lambda pair: -pair[1])
+    return sorted(zip(hosts, weights, strict=True), key=_weight, reverse=True)
+
+
+_weight = operator.itemgetter(1)
 
 
 def _choose(ranked: Sequence[tuple[HostState, float]], rules: Rules) -> HostState:
     options = rules.env.options
+    if options.host_subset_size == 1 and not options.shuffle_best_same_weighed_hosts:
+        return ranked[0][0]
     best = list(ranked)
     if options.shuffle_best_same_weighed_hosts:
         top = [pair for pair in best if pair[1] == best[0][1]]
@@ -138,9 +155,9 @@ def _refs(
     number: int,
 ) -> tuple[HostRef, ...]:
     """The host, then the best others of its cell: a server does not change cells by a retry."""
-    others = [h for h, _ in ranked if h is not chosen and h.cell_id == chosen.cell_id]
+    others = (h for h, _ in ranked if h is not chosen and h.cell_id == chosen.cell_id)
     refs = []
-    for host in [chosen, *others[: rules.alternates]]:
+    for host in [chosen, *itertools.islice(others, rules.alternates)]:
         claims = ways.get(host.provider, ())
         # Equal ways (of a host's NUMA nodes, say) are taken in turn by the servers of a request.
         claim = claims[number % len(claims)] if claims else AllocationRequest({})

@@ -16,13 +16,15 @@ from kilonova.domain.request import Cut, RequestSpec, Selection
 from kilonova.interfaces.placement import AllocationRequest, Candidates, PlacementService
 from kilonova.messaging.bus import Bus, Subscription
 from kilonova.scheduler import request_filters
+from kilonova.scheduler.attempts import ASKING, CELLS, CHOOSING, NOTHING, PLACEMENT, Attempt, Relax
 from kilonova.scheduler.demand import Demand, demand
 from kilonova.scheduler.filters import base as filters
 from kilonova.scheduler.recent import Recent
 from kilonova.scheduler.request_filters import Facts, Unplaceable
-from kilonova.scheduler.select import Rules, select
+from kilonova.scheduler.select import Rules, select, without
 from kilonova.scheduler.state import HostState, HostStates, trees, with_usage
 from kilonova.scheduler.weighers import base as weighers
+from kilonova.scheduler.whatif import Explainer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ class Scheduler:
             chance=chance or random.Random(),
             alternates=self._options.max_attempts - 1,
         )
+        self._explainer = Explainer(
+            self.attempt, placement, states, clock, default_zone=default_zone
+        )
 
     async def serve(self, bus: Bus) -> Subscription:
         """Answer ``select_destinations`` on the topic ``scheduler``."""
@@ -75,32 +80,58 @@ class Scheduler:
             request = msgspec.structs.replace(request, availability_zone=self._schedule_zone)
         if request.rebuild:
             return await self._rebuild(request)
+        attempt = await self._ask(request, NOTHING)
+        chosen = attempt.selection
+        if attempt.stage == CHOOSING:
+            grown = self._recent.group(request)
+            hosts = self._recent.apply(request, attempt.hosts)
+            chosen = select(grown, hosts, attempt.ways, self._rules)
+            if not chosen.servers:
+                # The last moments are a hint, not a fact: those servers may be gone again.
+                attempt = self._choose(attempt, NOTHING)
+                chosen = attempt.selection
+        if chosen.servers:
+            if not request.dry_run:
+                self._recent.note(request, chosen)
+            return chosen
+        why = await self._explainer.why(attempt)
+        log.info("no host for %s: %s", ", ".join(request.servers), chosen.reason)
+        return msgspec.structs.replace(chosen, why=why)
+
+    async def attempt(self, request: RequestSpec, relax: Relax = NOTHING) -> Attempt:
+        """Try to place a request, with ``relax`` as if the world were different."""
+        asked = await self._ask(request, relax)
+        return self._choose(asked, relax) if asked.stage == CHOOSING else asked
+
+    async def _ask(self, request: RequestSpec, relax: Relax) -> Attempt:
+        """Everything but the choice itself."""
         try:
             wanted = await self._demand(request)
         except Unplaceable as error:
-            return Selection(cuts=(Cut(str(error).rstrip("."), 0, 0),))
+            cut = Cut(str(error).rstrip("."), 0, 0)
+            return Attempt(request, Selection(cuts=(cut,)), ASKING)
+        if relax.demand is not None:
+            wanted = relax.demand(wanted)
+        query = wanted.query(self._options.max_placement_results)
+        tried = Attempt(request, Selection(), PLACEMENT, wanted, query)
         try:
-            found = await self._placement.candidates(
-                wanted.query(self._options.max_placement_results)
-            )
+            found = await self._placement.candidates(query)
         except BadRequest as fault:
-            return Selection(cuts=(Cut(f"Placement refused to search: {fault.message}", 0, 0),))
+            return _ended(tried, f"Placement refused to search: {fault.message}")
         if not found.requests:
-            return Selection(cuts=(Cut(f"Placement has no host left for {_words(wanted)}", 0, 0),))
+            return _ended(tried, f"Placement has no host left for {_words(wanted)}")
         hosts, ways = await self._hosts(found)
         if not hosts:
             known = len(found.summaries)
-            return Selection(cuts=(Cut(f"None of {known} providers is a host of a cell", 0, 0),))
-        grown = self._recent.group(request)
-        chosen = select(grown, self._recent.apply(request, hosts), ways, self._rules)
-        if not chosen.servers:
-            # The last moments are a hint, not a fact: those servers may be gone again.
-            chosen = select(request, hosts, ways, self._rules)
-        if chosen.servers and not request.dry_run:
-            self._recent.note(request, chosen)
-        if not chosen.servers:
-            log.info("no host for %s: %s", ", ".join(request.servers), chosen.reason)
-        return chosen
+            return _ended(tried, f"None of {known} providers is a host of a cell", stage=CELLS)
+        if relax.host is not None:
+            hosts = [relax.host(state) for state in hosts]
+        return Attempt(request, Selection(), CHOOSING, wanted, query, found, hosts, ways)
+
+    def _choose(self, asked: Attempt, relax: Relax) -> Attempt:
+        rules = without(self._rules, relax.without)
+        chosen = select(asked.request, asked.hosts, asked.ways, rules)
+        return msgspec.structs.replace(asked, selection=chosen)
 
     async def _rebuild(self, request: RequestSpec) -> Selection:
         """Whether the host a server is on does for its new image; it holds its resources there."""
@@ -144,6 +175,11 @@ class Scheduler:
                     break
         summaries = trees(found.summaries)
         return [with_usage(states[root], summaries[root]) for root in ways], ways
+
+
+def _ended(tried: Attempt, why: str, *, stage: str = PLACEMENT) -> Attempt:
+    selection = Selection(cuts=(Cut(why, 0, 0),))
+    return msgspec.structs.replace(tried, selection=selection, stage=stage)
 
 
 def _words(wanted: Demand) -> str:

@@ -25,7 +25,7 @@ class Aggregate(msgspec.Struct, frozen=True):
         return self.metadata.get("availability_zone")
 
 
-class HostState(msgspec.Struct, frozen=True):
+class HostState(msgspec.Struct, frozen=True, gc=False):
     """A compute node with its service, aggregates and servers. memory MiB, disk GiB.
 
     ``supported``: (architecture, hypervisor type, vm mode). ``up``: the service was heard of
@@ -95,14 +95,18 @@ class HostStates(Protocol):
         """All host aggregates."""
 
 
+_COUNTED = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
+
+
 def with_usage(state: HostState, summaries: Iterable[Summary]) -> HostState:
     """The state with what Placement says is in use now in the host's tree."""
     used: dict[str, int] = {}
     capacity: dict[str, int] = {}
     for summary in summaries:
         for name, usage in summary.resources.items():
-            used[name] = used.get(name, 0) + usage.used
-            capacity[name] = capacity.get(name, 0) + usage.capacity
+            if name in _COUNTED:
+                used[name] = used.get(name, 0) + usage.used
+                capacity[name] = capacity.get(name, 0) + usage.capacity
     cpus = capacity.get("VCPU", 0) + capacity.get("PCPU", 0)
     return msgspec.structs.replace(
         state,
@@ -129,5 +133,9 @@ def trees(summaries: Mapping[str, Summary]) -> dict[str, list[Summary]]:
     """Root provider → the summaries of its tree."""
     found: dict[str, list[Summary]] = {}
     for summary in summaries.values():
-        found.setdefault(summary.root, []).append(summary)
+        tree = found.get(summary.root)
+        if tree is None:
+            found[summary.root] = [summary]
+        else:
+            tree.append(summary)
     return found

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
 from kilonova.compute.images import ServiceImages
 from kilonova.compute.journal import Journal
-from kilonova.compute.service import Agent, DriverMaker
+from kilonova.compute.service import Agent, DriverMaker, NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import GuestSpec
 from kilonova.interfaces.image import ImageService
@@ -20,6 +22,14 @@ from kilonova.services import vendor
 from kilonova.virt.driver import VifPlugger
 from kilonova.virt.vifs import LinuxBridgeVifs
 from kilonova.web.client import HttpClient
+
+
+async def guests(agents: Iterable[Agent]) -> dict[str, int]:
+    """How many guests are on those hosts, by power state."""
+    counted: Counter[str] = Counter()
+    for agent in agents:
+        counted.update(guest.power.name.lower() for guest in await agent.driver.guests())
+    return {"running": 0, **counted}
 
 
 class Agents:
@@ -38,6 +48,7 @@ class Agents:
         metadata_url: str = "",
         journal: Path | None = None,
         vifs: VifPlugger | None = None,
+        networks: NetworkAudit | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -47,6 +58,7 @@ class Agents:
         self._ids = ids
         self._journal = Journal(journal, clock=clock)
         self._vifs = vifs or LinuxBridgeVifs()
+        self._networks = networks
         secret = settings.neutron.metadata_proxy_shared_secret
         self._door = door(http, metadata_url, secret) if http and metadata_url and secret else None
         self._extras = openstack.Extras(
@@ -74,6 +86,7 @@ class Agents:
             state_dir=Path(directory),
             config_drive=self._content,
             metadata=self._door,
+            networks=self._networks,
         )
 
     def close(self) -> None:

@@ -14,11 +14,8 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.ids import RandomIds
 from kilonova.compute.service import Agent
 from kilonova.config.settings import Settings, load
-from kilonova.embedded.identity import bootstrap
-from kilonova.embedded.identity import service as identity_service
-from kilonova.embedded.identity.settings import Settings as IdentitySettings
 from kilonova.embedded.network.app import NetworkApp
-from kilonova.services import clouds, demo, host, neighbours, parts
+from kilonova.services import clouds, demo, embedded, host, neighbours, parts
 from kilonova.services import layout as layouts
 from kilonova.services.conductor import Conductor
 from kilonova.services.lifecycle import CannotStart, Wanted
@@ -31,15 +28,6 @@ log = logging.getLogger(__name__)
 
 CELL = uuid.uuid5(uuid.NAMESPACE_URL, "kilonova/cell1")
 GRACE = 15.0
-CATALOG = (
-    ("identity", "keystone", "identity", "/v3"),
-    ("image", "glance", "image", ""),
-    ("network", "neutron", "network", ""),
-    ("placement", "placement", "placement", ""),
-    ("compute", "nova", "compute", "/v2.1"),
-    ("block-storage", "cinder", "volume", "/v3"),
-    ("volumev3", "cinderv3", "volume", "/v3"),
-)
 
 
 class Cloud:
@@ -52,7 +40,8 @@ class Cloud:
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.http = HttpClient()
-        self._stack = contextlib.AsyncExitStack()
+        self.stack = contextlib.AsyncExitStack()
+        self.near = (self.layout.state_dir,)
         self._listeners: list[Listener] = []
         self.cell_id = CELL
         self.network: NetworkApp | None = None
@@ -65,7 +54,7 @@ class Cloud:
         try:
             await self._start()
         except BaseException:
-            await self._stack.aclose()
+            await self.stack.aclose()
             raise
         return self
 
@@ -75,20 +64,21 @@ class Cloud:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        await self._stack.aclose()
+        await self.stack.aclose()
 
     async def _start(self) -> None:
         self._check_ports()
         self.secrets = layouts.read_secrets(self.layout.state_dir)
         self.machine = await host.look(self.wanted, self.tell)
         self.settings = self._settings()
-        self._stack.push_async_callback(self.http.close)
+        self.stack.push_async_callback(self.http.close)
         self.tell.step("identity service")
-        await self._identity()
-        await parts.start(self, self._stack)
+        self.serve("identity", await embedded.identity(self))
+        self.neighbours = neighbours.connect(self.settings, self.http, self.clock)
+        await parts.start(self)
         self.tell.step("opening the ports")
         try:
-            await self._stack.enter_async_context(Servers(self._listeners, grace=GRACE))
+            await self.stack.enter_async_context(Servers(self._listeners, grace=GRACE))
         except ServeError as error:
             raise CannotStart(f"{error}") from None
         await demo.make(self)
@@ -111,36 +101,16 @@ class Cloud:
             except ServeError as error:
                 raise CannotStart(f"{error} (--port-base moves every service.)") from None
 
-    async def _identity(self) -> None:
-        identity = await identity_service.open(
-            IdentitySettings(
-                database=self.layout.database("identity"),
-                key_dir=self.layout.state_dir / "keys",
-            ),
-            clock=self.clock,
-            ids=self.ids,
-        )
-        self._stack.callback(identity.close)
-        await bootstrap.bootstrap(
-            identity,
-            self.secrets.admin_password,
-            clouds.REGION,
-            [(kind, name, self.layout.url(port, path)) for kind, name, port, path in CATALOG],
-            service_password=self.secrets.service_password,
-            demo_password=self.secrets.demo_password,
-        )
-        self.serve("identity", identity_service.build(identity))
-        self.neighbours = neighbours.connect(self.settings, self.http, self.clock)
-
     def _settings(self) -> Settings:
         """Ours from ``DIR/nova.conf`` (written at each start), then the person's own over them."""
         file = self.layout.state_dir / "nova.conf"
         layouts.write_private(file, _ini(self._options()).encode())
-        own = self.layout.state_dir / "kilonova.conf"
+        own = self.layout.own_options
         return load([file, *([own] if own.exists() else [])])
 
     def _options(self) -> dict[str, dict[str, object]]:
         layout = self.layout
+        endpoints = ",".join(f"{name}:{layout.url(name)}" for name in layout.ports)
         return {
             "DEFAULT": {
                 "host": self.machine.name,
@@ -163,6 +133,15 @@ class Cloud:
                 "service_metadata_proxy": True,
                 "metadata_proxy_shared_secret": self.secrets.metadata_secret,
             },
+            "embedded": {
+                "endpoints": endpoints,
+                "network_mode": self.machine.network_mode,
+                "region": clouds.REGION,
+                "admin_password": self.secrets.admin_password,
+                "service_password": self.secrets.service_password,
+                "demo_password": self.secrets.demo_password,
+            },
+            "kilonova": {"metadata_url": layout.url("metadata")},
             **self.machine.options,
         }
 

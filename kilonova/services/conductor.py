@@ -27,8 +27,10 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
+from kilonova.workflows.reconcilers.reclaim import Reclaimer
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
@@ -39,6 +41,8 @@ SELECT_SECONDS = 20.0
 SELECT_PATIENCE = 150.0
 MIRROR_EVERY = 5.0
 LEFTOVERS_EVERY = 600.0
+JOURNALS_EVERY = 3600.0
+RECLAIM_EVERY = 60.0
 REGISTERED = sagas.__all__
 
 
@@ -80,6 +84,8 @@ class Conductor:
             down_after=down_after,
         )
         self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
+        seconds = float(settings.default.reclaim_instance_interval)
+        self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -99,6 +105,7 @@ class Conductor:
             networks=neighbours.networks,
             volumes=neighbours.volumes,
         )
+        self.journals = Journals({API: db, **{c.id: c.db for c in cells.all}}, clock)
         world = _world(
             self.agents,
             db=db,
@@ -139,6 +146,9 @@ class Conductor:
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
         self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
+        self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
+        if self._settings.default.reclaim_instance_interval > 0:
+            self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         self._run("returned hosts", self.guests.welcome())
 
     async def audit(self) -> AuditReport:

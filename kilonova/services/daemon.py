@@ -21,9 +21,17 @@ from kilonova.base.errors import Fault
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings, mutated
 from kilonova.policy.enforcer import PolicyError
-from kilonova.services.startup import Asked, Unconfigured, fail, log_to, read_settings, text_of
+from kilonova.services.startup import (
+    Asked,
+    Unconfigured,
+    fail,
+    log_to,
+    read_settings,
+    steady,
+    text_of,
+)
 from kilonova.web.client import HttpClient
-from kilonova.web.health import Check, standalone
+from kilonova.web.health import Check, Metrics, standalone
 from kilonova.web.serve import Listener, ServeError, Servers, Tls, new_event_loop
 
 log = logging.getLogger(__name__)
@@ -38,7 +46,8 @@ class Daemon:
     """The parts of one process while it runs; a compose function fills it.
 
     ``stack`` is closed when the daemon ends, last entered first. ``checks`` are those of
-    ``/healthcheck``. ``near`` is where relative file names of the configuration start.
+    ``/healthcheck``, ``metrics`` those of ``/metrics`` where no API is served. ``near`` is where
+    relative file names of the configuration start.
     """
 
     def __init__(self, name: str, asked: Asked, settings: Settings) -> None:
@@ -50,6 +59,7 @@ class Daemon:
         self.http = HttpClient(verify=_verify(settings))
         self.stack = contextlib.AsyncExitStack()
         self.checks: dict[str, Check] = {}
+        self.metrics = Metrics()
         self.near = tuple(file.absolute().parent for file in asked.files)
         self.listeners: list[Listener] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -159,7 +169,7 @@ async def _start(daemon: Daemon, compose: Compose) -> None:
     await compose(daemon)
     options = daemon.settings.kilonova
     if not daemon.listeners and options.health_port:
-        health = standalone(daemon.checks)
+        health = standalone(daemon.checks, daemon.metrics)
         daemon.listeners.append(
             Listener("health", health, options.health_listen, options.health_port)
         )
@@ -169,6 +179,7 @@ async def _start(daemon: Daemon, compose: Compose) -> None:
         for name, url in servers.urls.items():
             log.info("%s is served at %s", name, url)
         daemon.run(servers.wait(), name="servers")
+    steady()
     log.info("%s is ready", daemon.name)
 
 

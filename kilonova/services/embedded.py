@@ -1,8 +1,10 @@
-"""``kilonova serve …``: the embedded neighbours as processes of their own, beside the daemons."""
+"""The embedded neighbours from the settings: in the all-in-one, and as ``kilonova serve …``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from starlette.types import ASGIApp
 
 from kilonova.db.database import Database
 from kilonova.embedded.identity import bootstrap
@@ -11,19 +13,21 @@ from kilonova.embedded.identity.settings import Settings as IdentitySettings
 from kilonova.embedded.image import service as image_service
 from kilonova.embedded.image.settings import Settings as ImageSettings
 from kilonova.embedded.network import service as network_service
-from kilonova.embedded.network.app import NetworkSettings
+from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.volume import service as volume_service
 from kilonova.embedded.volume.images import HttpImages
 from kilonova.embedded.volume.settings import Settings as VolumeSettings
-from kilonova.services import neighbours, planes
+from kilonova.services import neighbours, planes, policies
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
 from kilonova.services.neighbours import Neighbours, OwnTokens
 from kilonova.services.paths import state_path
 from kilonova.services.planes import base_url
+from kilonova.services.process import Process
 from kilonova.web.auth import Authenticator
+from kilonova.web.middleware import with_cors
 
 # type, name, path after the base URL
 CATALOG = (
@@ -37,9 +41,9 @@ CATALOG = (
 )
 
 
-async def identity(daemon: Daemon) -> None:
+async def identity(at: Process) -> ASGIApp:
     """The identity service, with users and catalog when ``admin_password`` is set."""
-    settings = daemon.settings
+    settings = at.settings
     options = settings.embedded
     state = state_path(settings)
     service = await identity_service.open(
@@ -48,10 +52,10 @@ async def identity(daemon: Daemon) -> None:
             key_dir=Path(options.key_dir or state / "keys"),
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),
-        clock=daemon.clock,
-        ids=daemon.ids,
+        clock=at.clock,
+        ids=at.ids,
     )
-    daemon.stack.callback(service.close)
+    at.stack.callback(service.close)
     if options.admin_password:
         await bootstrap.bootstrap(
             service,
@@ -61,21 +65,14 @@ async def identity(daemon: Daemon) -> None:
             service_password=options.service_password,
             demo_password=options.demo_password,
         )
-    daemon.serve(
-        "identity",
-        identity_service.build(service),
-        options.listen,
-        STANDARD_PORTS["identity"],
-        tls=settings.wsgi.ssl_cert_file is not None,
-    )
+    return with_cors(identity_service.build(service), policies.cors(settings))
 
 
-async def image(daemon: Daemon) -> None:
+async def image(at: Process, auth: Authenticator) -> ASGIApp:
     """The image service."""
-    settings = daemon.settings
+    settings = at.settings
     options = settings.embedded
     state = state_path(settings)
-    outside = neighbours.connect(settings, daemon.http, daemon.clock)
     service = await image_service.open(
         ImageSettings(
             database=options.image_connection or f"sqlite:///{state}/image.db",
@@ -83,63 +80,46 @@ async def image(daemon: Daemon) -> None:
             auth_uri=settings.keystone_authtoken.www_authenticate_uri,
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),
-        clock=daemon.clock,
-        ids=daemon.ids,
+        clock=at.clock,
+        ids=at.ids,
     )
-    daemon.stack.callback(service.close)
-    daemon.serve(
-        "image",
-        image_service.build(service, auth=_authenticator(daemon, outside)),
-        options.listen,
-        STANDARD_PORTS["image"],
-        tls=settings.wsgi.ssl_cert_file is not None,
-    )
+    at.stack.callback(service.close)
+    return with_cors(image_service.build(service, auth=auth), policies.cors(settings))
 
 
-async def network(daemon: Daemon) -> None:
-    """The network service; each host of its networks runs ``kilonova serve network-agent``."""
-    settings = daemon.settings
+async def network(
+    at: Process, outside: Neighbours, auth: Authenticator
+) -> tuple[NetworkApp, ASGIApp]:
+    """The network service; each host of its networks runs an agent (see ``planes``)."""
+    settings = at.settings
     options = settings.embedded
-    outside = neighbours.connect(settings, daemon.http, daemon.clock)
     db = Database(
         options.network_connection or f"sqlite:///{state_path(settings)}/network.db",
         name="network",
     )
-    daemon.stack.callback(db.close)
-    notifier = NovaNotifier(
-        daemon.http, lambda: base_url(settings, "compute"), outside.source.token
-    )
-    app = await open_network(
+    at.stack.callback(db.close)
+    notifier = NovaNotifier(at.http, lambda: base_url(settings, "compute"), outside.source.token)
+    service = await open_network(
         db,
         NetworkSettings(mode=options.network_mode, dns=host_resolvers()),
-        clock=daemon.clock,
-        ids=daemon.ids,
+        clock=at.clock,
+        ids=at.ids,
         notify=notifier,
     )
-    daemon.stack.push_async_callback(app.close)
-    daemon.serve(
-        "network",
-        network_service.build(
-            app,
-            auth=_authenticator(daemon, outside),
-            auth_uri=settings.keystone_authtoken.www_authenticate_uri,
-        ),
-        options.listen,
-        STANDARD_PORTS["network"],
-        tls=settings.wsgi.ssl_cert_file is not None,
+    at.stack.push_async_callback(service.close)
+    app = network_service.build(
+        service, auth=auth, auth_uri=settings.keystone_authtoken.www_authenticate_uri
     )
+    return service, with_cors(app, policies.cors(settings))
 
 
-async def volume(daemon: Daemon) -> None:
+async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIApp:
     """The block storage service; compute hosts reach its directory under the same path."""
-    settings = daemon.settings
+    settings = at.settings
     options = settings.embedded
     state = state_path(settings)
-    outside = neighbours.connect(settings, daemon.http, daemon.clock)
-    notifier = NovaNotifier(
-        daemon.http, lambda: base_url(settings, "compute"), outside.source.token
-    )
-    app = await volume_service.open(
+    token = outside.source.token
+    service = await volume_service.open(
         VolumeSettings(
             database=options.volume_connection or f"sqlite:///{state}/volume.db",
             directory=Path(options.volume_dir or state / "volumes"),
@@ -147,25 +127,48 @@ async def volume(daemon: Daemon) -> None:
             auth_uri=settings.keystone_authtoken.www_authenticate_uri,
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),
-        images=HttpImages(daemon.http, lambda: base_url(settings, "image"), outside.source.token),
-        notify=notifier,
-        clock=daemon.clock,
-        ids=daemon.ids,
+        images=HttpImages(at.http, lambda: base_url(settings, "image"), token),
+        notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token),
+        clock=at.clock,
+        ids=at.ids,
     )
-    daemon.stack.push_async_callback(app.close)
-    daemon.serve(
-        "volume",
-        volume_service.build(app, auth=_authenticator(daemon, outside)),
-        options.listen,
-        STANDARD_PORTS["volume"],
-        tls=settings.wsgi.ssl_cert_file is not None,
-    )
+    at.stack.push_async_callback(service.close)
+    return with_cors(volume_service.build(service, auth=auth), policies.cors(settings))
 
 
-async def network_agent(daemon: Daemon) -> None:
-    """The part of the embedded network on a host without nova-compute; needs root."""
+async def _serve_identity(daemon: Daemon) -> None:
+    """The identity service, with users and catalog when ``admin_password`` is set."""
+    _serve(daemon, "identity", await identity(daemon))
+
+
+async def _serve_image(daemon: Daemon) -> None:
+    """The image service."""
     outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
-    await planes.start(daemon, outside.source.token)
+    _serve(daemon, "image", await image(daemon, _authenticator(daemon, outside)))
+
+
+async def _serve_network(daemon: Daemon) -> None:
+    """The network service; each host of its networks runs ``kilonova serve network-agent``."""
+    outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
+    _, app = await network(daemon, outside, _authenticator(daemon, outside))
+    _serve(daemon, "network", app)
+
+
+async def _serve_volume(daemon: Daemon) -> None:
+    """The block storage service; compute hosts reach its directory under the same path."""
+    outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
+    _serve(daemon, "volume", await volume(daemon, outside, _authenticator(daemon, outside)))
+
+
+async def _serve_network_agent(daemon: Daemon) -> None:
+    """The part of the embedded network on a host without nova-compute; needs root."""
+    await planes.start(daemon, neighbours.connect(daemon.settings, daemon.http, daemon.clock))
+
+
+def _serve(daemon: Daemon, name: str, app: ASGIApp) -> None:
+    settings = daemon.settings
+    tls = settings.wsgi.ssl_cert_file is not None
+    daemon.serve(name, app, settings.embedded.listen, STANDARD_PORTS[name], tls=tls)
 
 
 def _authenticator(daemon: Daemon, outside: Neighbours) -> Authenticator:
@@ -179,9 +182,9 @@ def _authenticator(daemon: Daemon, outside: Neighbours) -> Authenticator:
 
 
 SERVICES: dict[str, Compose] = {
-    "identity": identity,
-    "image": image,
-    "network": network,
-    "volume": volume,
-    "network-agent": network_agent,
+    "identity": _serve_identity,
+    "image": _serve_image,
+    "network": _serve_network,
+    "volume": _serve_volume,
+    "network-agent": _serve_network_agent,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from kilonova.services.sweep import INSTANCES
-from kilonova.virt.qemu import process, records
+from kilonova.virt.qemu import process
 
 
 class Forwarded(msgspec.Struct, frozen=True):
@@ -20,8 +20,13 @@ class Forwarded(msgspec.Struct, frozen=True):
 
 def forwarded(state_dir: Path) -> list[Forwarded]:
     """Every running guest whose SSH port is forwarded, by name."""
+    running = process.find(state_dir / INSTANCES)
+    if not running:
+        return []
+    from kilonova.virt.qemu import records  # noqa: PLC0415
+
     found = []
-    for server_id in process.find(state_dir / INSTANCES):
+    for server_id in running:
         record = records.load(state_dir / INSTANCES / server_id)
         if record is not None:
             name = record.spec.metadata.name

@@ -53,6 +53,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state_dir / "clouds.yaml"
 
     @property
+    def own_options(self) -> Path:
+        """The person's own options, over those written at each start; it need not be there."""
+        return self.state_dir / "kilonova.conf"
+
+    @property
     def log_file(self) -> Path:
         """Where a detached cloud logs."""
         return self.state_dir / "kilonova.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -11,14 +12,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from kilonova import __version__
 from kilonova.base import log as logs
 from kilonova.services import layout as layouts
-from kilonova.services.progress import Line, Pipe, Screen, Tell, screen
+
+if TYPE_CHECKING:  # slow to import, and only a start shows its progress
+    from rich.console import Console
+
+    from kilonova.services.progress import Pipe, Screen, Tell
 
 START_SECONDS = 600
 STOP_SECONDS = 60
@@ -45,6 +50,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None) -> None:
     """Run the cloud until SIGTERM or SIGINT."""
+    from kilonova.services.progress import Line, Pipe, screen  # noqa: PLC0415
+
+    # What a start makes stays: to look for garbage in it again and again takes a fifth of the time.
+    gc.disable()
     prepare(wanted)
     with contextlib.ExitStack() as stack:
         try:
@@ -55,7 +64,8 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
         logs.setup(file=wanted.layout().log_file)
         shown: Tell = pipe or stack.enter_context(screen(console))
         try:
-            asyncio.run(_serve(wanted, shown, console, pipe))
+            with asyncio.Runner(loop_factory=lambda: _event_loop(wanted)) as runner:
+                runner.run(_serve(wanted, shown, console, pipe))
         except CannotStart as error:
             if pipe is None:
                 raise
@@ -70,8 +80,19 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
             raise SystemExit(1) from None
 
 
+def _event_loop(wanted: Wanted) -> asyncio.AbstractEventLoop:
+    """The loop that ``[kilonova] event_loop`` in the person's own options asks for."""
+    from kilonova.config.settings import load  # noqa: PLC0415 (slow to import, not for `down`)
+    from kilonova.web.serve import new_event_loop  # noqa: PLC0415
+
+    own = wanted.layout().own_options
+    return new_event_loop(load([own] if own.exists() else []).kilonova.event_loop)
+
+
 async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | None) -> None:
     from kilonova.services import all_in_one  # noqa: PLC0415 (slow to import, not for `down`)
+    from kilonova.services.progress import Line, Screen  # noqa: PLC0415
+    from kilonova.services.startup import steady  # noqa: PLC0415
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -85,7 +106,11 @@ async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | Non
             driver=wanted.driver,
             hosts=wanted.hosts,
             demo=wanted.demo,
+            version=__version__,
+            started=time.time(),
         )
+        gc.freeze()
+        gc.enable()
         if pipe is not None:
             pipe.send(Line(ready=True))
             pipe.close()
@@ -93,6 +118,7 @@ async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | Non
             if isinstance(shown, Screen):
                 shown.done()
             say_ready(wanted, console)
+        steady()
         await stop.wait()
 
 
@@ -101,6 +127,8 @@ def start_detached(wanted: Wanted, console: Console, *, quiet: bool = False) -> 
 
     ``quiet`` leaves out what to type next.
     """
+    from kilonova.services.progress import screen  # noqa: PLC0415
+
     prepare(wanted)
     if layouts.is_held(wanted.state_dir):
         raise CannotStart(
@@ -137,6 +165,8 @@ def start_detached(wanted: Wanted, console: Console, *, quiet: bool = False) -> 
 
 def _follow(fd: int, shown: Screen) -> bool:
     """Show the child's lines until it is ready (True) or gone (False)."""
+    from kilonova.services.progress import Line  # noqa: PLC0415
+
     buffer = b""
     while True:
         chunk = os.read(fd, 65536)
@@ -192,44 +222,6 @@ def _ours(pid: int) -> bool:
         return b"kilonova" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-
-
-def show_status(state_dir: Path, console: Console) -> bool:
-    """Endpoints, processes, and the way to guests; True when every endpoint is well."""
-    from kilonova.services import guests  # noqa: PLC0415
-
-    layout = layouts.read_layout(state_dir)
-    if layout is None or not layouts.is_held(state_dir):
-        console.print(f"No cloud runs on {state_dir}. Start one with: kilonova up")
-        return False
-    table = Table("service", "url", "state")
-    well = True
-    for name in layout.ports:
-        state = asyncio.run(_health(layout.url(name)))
-        well = well and state == "OK"
-        table.add_row(name, layout.url(name), f"[green]{state}[/]" if state == "OK" else state)
-    console.print(table)
-    for name, pid in layouts.process_ids(state_dir).items():
-        console.print(f"{name}: process {pid}", highlight=False)
-    for guest in guests.forwarded(state_dir):
-        console.print(
-            f"server {guest.server_id} ({guest.name}): ssh -p {guest.port} root@127.0.0.1",
-            highlight=False,
-            soft_wrap=True,
-        )
-    return well
-
-
-async def _health(url: str) -> str:
-    from kilonova.base.errors import Fault  # noqa: PLC0415
-    from kilonova.web.client import HttpClient  # noqa: PLC0415
-
-    async with HttpClient() as http:
-        try:
-            answer = await http.request("GET", f"{url}/healthcheck", timeout=5)
-        except Fault as fault:
-            return fault.message
-        return answer.text.strip() or str(answer.status)
 
 
 def prepare(wanted: Wanted) -> None:

@@ -10,6 +10,7 @@ from kilonova.clients.cinder import Cinder
 from kilonova.clients.glance import Glance
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
+from kilonova.clients.neutron_documents import NeutronDocuments
 from kilonova.clients.placement import Placement
 from kilonova.config.settings import Settings
 from kilonova.services.startup import Unconfigured
@@ -25,6 +26,7 @@ class Neighbours(msgspec.Struct, frozen=True):
     source: TokenSource
     images: Glance
     networks: Neutron
+    documents: NeutronDocuments
     volumes: Cinder
     placement: Placement
     identity: Endpoint
@@ -68,11 +70,13 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
         return Endpoint(http, source, kind, override=override, region=region)
 
     glance, neutron, placement = settings.glance, settings.neutron, settings.placement
+    network = endpoint("network", neutron.endpoint_override, neutron.region_name)
     return Neighbours(
         http=http,
         source=source,
         images=Glance(http, endpoint("image", glance.endpoint_override, glance.region_name)),
-        networks=Neutron(endpoint("network", neutron.endpoint_override, neutron.region_name)),
+        networks=Neutron(network),
+        documents=NeutronDocuments(network),
         volumes=Cinder(
             endpoint(
                 "block-storage", settings.cinder.endpoint_override, settings.cinder.os_region_name

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kilonova.compute import identity
+from kilonova.compute.service import NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.services import agents, buses, neighbours
 from kilonova.services.daemon import Daemon
+from kilonova.services.figures import GuestFigures
 from kilonova.services.neighbours import Neighbours
 from kilonova.services.paths import state_path
 from kilonova.virt import load
@@ -25,6 +25,7 @@ async def compose(daemon: Daemon) -> None:
     if is_fake(settings):
         world = FakeWorld(clock=daemon.clock, file=state / "fake.db")
         daemon.stack.callback(world.close)
+    plugs, networks = await _networks(daemon, outside)
     fleet = agents.Agents(
         settings,
         bus=bus,
@@ -35,29 +36,32 @@ async def compose(daemon: Daemon) -> None:
         http=daemon.http,
         metadata_url=settings.kilonova.metadata_url,
         journal=state / "operations.db",
-        vifs=await vifs(daemon, outside),
+        vifs=plugs,
+        networks=networks,
     )
     daemon.stack.callback(fleet.close)
     agent = fleet.make(settings.default.host, identity.node_uuid(state, daemon.ids))
     await agent.start()
     daemon.stack.push_async_callback(agent.stop)
+    GuestFigures(daemon.metrics, lambda: agents.guests([agent]), daemon.clock)
+
+
+async def _networks(
+    daemon: Daemon, outside: Neighbours
+) -> tuple[VifPlugger | None, NetworkAudit | None]:
+    """What plugs guests' cards (None: plain bridges) and tells how the host's networks are.
+
+    The embedded network's agent is started when it is asked for.
+    """
+    if not daemon.settings.embedded.network_agent:
+        return None, None
+    from kilonova.services import planes  # noqa: PLC0415
+
+    agent = await planes.start(daemon, outside)
+    return (planes.vifs(daemon, agent), agent.audit) if agent is not None else (None, None)
 
 
 def is_fake(settings: Settings) -> bool:
     """Whether the guests of this driver exist in memory only."""
     name = settings.default.compute_driver or ""
     return name == "fake" or name in load.FAKES
-
-
-async def vifs(daemon: Daemon, outside: Neighbours) -> VifPlugger | None:
-    """What plugs guests' cards (None: plain bridges); the embedded network's agent is started."""
-    options = daemon.settings.embedded
-    if not options.network_agent:
-        return None
-    from kilonova.embedded.network.vifs import PlaneVifs  # noqa: PLC0415
-    from kilonova.services import planes  # noqa: PLC0415
-
-    await planes.start(daemon, outside.source.token)
-    if options.network_mode != planes.BRIDGE:
-        return None
-    return PlaneVifs(planes.plane_env(Path(daemon.settings.default.state_path)))

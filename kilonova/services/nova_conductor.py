@@ -5,6 +5,7 @@ from __future__ import annotations
 from kilonova.services import buses, databases, neighbours, signs
 from kilonova.services.conductor import Conductor
 from kilonova.services.daemon import Daemon
+from kilonova.services.figures import CloudFigures
 
 
 async def compose(daemon: Daemon) -> None:
@@ -12,6 +13,8 @@ async def compose(daemon: Daemon) -> None:
     settings = daemon.settings
     db, cells = await databases.open_all(settings, daemon.stack)
     daemon.checks.update(databases.checks(db, cells))
+    down_after = settings.default.service_down_time
+    CloudFigures(daemon.metrics, db, cells, daemon.clock, down_after=down_after)
     cell = databases.own_cell(settings, cells)
     outside = neighbours.connect(settings, daemon.http, daemon.clock)
     bus, daemon.checks["bus"] = await buses.connect(settings, daemon.stack)
@@ -27,4 +30,4 @@ async def compose(daemon: Daemon) -> None:
     )
     daemon.stack.push_async_callback(conductor.stop)
     await conductor.start()
-    signs.report(daemon, cell.db)
+    signs.report(daemon, cell.db, "nova-conductor")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from kilonova.services import neighbours, placement
 from kilonova.services.daemon import Daemon
+from kilonova.web.auth import Authenticator
 
 
 async def compose(daemon: Daemon) -> None:
     """Build and serve it."""
     settings = daemon.settings
-    app = await placement.build(
-        settings,
-        http=daemon.http,
-        clock=daemon.clock,
-        ids=daemon.ids,
-        stack=daemon.stack,
-        tokens=neighbours.own_tokens(settings, daemon.http, daemon.clock),
-        near=daemon.near,
-    )
+
+    def auth() -> Authenticator | None:
+        strategy = settings.api.auth_strategy
+        if strategy == "noauth2":
+            return None
+        tokens = neighbours.own_tokens(settings, daemon.http, daemon.clock)
+        return neighbours.authenticator(
+            settings, daemon.http, daemon.clock, strategy=strategy, tokens=tokens
+        )
+
+    app = await placement.build(daemon, auth)
     options = settings.kilonova
     daemon.serve(
         "placement",

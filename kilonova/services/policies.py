@@ -11,7 +11,7 @@ from kilonova.base.clock import Clock
 from kilonova.config.settings import Settings
 from kilonova.placement import policies as placement_policies
 from kilonova.policy import compute
-from kilonova.policy.enforcer import PolicyEnforcer, PolicyError
+from kilonova.policy.enforcer import PolicyEnforcer
 from kilonova.web.middleware import Cors
 
 USUAL = (Path("/etc/nova"),)
@@ -40,14 +40,11 @@ def placement_enforcer(
     """Placement's rules. PolicyError for a file that cannot be used."""
     section = settings.oslo_policy
     file = find(section.policy_file, (*near, *USUAL_PLACEMENT))
-    try:
-        return placement_policies.Enforcer(
-            policy_file=file,
-            enforce_new_defaults=section.enforce_new_defaults,
-            enforce_scope=section.enforce_scope,
-        )
-    except Exception as error:
-        raise PolicyError(f"The policy file {file} cannot be used: {error}") from error
+    return placement_policies.Enforcer(
+        policy_file=file,
+        enforce_new_defaults=section.enforce_new_defaults,
+        enforce_scope=section.enforce_scope,
+    )
 
 
 def find(name: str, places: Sequence[Path]) -> Path | None:

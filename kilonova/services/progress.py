@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:  # a cloud in the background shows nothing itself
+    from rich.console import Console
+    from rich.progress import Progress
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -104,13 +106,15 @@ def screen(console: Console) -> Iterator[Screen]:
     if not console.is_terminal:
         yield Screen(console, None)
         return
+    from rich import progress as bars  # noqa: PLC0415
+
     columns = (
-        SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
+        bars.SpinnerColumn(finished_text="[green]✓[/]"),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=24),
+        bars.TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with bars.Progress(*columns, console=console) as progress:
         shown = Screen(console, progress)
         yield shown
         shown.done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 
@@ -11,7 +12,7 @@ from kilonova.base.errors import Fault
 from kilonova.base.ids import Ids
 from kilonova.config.settings import Settings
 from kilonova.db.database import Database
-from kilonova.services.daemon import Daemon
+from kilonova.services.process import Process
 from kilonova.store import services
 
 VERSION = 1
@@ -30,6 +31,7 @@ class Signs:
         self._binary = binary
         self._clock = clock
         self._ids = ids
+        self._task: asyncio.Task[None] | None = None
 
     async def beat(self) -> None:
         """One sign of life; the first one makes the row."""
@@ -42,15 +44,24 @@ class Signs:
             version=VERSION,
         )
 
-    async def farewell(self) -> None:
+    def start(self) -> None:
+        """Give signs of life from now on."""
+        work = forever("signs of life", self.beat, every=self.every)
+        self._task = asyncio.create_task(work, name=f"signs of {self._binary}")
+
+    async def stop(self) -> None:
         """Count as down from now on; a database that is away is let be."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
         before = self._clock.now() - dt.timedelta(seconds=self._down_after + 1)
         with contextlib.suppress(Fault):
             await self._db.run(services.stop, self._host, self._binary, before=before)
 
 
-def report(daemon: Daemon, db: Database) -> None:
-    """Stand in the list of services for as long as the daemon runs."""
-    row = Signs(daemon.settings, db, daemon.name, clock=daemon.clock, ids=daemon.ids)
-    daemon.stack.push_async_callback(row.farewell)
-    daemon.run(forever("signs of life", row.beat, every=row.every), name="signs of life")
+def report(at: Process, db: Database, binary: str) -> None:
+    """Stand in the list of services for as long as the process runs."""
+    row = Signs(at.settings, db, binary, clock=at.clock, ids=at.ids)
+    row.start()
+    at.stack.push_async_callback(row.stop)

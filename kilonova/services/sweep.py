@@ -7,8 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-from kilonova.embedded.network import plane
-from kilonova.services.planes import plane_env
 from kilonova.virt.qemu import process
 
 INSTANCES = "instances"
@@ -22,6 +20,9 @@ async def guests(state_dir: Path) -> list[str]:
             os.kill(pid, signal.SIGKILL)
         done.append(f"ended the guest of {server_id}")
     if os.geteuid() == 0:
+        from kilonova.embedded.network import plane  # noqa: PLC0415
+        from kilonova.services.planes import plane_env  # noqa: PLC0415
+
         report = await plane.destroy(plane_env(state_dir))
         done += report.changes
     return done

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import instance_action_events as events
 from kilonova.db.tables.cell import instance_actions as actions
 from kilonova.domain.resources import Action, ActionEvent
-from kilonova.store import sql
 
 _ACTION = [
     actions.c.id,
@@ -36,6 +36,21 @@ _EVENT = [
     events.c.details,
 ]
 
+_START = Prepared(actions.insert())
+_START_EVENT = Prepared(events.insert())
+_CHANGE = Prepared(actions.update().where(actions.c.id == sa.bindparam("b_id")))
+_CHANGE_EVENT = Prepared(
+    events.update().where(
+        events.c.action_id == sa.bindparam("b_action"), events.c.name == sa.bindparam("b_name")
+    )
+)
+_ASKED = (
+    actions.c.server_id == sa.bindparam("server"),
+    actions.c.request_id == sa.bindparam("request"),
+)
+_FINISH = Prepared(actions.update().where(*_ASKED))
+_FIND = Prepared(sa.select(actions.c.id).where(*_ASKED).order_by(actions.c.id.desc()).limit(1))
+
 
 def start(
     tx: Tx,
@@ -48,29 +63,26 @@ def start(
     now: dt.datetime,
 ) -> int:
     """Record that an action was asked for; its id."""
-    result = tx.execute(
-        actions.insert().values(
-            action=action,
-            server_id=server_id,
-            request_id=request_id,
-            user_id=user_id,
-            project_id=project_id,
-            start_time=now,
-            updated_at=now,
-        )
+    return _START.insert(
+        tx,
+        {
+            "action": action,
+            "server_id": server_id,
+            "request_id": request_id,
+            "user_id": user_id,
+            "project_id": project_id,
+            "start_time": now,
+            "updated_at": now,
+        },
     )
-    return sql.inserted_id(result)
 
 
 def finish(
     tx: Tx, server_id: str, request_id: str, *, now: dt.datetime, message: str | None = None
 ) -> None:
     """The action ended; a ``message`` says that it failed."""
-    tx.execute(
-        actions.update()
-        .where(actions.c.server_id == server_id, actions.c.request_id == request_id)
-        .values(finish_time=now, updated_at=now, message=message)
-    )
+    which = {"server": server_id, "request": request_id}
+    _FINISH.run(tx, {**which, "finish_time": now, "updated_at": now, "message": message})
 
 
 def start_event(
@@ -80,16 +92,13 @@ def start_event(
     action_id = _find(tx, server_id, request_id)
     if action_id is None:
         return
-    again = tx.execute(
-        events.update()
-        .where(events.c.action_id == action_id, events.c.name == name)
-        .values(start_time=now, finish_time=None, result=None, traceback=None, details=None)
-    )
-    if not again.rowcount:
-        tx.execute(
-            events.insert().values(action_id=action_id, name=name, start_time=now, host=host)
+    which = {"b_action": action_id, "b_name": name}
+    unended = dict.fromkeys(("finish_time", "result", "traceback", "details"))
+    if not _CHANGE_EVENT.run(tx, {**which, "start_time": now, **unended}):
+        _START_EVENT.run(
+            tx, {"action_id": action_id, "name": name, "start_time": now, "host": host}
         )
-    tx.execute(actions.update().where(actions.c.id == action_id).values(updated_at=now))
+    _CHANGE.run(tx, {"b_id": action_id, "updated_at": now})
 
 
 def finish_event(
@@ -106,20 +115,21 @@ def finish_event(
     action_id = _find(tx, server_id, request_id)
     if action_id is None:
         return
-    tx.execute(
-        events.update()
-        .where(events.c.action_id == action_id, events.c.name == name)
-        .values(
-            finish_time=now,
-            result="Error" if error is not None else "Success",
-            details=error,
-            traceback=traceback,
-        )
+    _CHANGE_EVENT.run(
+        tx,
+        {
+            "b_action": action_id,
+            "b_name": name,
+            "finish_time": now,
+            "result": "Error" if error is not None else "Success",
+            "details": error,
+            "traceback": traceback,
+        },
     )
-    values: dict[str, Any] = {"updated_at": now}
+    values: dict[str, Any] = {"b_id": action_id, "updated_at": now}
     if error is not None:
         values["message"] = "Error"
-    tx.execute(actions.update().where(actions.c.id == action_id).values(**values))
+    _CHANGE.run(tx, values)
 
 
 def page(
@@ -195,10 +205,5 @@ def all_events(tx: Tx, action_ids: list[int]) -> dict[int, list[ActionEvent]]:
 
 
 def _find(tx: Tx, server_id: str, request_id: str) -> int | None:
-    found: int | None = tx.execute(
-        sa.select(actions.c.id)
-        .where(actions.c.server_id == server_id, actions.c.request_id == request_id)
-        .order_by(actions.c.id.desc())
-        .limit(1)
-    ).scalar()
+    found: int | None = _FIND.scalar(tx, {"server": server_id, "request": request_id})
     return found

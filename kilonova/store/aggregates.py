@@ -11,11 +11,23 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import aggregate_hosts, aggregates
 from kilonova.domain.resources import Aggregate
 from kilonova.store import sql
 
 _A = aggregates.c
+_ROWS = sa.select(_A.id, _A.uuid, _A.name, _A.metadata, _A.created_at, _A.updated_at).order_by(
+    _A.id
+)
+_MEMBERS = sa.select(aggregate_hosts.c.aggregate_id, aggregate_hosts.c.host).order_by(
+    aggregate_hosts.c.host
+)
+_ALL = Prepared(_ROWS), Prepared(_MEMBERS)
+_ONE = (
+    Prepared(_ROWS.where(_A.id == sa.bindparam("key"))),
+    Prepared(_MEMBERS.where(aggregate_hosts.c.aggregate_id == sa.bindparam("key"))),
+)
 
 
 def page(tx: Tx) -> list[Aggregate]:
@@ -32,18 +44,21 @@ def get(tx: Tx, aggregate_id: int) -> Aggregate:
 
 
 def _load(tx: Tx, aggregate_id: int | None) -> list[Aggregate]:
-    query = sa.select(_A.id, _A.uuid, _A.name, _A.metadata, _A.created_at, _A.updated_at)
-    members = sa.select(aggregate_hosts)
-    if aggregate_id is not None:
-        query = query.where(_A.id == aggregate_id)
-        members = members.where(aggregate_hosts.c.aggregate_id == aggregate_id)
+    rows, members = _ALL if aggregate_id is None else _ONE
+    which = {} if aggregate_id is None else {"key": aggregate_id}
     hosts: dict[int, list[str]] = defaultdict(list)
-    for owner, host in tx.execute(members.order_by(aggregate_hosts.c.host)):
+    for owner, host in members.all(tx, which):
         hosts[owner].append(host)
     return [
-        Aggregate(*row[:4], tuple(hosts[row[0]]), *row[4:])
-        for row in tx.execute(query.order_by(_A.id))
+        Aggregate(number, uuid, name, metadata, tuple(hosts[number]), created, updated)
+        for number, uuid, name, metadata, created, updated in rows.all(tx, which)
     ]
+
+
+def signature(tx: Tx) -> tuple[tuple[int, str], ...]:
+    """Differs when anything about any aggregate does: every change writes its row's time."""
+    stamp = sa.type_coerce(sa.func.coalesce(_A.updated_at, _A.created_at), sa.String)
+    return tuple((number, text) for number, text in tx.execute(sa.select(_A.id, stamp)))
 
 
 def zones(tx: Tx) -> dict[str, str]:

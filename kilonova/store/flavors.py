@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import flavor_projects, flavors
 from kilonova.domain.guest import FlavorSpec
 from kilonova.store import sql
@@ -40,19 +41,24 @@ def missing(flavorid: str) -> NotFound:
     return NotFound(f"Flavor {flavorid} could not be found.")
 
 
-def _allowed(project_id: str | None) -> sa.ColumnElement[bool]:
+def _allowed(project_id: Any) -> sa.ColumnElement[bool]:
     mine = sa.select(flavor_projects.c.flavor_id).where(flavor_projects.c.project_id == project_id)
     return sa.or_(flavors.c.is_public == sa.true(), flavors.c.id.in_(mine))
+
+
+_ANY = sa.select(*_COLUMNS).where(flavors.c.flavorid == sa.bindparam("flavor"))
+_GET_ANY = Prepared(_ANY)
+_GET = Prepared(_ANY.where(_allowed(sa.bindparam("project"))))
 
 
 def get(
     tx: Tx, flavorid: str, *, project_id: str | None = None, everybody: bool = False
 ) -> FlavorSpec | None:
     """A flavor the project may use; any with ``everybody``."""
-    query = sa.select(*_COLUMNS).where(flavors.c.flavorid == flavorid)
-    if not everybody:
-        query = query.where(_allowed(project_id))
-    row = tx.execute(query).first()
+    if everybody:
+        row = _GET_ANY.first(tx, {"flavor": flavorid})
+    else:
+        row = _GET.first(tx, {"flavor": flavorid, "project": project_id})
     return FlavorSpec(*row) if row else None
 
 
@@ -100,9 +106,7 @@ def page(
     return [FlavorSpec(*row) for row in tx.execute(query.limit(limit))]
 
 
-def create(
-    tx: Tx, flavor: FlavorSpec, *, now: dt.datetime, projects: Sequence[str] = ()
-) -> FlavorSpec:
+def create(tx: Tx, flavor: FlavorSpec, *, now: dt.datetime) -> FlavorSpec:
     """Add a flavor (its ``id`` is chosen here); Conflict when name or flavorid is taken."""
     for column, value in ((flavors.c.flavorid, flavor.flavorid), (flavors.c.name, flavor.name)):
         if tx.execute(sa.select(flavors.c.id).where(column == value)).first():
@@ -110,10 +114,7 @@ def create(
             raise Conflict(f"Flavor with {what} {value} already exists.")
     values = {name: getattr(flavor, name) for name in _NAMES if name != "id"}
     result = tx.execute(flavors.insert().values(**values, created_at=now))
-    made = msgspec.structs.replace(flavor, id=sql.inserted_id(result))
-    for project_id in projects:
-        tx.execute(flavor_projects.insert().values(flavor_id=made.id, project_id=project_id))
-    return made
+    return msgspec.structs.replace(flavor, id=sql.inserted_id(result))
 
 
 def update(tx: Tx, /, flavorid: str, *, now: dt.datetime, **values: Any) -> None:

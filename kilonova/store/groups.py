@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.base.errors import Forbidden
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import instance_group_members as members
 from kilonova.db.tables.api import instance_groups as groups
+from kilonova.domain.quotas import refusal
 from kilonova.domain.resources import Group
 from kilonova.store import quotas
 
@@ -50,23 +51,24 @@ def _load(tx: Tx, query: sa.Select[Any]) -> list[Group]:
     return [Group(*(*row[1:], tuple(sorted(own[row[0]])))) for row in rows]
 
 
-_OF_SERVER = (
+_OF_SERVER = Prepared(
     sa.select(_G.uuid)
     .join(members, members.c.group_id == _G.id)
-    .where(members.c.server_id == sa.bindparam("key"))
+    .where(members.c.server_id == sa.bindparam("server"))
 )
 
 
 def of_server(tx: Tx, server_id: str) -> tuple[str, ...]:
     """The ids of a server's groups (one at most)."""
-    return tuple(tx.execute(_OF_SERVER, {"key": server_id}).scalars())
+    return tuple(_OF_SERVER.scalars(tx, {"server": server_id}))
 
 
-def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int) -> Group:
-    """A new group; Forbidden when the project has ``limit``."""
+def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int, unified: bool = False) -> Group:
+    """A new group; OverQuota (in the words of a ``unified`` limit) when the project has enough."""
     quotas.lock(tx, group.project_id)
-    if 0 <= limit <= quotas.groups_used(tx, group.project_id):
-        raise Forbidden("Quota exceeded, too many server groups.")
+    used = quotas.groups_used(tx, group.project_id)
+    if 0 <= limit <= used:
+        raise refusal("server_groups", limit, unified=unified, used=used)
     tx.execute(
         groups.insert().values(
             uuid=group.id,
@@ -88,11 +90,14 @@ def delete(tx: Tx, group_id: str) -> None:
     tx.execute(groups.delete().where(_G.uuid == group_id))
 
 
-def add_members(tx: Tx, group_id: str, server_ids: list[str], *, limit: int) -> None:
-    """Put servers in; Forbidden over the quota of members."""
+def add_members(
+    tx: Tx, group_id: str, server_ids: list[str], *, limit: int, unified: bool = False
+) -> None:
+    """Put servers in; OverQuota (in the words of a ``unified`` limit) when they are too many."""
     number = tx.execute(sa.select(_G.id).where(_G.uuid == group_id).with_for_update()).scalar_one()
-    if 0 <= limit < quotas.members_used(tx, number) + len(server_ids):
-        raise Forbidden("Quota exceeded, too many servers in group")
+    used, wanted = quotas.members_used(tx, number), len(server_ids)
+    if 0 <= limit < used + wanted:
+        raise refusal("server_group_members", limit, unified=unified, used=used, wanted=wanted)
     tx.execute(
         members.insert(), [{"group_id": number, "server_id": server_id} for server_id in server_ids]
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import compute_nodes, instances
 from kilonova.domain.guest import HostReport
 from kilonova.domain.resources import Service
@@ -29,6 +29,18 @@ _BUSY_TASKS = frozenset(
     }
 )
 _CHUNK = 500
+
+_N = compute_nodes.c
+_NODES = Prepared(
+    sa.select(_N.uuid, _N.host, _N.node, _N.report).where(
+        _N.uuid.in_(sa.bindparam("uuids", expanding=True))
+    )
+)
+_I = instances.c
+_BRIEF = sa.select(_I.host, _I.uuid, _I.vm_state, _I.task_state)
+_ON_HOSTS = (_I.host.in_(sa.bindparam("hosts", expanding=True)), _I.deleted == sa.false())
+_SERVERS = Prepared(_BRIEF.where(*_ON_HOSTS))
+_WHOLE_SERVERS = Prepared(_BRIEF.add_columns(_I.server).where(*_ON_HOSTS))
 
 
 class HostRow(msgspec.Struct, frozen=True):
@@ -51,40 +63,36 @@ def present(tx: Tx, uuids: Sequence[str], *, images: bool = False) -> list[HostR
     """The nodes with these uuids that this cell has; three statements for each 500."""
     found: list[HostRow] = []
     for start in range(0, len(uuids), _CHUNK):
-        c = compute_nodes.c
-        nodes = tx.execute(
-            sa.select(c.uuid, c.host, c.node, c.report).where(
-                c.uuid.in_(uuids[start : start + _CHUNK])
-            )
-        ).all()
-        hosts = {row.host for row in nodes}
+        nodes = _NODES.all(tx, {"uuids": uuids[start : start + _CHUNK]})
+        hosts = {row[1] for row in nodes}
         if not hosts:
             continue
         daemons = services.computes(tx, hosts)
         load = _load(tx, hosts, images=images)
-        for row in nodes:
-            found.append(HostRow(*row, daemons.get(row.host), *load[row.host]))
+        for uuid, host, node, report in nodes:
+            found.append(HostRow(uuid, host, node, report, daemons.get(host), *load[host]))
     return found
 
 
 def _load(
     tx: Tx, hosts: Collection[str], *, images: bool
 ) -> dict[str, tuple[frozenset[str], int, tuple[dict[str, str], ...]]]:
-    c = instances.c
-    columns: list[sa.Column[Any]] = [c.host, c.uuid, c.vm_state, c.task_state]
-    if images:
-        columns.append(c.server)
     servers: dict[str, set[str]] = defaultdict(set)
     busy: dict[str, int] = defaultdict(int)
     properties: dict[str, list[dict[str, str]]] = defaultdict(list)
-    rows = tx.execute(sa.select(*columns).where(c.host.in_(hosts), c.deleted == sa.false()))
-    for row in rows:
-        servers[row.host].add(row.uuid)
-        busy[row.host] += row.vm_state == "building" or row.task_state in _BUSY_TASKS
-        image = decode(row.server).image if images else None
+    query = _WHOLE_SERVERS if images else _SERVERS
+    for host, uuid, vm_state, task_state, *server in query.all(tx, {"hosts": hosts}):
+        servers[host].add(uuid)
+        busy[host] += is_busy(vm_state, task_state)
+        image = decode(server[0]).image if images else None
         if image is not None:
-            properties[row.host].append(image.properties)
+            properties[host].append(image.properties)
     return {h: (frozenset(servers[h]), busy[h], tuple(properties[h])) for h in hosts}
+
+
+def is_busy(vm_state: str, task_state: str | None) -> bool:
+    """Whether a server in that state keeps its host's disks and network busy."""
+    return vm_state == "building" or task_state in _BUSY_TASKS
 
 
 def nodes_of(tx: Tx, host: str, node: str | None = None) -> list[str]:

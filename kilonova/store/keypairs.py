@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kilonova.base.errors import Conflict, Forbidden
+from kilonova.base.errors import Conflict
 from kilonova.db.database import Tx
 from kilonova.db.tables.api import key_pairs
+from kilonova.domain.quotas import refusal
 from kilonova.domain.resources import KeyPair
 from kilonova.store import quotas
 
@@ -36,11 +37,15 @@ def page(
     return [KeyPair(*row) for row in tx.execute(query)]
 
 
-def create(tx: Tx, pair: KeyPair, *, limit: int) -> KeyPair:
-    """Add a key pair; Conflict when the name is taken, Forbidden when there are ``limit``."""
+def create(tx: Tx, pair: KeyPair, *, limit: int, unified: bool = False) -> KeyPair:
+    """Add a key pair; Conflict when the name is taken.
+
+    OverQuota (in the words of a ``unified`` limit) when the user has ``limit`` of them.
+    """
     quotas.lock(tx, pair.user_id)
-    if 0 <= limit <= quotas.key_pairs_used(tx, pair.user_id):
-        raise Forbidden("Quota exceeded, too many key pairs.")
+    used = quotas.key_pairs_used(tx, pair.user_id)
+    if 0 <= limit <= used:
+        raise refusal("key_pairs", limit, unified=unified, used=used)
     if get(tx, pair.user_id, pair.name) is not None:
         raise Conflict(f"Key pair '{pair.name}' already exists.")
     values = {name: getattr(pair, name) for name in KeyPair.__struct_fields__ if name != "id"}

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import (
     build_requests,
     cell_mappings,
@@ -28,22 +29,29 @@ _MAPPING = (
     instance_mappings.c.user_id,
     instance_mappings.c.queued_for_delete,
 )
-_FIND = sa.select(*_MAPPING).where(instance_mappings.c.server_id == sa.bindparam("key"))
+_HERE = instance_mappings.c.server_id == sa.bindparam("server")
+_FIND = Prepared(sa.select(*_MAPPING).where(_HERE))
+_CHANGE = Prepared(instance_mappings.update().where(_HERE))
+_SPEC = Prepared(
+    sa.select(request_specs.c.spec).where(request_specs.c.server_id == sa.bindparam("server"))
+)
+_SAVE_SPEC = Prepared(
+    request_specs.update().where(request_specs.c.server_id == sa.bindparam("server"))
+)
+_FORGET_REQUEST = Prepared(
+    build_requests.delete().where(build_requests.c.server_id == sa.bindparam("server"))
+)
 
 
 def find(tx: Tx, server_id: str) -> Mapping | None:
     """Where a server is."""
-    row = tx.execute(_FIND, {"key": server_id}).first()
+    row = _FIND.first(tx, {"server": server_id})
     return Mapping(*row) if row else None
 
 
 def place(tx: Tx, server_id: str, cell_id: str | None) -> None:
     """Record that the server's row is in that cell (None: only its build request is left)."""
-    tx.execute(
-        instance_mappings.update()
-        .where(instance_mappings.c.server_id == server_id)
-        .values(cell_id=cell_id)
-    )
+    _CHANGE.run(tx, {"server": server_id, "cell_id": cell_id})
 
 
 def release(tx: Tx, server_id: str) -> None:
@@ -51,11 +59,7 @@ def release(tx: Tx, server_id: str) -> None:
 
     The mapping stays, so that its cell is found for its instance actions.
     """
-    tx.execute(
-        instance_mappings.update()
-        .where(instance_mappings.c.server_id == server_id)
-        .values(queued_for_delete=True)
-    )
+    _CHANGE.run(tx, {"server": server_id, "queued_for_delete": True})
     forget_request(tx, server_id)
     tx.execute(
         instance_group_members.delete().where(instance_group_members.c.server_id == server_id)
@@ -71,14 +75,10 @@ def forget(tx: Tx, server_id: str) -> None:
 
 def forget_request(tx: Tx, server_id: str) -> None:
     """The server is made (or failed for good): its build request and secrets are not needed."""
-    tx.execute(build_requests.delete().where(build_requests.c.server_id == server_id))
+    _FORGET_REQUEST.run(tx, {"server": server_id})
     spec = find_spec(tx, server_id)
     if spec is not None and (spec.admin_pass or spec.files):
-        tx.execute(
-            request_specs.update()
-            .where(request_specs.c.server_id == server_id)
-            .values(spec=_without_secrets(spec))
-        )
+        save_spec(tx, server_id, _without_secrets(spec))
 
 
 def _without_secrets(spec: BuildSpec) -> BuildSpec:
@@ -93,17 +93,13 @@ def _without_secrets(spec: BuildSpec) -> BuildSpec:
 
 def find_spec(tx: Tx, server_id: str) -> BuildSpec | None:
     """What was asked for beyond the server's own fields."""
-    spec: BuildSpec | None = tx.execute(
-        sa.select(request_specs.c.spec).where(request_specs.c.server_id == server_id)
-    ).scalar()
+    spec: BuildSpec | None = _SPEC.scalar(tx, {"server": server_id})
     return spec
 
 
 def save_spec(tx: Tx, server_id: str, spec: BuildSpec) -> None:
     """Replace a request spec."""
-    tx.execute(
-        request_specs.update().where(request_specs.c.server_id == server_id).values(spec=spec)
-    )
+    _SAVE_SPEC.run(tx, {"server": server_id, "spec": spec})
 
 
 def cells(tx: Tx) -> list[CellRow]:

@@ -18,6 +18,7 @@ from kilonova.db.tables.cell import (
     nics,
     services,
 )
+from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec
 
 _COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
@@ -25,8 +26,21 @@ _COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
 )
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """The part of a server's record that says what it takes."""
+
+    flavor: FlavorSpec
+    image: ImageRef | None = None
+
+
+_made = msgspec.json.Decoder(_Made).decode
+
+
 class Row(msgspec.Struct, frozen=True):
-    """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished."""
+    """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished.
+
+    ``flavor`` and ``image`` are what it was made with (or resized to).
+    """
 
     id: str
     host: str | None
@@ -37,6 +51,8 @@ class Row(msgspec.Struct, frozen=True):
     ports: tuple[str, ...] = ()
     fault: bool = False
     open_actions: tuple[str, ...] = ()
+    flavor: FlavorSpec | None = None
+    image: ImageRef | None = None
 
 
 class CellPicture(msgspec.Struct, frozen=True):
@@ -73,12 +89,20 @@ def cell(tx: Tx) -> CellPicture:
         running[server_id].append(action)
     rows = tx.execute(
         sa.select(
-            i.uuid, i.host, i.node, i.vm_state, i.task_state, i.power_state, i.deleted
+            i.uuid, i.host, i.node, i.vm_state, i.task_state, i.power_state, i.deleted, i.server
         ).order_by(i.id)
     ).all()
+    made = {row[0]: _made(row[7]) for row in rows if not row[6]}
     return CellPicture(
         {
-            row[0]: Row(*row[:6], tuple(ports[row[0]]), row[0] in failed, tuple(running[row[0]]))
+            row[0]: Row(
+                *row[:6],
+                tuple(ports[row[0]]),
+                row[0] in failed,
+                tuple(running[row[0]]),
+                made[row[0]].flavor,
+                made[row[0]].image,
+            )
             for row in rows
             if not row[6]
         },

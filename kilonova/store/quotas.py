@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from kilonova.base.errors import Forbidden
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import (
+    build_requests,
     instance_group_members,
     instance_groups,
     instance_mappings,
@@ -17,11 +19,42 @@ from kilonova.db.tables.api import (
     quota_classes,
     quota_locks,
     quotas,
+    request_specs,
 )
+from kilonova.domain.guest import FlavorSpec, ImageRef
+from kilonova.domain.quotas import UNLIMITED, exceeded
 from kilonova.store import sql
 
 Limits = Mapping[str, int]
-UNLIMITED = -1
+
+_LOCK = Prepared(
+    quota_locks.update()
+    .where(quota_locks.c.owner == sa.bindparam("key"))
+    .values(turns=quota_locks.c.turns + 1)
+)
+_LIMITS = Prepared(
+    sa.select(quotas.c.resource, quotas.c.hard_limit)
+    .where(
+        quotas.c.project_id == sa.bindparam("project"),
+        quotas.c.user_id.in_(sa.bindparam("users", expanding=True)),
+    )
+    .order_by(quotas.c.user_id)
+)
+_CLASS_LIMITS = Prepared(
+    sa.select(quota_classes.c.resource, quota_classes.c.hard_limit).where(
+        quota_classes.c.class_name == sa.bindparam("name")
+    )
+)
+_USED = sa.select(
+    sa.func.count(),
+    sa.func.coalesce(sa.func.sum(instance_mappings.c.vcpus), 0),
+    sa.func.coalesce(sa.func.sum(instance_mappings.c.memory_mb), 0),
+).where(
+    instance_mappings.c.project_id == sa.bindparam("project"),
+    instance_mappings.c.queued_for_delete == sa.false(),
+)
+_PROJECT_USAGE = Prepared(_USED)
+_USER_USAGE = Prepared(_USED.where(instance_mappings.c.user_id == sa.bindparam("user")))
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -34,40 +67,22 @@ class Usage(msgspec.Struct, frozen=True):
 
 def lock(tx: Tx, owner: str) -> None:
     """Let nobody else change the usage of a project or user until this transaction ends."""
-    taken = tx.execute(
-        quota_locks.update()
-        .where(quota_locks.c.owner == owner)
-        .values(turns=quota_locks.c.turns + 1)
-    )
-    if not taken.rowcount:
+    if not _LOCK.run(tx, {"key": owner}):
         sql.insert_missing(tx, quota_locks, [{"owner": owner, "turns": 0}])
-        tx.execute(
-            quota_locks.update()
-            .where(quota_locks.c.owner == owner)
-            .values(turns=quota_locks.c.turns + 1)
-        )
+        _LOCK.run(tx, {"key": owner})
 
 
 def limits(tx: Tx, defaults: Limits, project_id: str, user_id: str = "") -> dict[str, int]:
     """Resource → limit: the user's, else the project's, else the default class's, else config's."""
     found = class_limits(tx, defaults)
-    users = {"", user_id}
-    rows = tx.execute(
-        sa.select(quotas.c.resource, quotas.c.hard_limit)
-        .where(quotas.c.project_id == project_id, quotas.c.user_id.in_(users))
-        .order_by(quotas.c.user_id)
-    )
+    rows = _LIMITS.all(tx, {"project": project_id, "users": {"", user_id}})
     found.update({resource: limit for resource, limit in rows if resource in found})
     return found
 
 
 def class_limits(tx: Tx, defaults: Limits, class_name: str = "default") -> dict[str, int]:
     """Resource → limit of a quota class over the configured defaults."""
-    rows = tx.execute(
-        sa.select(quota_classes.c.resource, quota_classes.c.hard_limit).where(
-            quota_classes.c.class_name == class_name
-        )
-    )
+    rows = _CLASS_LIMITS.all(tx, {"name": class_name})
     return {**defaults, **{name: limit for name, limit in rows if name in defaults}}
 
 
@@ -108,16 +123,12 @@ def reset(tx: Tx, project_id: str, user_id: str | None = None) -> None:
 
 def usage(tx: Tx, project_id: str, user_id: str | None = None) -> Usage:
     """Servers, cores and memory in use."""
-    m = instance_mappings.c
-    query = sa.select(
-        sa.func.count(),
-        sa.func.coalesce(sa.func.sum(m.vcpus), 0),
-        sa.func.coalesce(sa.func.sum(m.memory_mb), 0),
-    ).where(m.project_id == project_id, m.queued_for_delete == sa.false())
-    if user_id is not None:
-        query = query.where(m.user_id == user_id)
-    count, cores, ram = tx.execute(query).one()
-    return Usage(int(count), int(cores), int(ram))
+    if user_id is None:
+        row = _PROJECT_USAGE.first(tx, {"project": project_id})
+    else:
+        row = _USER_USAGE.first(tx, {"project": project_id, "user": user_id})
+    assert row is not None
+    return Usage(*map(int, row))
 
 
 def key_pairs_used(tx: Tx, user_id: str) -> int:
@@ -126,9 +137,11 @@ def key_pairs_used(tx: Tx, user_id: str) -> int:
     return int(tx.execute(query).scalar_one())
 
 
-def groups_used(tx: Tx, project_id: str) -> int:
-    """Server groups a project has."""
+def groups_used(tx: Tx, project_id: str, user_id: str | None = None) -> int:
+    """Server groups a project (or one user of it) has."""
     query = sa.select(sa.func.count()).where(instance_groups.c.project_id == project_id)
+    if user_id is not None:
+        query = query.where(instance_groups.c.user_id == user_id)
     return int(tx.execute(query).scalar_one())
 
 
@@ -138,54 +151,110 @@ def members_used(tx: Tx, group_id: int) -> int:
     return int(tx.execute(query).scalar_one())
 
 
-def fit(
-    tx: Tx,
-    defaults: Limits,
-    *,
-    project_id: str,
-    user_id: str,
-    vcpus: int,
-    memory_mb: int,
-    least: int,
-    most: int,
-) -> int:
-    """How many servers of that size may still be made, at most ``most``.
+def own_limits(tx: Tx, project_id: str) -> dict[str, int]:
+    """Resource → limit, of those a project has of its own."""
+    rows = tx.execute(
+        sa.select(quotas.c.resource, quotas.c.hard_limit).where(
+            quotas.c.project_id == project_id, quotas.c.user_id == ""
+        )
+    )
+    return {row[0]: row[1] for row in rows}
 
-    Takes the project's lock. Forbidden, saying which limits are met, when it is less than
-    ``least``.
+
+def users_limits(tx: Tx, project_id: str) -> dict[str, dict[str, int]]:
+    """User → resource → limit, of the users of a project that have limits of their own."""
+    rows = tx.execute(
+        sa.select(quotas.c.user_id, quotas.c.resource, quotas.c.hard_limit).where(
+            quotas.c.project_id == project_id, quotas.c.user_id != ""
+        )
+    )
+    found: dict[str, dict[str, int]] = {}
+    for user_id, resource, limit in rows:
+        found.setdefault(user_id, {})[resource] = limit
+    return found
+
+
+def unplaced(tx: Tx, project_id: str) -> list[str]:
+    """The servers of a project that are in no cell yet."""
+    m = instance_mappings.c
+    query = sa.select(m.server_id).where(_living(project_id), m.cell_id.is_(None))
+    return list(tx.execute(query).scalars())
+
+
+def late(
+    tx: Tx,
+    project_id: str,
+    since: dt.datetime,
+    pending: Collection[str],
+    *,
+    user_id: str | None = None,
+) -> Usage:
+    """What servers take that are in no cell, made since, or ``pending``."""
+    m = instance_mappings.c
+    query = sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(m.vcpus), 0),
+        sa.func.coalesce(sa.func.sum(m.memory_mb), 0),
+    ).where(_living(project_id), _late(since, pending))
+    if user_id is not None:
+        query = query.where(m.user_id == user_id)
+    return Usage(*(int(value) for value in tx.execute(query).one()))
+
+
+def late_flavors(
+    tx: Tx, project_id: str, since: dt.datetime, pending: Collection[str]
+) -> list[tuple[FlavorSpec, ImageRef | None]]:
+    """Flavor and image of each server that ``late`` counts."""
+    m = instance_mappings.c
+    query = (
+        sa.select(build_requests.c.request, request_specs.c.spec)
+        .select_from(
+            instance_mappings.join(
+                request_specs, request_specs.c.server_id == m.server_id
+            ).outerjoin(build_requests, build_requests.c.server_id == m.server_id)
+        )
+        .where(_living(project_id), _late(since, pending))
+    )
+    found: list[tuple[FlavorSpec, ImageRef | None]] = []
+    for request, spec in tx.execute(query):
+        if request is not None:
+            found.append((request.server.flavor, request.server.image))
+        elif spec.flavor is not None:
+            found.append((spec.flavor, spec.image))
+    return found
+
+
+def _living(project_id: str) -> sa.ColumnElement[bool]:
+    m = instance_mappings.c
+    return sa.and_(m.project_id == project_id, m.queued_for_delete == sa.false())
+
+
+def _late(since: dt.datetime, pending: Collection[str]) -> sa.ColumnElement[bool]:
+    m = instance_mappings.c
+    return sa.or_(m.cell_id.is_(None), m.created_at >= since, m.server_id.in_(list(pending)))
+
+
+def room(
+    checks: Sequence[tuple[Limits, Usage]], *, vcpus: int, memory_mb: int, least: int, most: int
+) -> int:
+    """How many servers of that size fit into all of these limits, at most ``most``.
+
+    OverQuota, saying which limits are met, when it is less than ``least``.
     """
-    lock(tx, project_id)
     allowed = most
     sizes = {"instances": 1, "cores": vcpus, "ram": memory_mb}
-    blocked: dict[str, tuple[int, int]] = {}
-    project_limits = limits(tx, defaults, project_id)
-    user_limits = limits(tx, defaults, project_id, user_id)
-    checks = [(project_limits, usage(tx, project_id))]
-    if user_limits != project_limits:
-        checks.append((user_limits, usage(tx, project_id, user_id)))
+    over: dict[str, tuple[int, int]] = {}
     for bounds, used in checks:
         for resource, size in sizes.items():
             limit = bounds[resource]
             if limit == UNLIMITED or not size:
                 continue
-            room = (limit - getattr(used, resource)) // size
-            if room < most:
-                blocked.setdefault(resource, (getattr(used, resource), limit))
-            allowed = min(allowed, max(room, 0))
+            fitting = (limit - getattr(used, resource)) // size
+            if fitting < most:
+                over.setdefault(resource, (getattr(used, resource), limit))
+            allowed = min(allowed, max(fitting, 0))
     if allowed < least:
-        raise _exceeded(sizes, blocked, least)
+        requested: dict[str, int | str] = {name: size * most for name, size in sizes.items()}
+        requested["instances"] = str(least) if least == most else f"{least}-{most}"
+        raise exceeded(over, requested)
     return allowed
-
-
-def _exceeded(
-    sizes: Mapping[str, int], blocked: Mapping[str, tuple[int, int]], count: int
-) -> Forbidden:
-    over = sorted(blocked)
-    names = ", ".join(over)
-    wanted = ", ".join(str(sizes[name] * count) for name in over)
-    used = ", ".join(str(blocked[name][0]) for name in over)
-    limit = ", ".join(str(blocked[name][1]) for name in over)
-    return Forbidden(
-        f"Quota exceeded for {names}: Requested {wanted}, but already used {used} of "
-        f"{limit} {names}"
-    )

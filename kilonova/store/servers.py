@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
 from kilonova.db.tables.cell import disks, fixed_ips, instance_faults, instances, nics, tags
 from kilonova.domain import states
@@ -50,7 +51,50 @@ class Extras(msgspec.Struct, frozen=True):
     host: bool = False
 
 
+SET_ASIDE = "soft_deleted_at"
+"""The key of ``Private.system`` that tells when a server was soft-deleted."""
+
 EVERYTHING = Extras(user_data=True, host=True)
+
+_OF_SERVER: sa.BindParameter[str] = sa.bindparam("server_key")
+_ACCEPTED = Prepared(
+    sa.select(instance_mappings.c.server_id).where(
+        instance_mappings.c.server_id.in_(sa.bindparam("servers", expanding=True))
+    )
+)
+_ADD_MAPPING = Prepared(instance_mappings.insert())
+_ADD_REQUEST = Prepared(build_requests.insert())
+_ADD_SPEC = Prepared(request_specs.insert())
+_REQUEST = Prepared(
+    sa.select(build_requests.c.request).where(build_requests.c.server_id == _OF_SERVER)
+)
+_CHANGEABLE_REQUEST = Prepared(
+    sa.select(build_requests.c.request)
+    .join(instance_mappings, instance_mappings.c.server_id == build_requests.c.server_id)
+    .where(build_requests.c.server_id == _OF_SERVER, instance_mappings.c.cell_id.is_(None))
+    .with_for_update()
+)
+_CHANGE_REQUEST = Prepared(build_requests.update().where(build_requests.c.server_id == _OF_SERVER))
+_ADD = Prepared(instances.insert())
+_CHANGE = Prepared(instances.update().where(instances.c.uuid == _OF_SERVER))
+_ADD_DISK = Prepared(disks.insert())
+_ADD_NIC = Prepared(nics.insert())
+_ADD_ADDRESS = Prepared(fixed_ips.insert())
+_DROP = {
+    table: Prepared(table.delete().where(table.c.server_id == _OF_SERVER))
+    for table in (tags, disks, nics, fixed_ips, instance_faults)
+}
+_PRIVATE_COLUMNS = Prepared(
+    sa.select(
+        instances.c.user_data, instances.c.key_type, instances.c.public_key, instances.c.system
+    ).where(instances.c.uuid == _OF_SERVER)
+)
+_DISKS = Prepared(
+    sa.select(disks.c.disk).where(disks.c.server_id == _OF_SERVER).order_by(disks.c.position)
+)
+_NICS = Prepared(
+    sa.select(nics.c.nic).where(nics.c.server_id == _OF_SERVER).order_by(nics.c.position)
+)
 
 
 # --- in the API database ------------------------------------------------------------------
@@ -58,20 +102,15 @@ EVERYTHING = Extras(user_data=True, host=True)
 
 def accepted(tx: Tx, server_ids: Sequence[str]) -> list[str]:
     """Those of the servers that were accepted before (the same request, repeated)."""
-    rows = tx.execute(
-        sa.select(instance_mappings.c.server_id).where(
-            instance_mappings.c.server_id.in_(list(server_ids))
-        )
-    )
-    known = {row[0] for row in rows}
+    known = set(_ACCEPTED.scalars(tx, {"servers": server_ids}))
     return [server_id for server_id in server_ids if server_id in known]
 
 
 def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
     """Write the build requests, mappings and request specs of new servers."""
     servers = [request.server for request, _ in requests]
-    tx.execute(
-        instance_mappings.insert(),
+    _ADD_MAPPING.many(
+        tx,
         [
             {
                 "server_id": s.id,
@@ -86,8 +125,8 @@ def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
             for s in servers
         ],
     )
-    tx.execute(
-        build_requests.insert(),
+    _ADD_REQUEST.many(
+        tx,
         [
             {
                 "server_id": r.server.id,
@@ -98,16 +137,12 @@ def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
             for r, _ in requests
         ],
     )
-    tx.execute(
-        request_specs.insert(), [{"server_id": r.server.id, "spec": spec} for r, spec in requests]
-    )
+    _ADD_SPEC.many(tx, [{"server_id": r.server.id, "spec": spec} for r, spec in requests])
 
 
 def building(tx: Tx, server_id: str) -> BuildRequest | None:
     """The build request of a server that is not (or was not yet) in a cell."""
-    request: BuildRequest | None = tx.execute(
-        sa.select(build_requests.c.request).where(build_requests.c.server_id == server_id)
-    ).scalar()
+    request: BuildRequest | None = _REQUEST.scalar(tx, {"server_key": server_id})
     return request
 
 
@@ -115,21 +150,11 @@ def change_building(
     tx: Tx, server_id: str, change: Callable[[BuildRequest], BuildRequest]
 ) -> BuildRequest | None:
     """Replace the build request by ``change`` of it, unless its server is in a cell by now."""
-    query = (
-        sa.select(build_requests.c.request)
-        .join(instance_mappings, instance_mappings.c.server_id == build_requests.c.server_id)
-        .where(build_requests.c.server_id == server_id, instance_mappings.c.cell_id.is_(None))
-        .with_for_update()
-    )
-    found: BuildRequest | None = tx.execute(query).scalar()
+    found: BuildRequest | None = _CHANGEABLE_REQUEST.scalar(tx, {"server_key": server_id})
     if found is None:
         return None
     changed = change(found)
-    tx.execute(
-        build_requests.update()
-        .where(build_requests.c.server_id == server_id)
-        .values(request=changed)
-    )
+    _CHANGE_REQUEST.run(tx, {"server_key": server_id, "request": changed})
     return changed
 
 
@@ -163,18 +188,19 @@ def move_to_cell(
         return _save(tx, present, place)
     private = request.private
     server = msgspec.structs.replace(request.server, **place)
-    result = tx.execute(
-        instances.insert().values(
-            uuid=server.id,
-            server=b"",
-            user_data=private.user_data,
-            key_type=private.key_type,
-            public_key=private.public_key,
-            system=private.system,
+    number = _ADD.insert(
+        tx,
+        {
+            "uuid": server.id,
+            "server": b"",
+            "user_data": private.user_data,
+            "key_type": private.key_type,
+            "public_key": private.public_key,
+            "system": private.system,
             **_columns(server, (*_REPEATED, *_MADE)),
-        )
+        },
     )
-    server = _save(tx, server, {"number": sql.inserted_id(result)})
+    server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
     attached = volume_refs(private.disks)
     if attached:
@@ -198,7 +224,7 @@ def leave_cell(tx: Tx, server_id: str) -> None:
     """Remove the server's rows here (it goes elsewhere); nothing there is success."""
     actions.forget(tx, server_id)
     for table in (tags, disks, nics, fixed_ips, instance_faults):
-        tx.execute(table.delete().where(table.c.server_id == server_id))
+        _DROP[table].run(tx, {"server_key": server_id})
     tx.execute(instances.delete().where(instances.c.uuid == server_id))
 
 
@@ -221,22 +247,16 @@ def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
     kept = msgspec.structs.replace(after, user_data=None, groups=())
     columns = _columns(after, own)
     columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
-    tx.execute(
-        instances.update()
-        .where(instances.c.uuid == before.id)
-        .values(server=_encode(kept), **columns)
-    )
+    _CHANGE.run(tx, {"server_key": before.id, "server": _encode(kept), **columns})
     return after
 
 
 @functools.cache
-def _query(*, user_data: bool, deleted: bool, lock: bool) -> sa.Select[Any]:
-    query = select_servers(Extras(user_data=user_data)).where(
-        instances.c.uuid == sa.bindparam("key")
-    )
+def _query(*, user_data: bool, deleted: bool, lock: bool) -> Prepared:
+    query = select_servers(Extras(user_data=user_data)).where(instances.c.uuid == _OF_SERVER)
     if not deleted:
         query = query.where(instances.c.deleted == sa.false())
-    return query.with_for_update() if lock else query
+    return Prepared(query.with_for_update() if lock else query)
 
 
 def get(
@@ -249,7 +269,7 @@ def get(
 ) -> Server | None:
     """One server; deleted ones only if asked for. ``lock``: until the transaction ends."""
     query = _query(user_data=extras.user_data, deleted=deleted, lock=lock)
-    found = complete(tx.execute(query, {"key": server_id}).all(), extras)
+    found = complete(query.all(tx, {"server_key": server_id}), extras)
     return found[0] if found else None
 
 
@@ -275,25 +295,17 @@ def complete(rows: Sequence[Any], extras: Extras) -> list[Server]:
 
 def private(tx: Tx, server_id: str) -> Private | None:
     """What is needed to make the guest."""
-    c = instances.c
-    row = tx.execute(
-        sa.select(c.user_data, c.key_type, c.public_key, c.system).where(c.uuid == server_id)
-    ).first()
+    row = _PRIVATE_COLUMNS.first(tx, {"server_key": server_id})
     if row is None:
         return None
-    own_disks = tx.execute(
-        sa.select(disks.c.disk).where(disks.c.server_id == server_id).order_by(disks.c.position)
-    ).scalars()
-    own_nics = get_nics(tx, server_id)
-    return Private(tuple(own_disks), own_nics, *row)
+    own_disks = tuple(_DISKS.scalars(tx, {"server_key": server_id}))
+    user_data, key_type, public_key, system = row
+    return Private(own_disks, get_nics(tx, server_id), user_data, key_type, public_key, system)
 
 
 def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
     """The server's cards in their order."""
-    rows = tx.execute(
-        sa.select(nics.c.nic).where(nics.c.server_id == server_id).order_by(nics.c.position)
-    )
-    return tuple(row[0] for row in rows)
+    return tuple(_NICS.scalars(tx, {"server_key": server_id}))
 
 
 def _require(tx: Tx, server_id: str) -> Server:
@@ -308,6 +320,27 @@ def update(tx: Tx, server_id: str, /, *, now: dt.datetime, **values: Any) -> Ser
     return _save(tx, _require(tx, server_id), {**values, "updated_at": now})
 
 
+def note(tx: Tx, server_id: str, key: str, value: str, *, now: dt.datetime) -> None:
+    """Keep a word about a server beside it; NotFound when it is gone."""
+    present = private(tx, server_id)
+    system = {**present.system, key: value} if present is not None else {key: value}
+    update(tx, server_id, now=now, system=system)
+
+
+def set_aside(tx: Tx, before: dt.datetime) -> list[str]:
+    """Soft-deleted servers that were deleted before that time and have no task."""
+    c = instances.c
+    rows = tx.execute(
+        sa.select(c.uuid, c.system).where(
+            c.vm_state == str(VmState.SOFT_DELETED),
+            c.task_state.is_(None),
+            c.deleted == sa.false(),
+        )
+    )
+    limit = before.isoformat()
+    return [server_id for server_id, system in rows if system.get(SET_ASIDE, "") < limit]
+
+
 def begin(
     tx: Tx,
     server_id: str,
@@ -317,6 +350,7 @@ def begin(
     task: str | None,
     now: dt.datetime,
     override_lock: bool = False,
+    word: str = "",
     **values: Any,
 ) -> Server:
     """Check that the state allows ``action`` and set the task, under the row's lock.
@@ -325,7 +359,7 @@ def begin(
     The server as it was before.
     """
     server = _require(tx, server_id)
-    states.check(action, server, override_lock=override_lock)
+    states.check(action, server, override_lock=override_lock, word=word)
     if task is not None:
         values["task_state"] = task
     if values:
@@ -412,7 +446,7 @@ def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
     }
     _save(tx, server, ended)
     for table in (disks, nics, fixed_ips):
-        tx.execute(table.delete().where(table.c.server_id == server_id))
+        _DROP[table].run(tx, {"server_key": server_id})
 
 
 def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetime) -> None:
@@ -448,42 +482,38 @@ def all_volumes(tx: Tx) -> list[tuple[str, Disk]]:
 
 
 def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
-    tx.execute(disks.delete().where(disks.c.server_id == server_id))
-    if wanted:
-        tx.execute(
-            disks.insert(),
-            [
-                {
-                    "server_id": server_id,
-                    "position": position,
-                    "volume_id": disk.volume_id,
-                    "delete_on_termination": disk.delete_on_termination,
-                    "disk": disk,
-                }
-                for position, disk in enumerate(wanted)
-            ],
-        )
+    _DROP[disks].run(tx, {"server_key": server_id})
+    _ADD_DISK.many(
+        tx,
+        [
+            {
+                "server_id": server_id,
+                "position": position,
+                "volume_id": disk.volume_id,
+                "delete_on_termination": disk.delete_on_termination,
+                "disk": disk,
+            }
+            for position, disk in enumerate(wanted)
+        ],
+    )
 
 
 def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime) -> Server:
     """Replace the server's cards, and with them its addresses; NotFound when it is gone."""
     server = _require(tx, server_id)
     for table in (nics, fixed_ips):
-        tx.execute(table.delete().where(table.c.server_id == server_id))
-    if wanted:
-        tx.execute(
-            nics.insert(),
-            [
-                {"server_id": server_id, "position": position, "port_id": nic.port_id, "nic": nic}
-                for position, nic in enumerate(wanted)
-            ],
-        )
+        _DROP[table].run(tx, {"server_key": server_id})
+    _ADD_NIC.many(
+        tx,
+        [
+            {"server_id": server_id, "position": position, "port_id": nic.port_id, "nic": nic}
+            for position, nic in enumerate(wanted)
+        ],
+    )
     known = {ip.address for nic in wanted for ip in nic.ips}
-    if known:
-        tx.execute(
-            fixed_ips.insert(),
-            [{"server_id": server_id, "address": address} for address in sorted(known)],
-        )
+    _ADD_ADDRESS.many(
+        tx, [{"server_id": server_id, "address": address} for address in sorted(known)]
+    )
     return _save(tx, server, {"addresses": addresses(wanted), "updated_at": now})
 
 
@@ -496,7 +526,7 @@ def set_tags(tx: Tx, server_id: str, wanted: Iterable[str], *, now: dt.datetime)
 
 
 def _write_tags(tx: Tx, server_id: str, wanted: Iterable[str]) -> None:
-    tx.execute(tags.delete().where(tags.c.server_id == server_id))
+    _DROP[tags].run(tx, {"server_key": server_id})
     sql.insert_missing(tx, tags, [{"server_id": server_id, "tag": tag} for tag in wanted])
 
 

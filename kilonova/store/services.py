@@ -9,10 +9,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import services
 from kilonova.domain.resources import Service
 
 _COLUMNS = [services.c[name] for name in Service.__struct_fields__]
+_NAMED = (services.c.host == sa.bindparam("on"), services.c.binary == sa.bindparam("daemon"))
+_FIND = Prepared(sa.select(*_COLUMNS).where(*_NAMED))
+_COMPUTES = Prepared(
+    sa.select(*_COLUMNS).where(
+        services.c.host.in_(sa.bindparam("hosts", expanding=True)),
+        services.c.binary == "nova-compute",
+    )
+)
+_HEARTBEAT = Prepared(
+    services.update()
+    .where(*_NAMED)
+    .values(
+        report_count=services.c.report_count + 1,
+        **{name: sa.bindparam(name) for name in ("last_seen_up", "version", "updated_at")},
+    )
+)
 
 
 def page(tx: Tx, *, host: str | None = None, binary: str | None = None) -> list[Service]:
@@ -34,36 +51,22 @@ def get(tx: Tx, *, uuid: str | None = None, number: int | None = None) -> Servic
 
 def find(tx: Tx, host: str, binary: str) -> Service | None:
     """The daemon of that name on a host."""
-    row = tx.execute(
-        sa.select(*_COLUMNS).where(services.c.host == host, services.c.binary == binary)
-    ).first()
+    row = _FIND.first(tx, {"on": host, "daemon": binary})
     return Service(*row) if row else None
 
 
 def computes(tx: Tx, hosts: Iterable[str]) -> dict[str, Service]:
     """Host → its nova-compute."""
-    query = sa.select(*_COLUMNS).where(
-        services.c.host.in_(sorted(set(hosts))), services.c.binary == "nova-compute"
-    )
-    return {row.host: Service(*row) for row in tx.execute(query)}
+    found = [Service(*row) for row in _COMPUTES.all(tx, {"hosts": sorted(set(hosts))})]
+    return {service.host: service for service in found}
 
 
 def heartbeat(
     tx: Tx, host: str, binary: str, *, uuid: str, now: dt.datetime, version: int = 0
 ) -> Service:
     """A sign of life; the first one makes the row (with ``uuid``)."""
-    where = (services.c.host == host, services.c.binary == binary)
-    seen = tx.execute(
-        services.update()
-        .where(*where)
-        .values(
-            last_seen_up=now,
-            report_count=services.c.report_count + 1,
-            version=version,
-            updated_at=now,
-        )
-    )
-    if not seen.rowcount:
+    stamp = {"last_seen_up": now, "version": version, "updated_at": now}
+    if not _HEARTBEAT.run(tx, {"on": host, "daemon": binary, **stamp}):
         tx.execute(
             services.insert().values(
                 uuid=uuid,

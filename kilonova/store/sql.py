@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,20 +11,23 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 
 
 def insert_missing(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows; those whose key is there already are left as they are."""
     if not rows:
         return
-    statement: Any
-    if tx.dialect.name == "postgresql":
-        statement = postgresql.insert(table).on_conflict_do_nothing()
-    elif tx.dialect.name == "sqlite":
-        statement = sqlite.insert(table).on_conflict_do_nothing()
-    else:
-        statement = mysql.insert(table).prefix_with("IGNORE")
-    tx.execute(statement, [dict(row) for row in rows])
+    _missing(table, tx.dialect.name).many(tx, rows)
+
+
+@functools.cache
+def _missing(table: sa.Table, dialect: str) -> Prepared:
+    if dialect == "postgresql":
+        return Prepared(postgresql.insert(table).on_conflict_do_nothing())
+    if dialect == "sqlite":
+        return Prepared(sqlite.insert(table).on_conflict_do_nothing())
+    return Prepared(mysql.insert(table).prefix_with("IGNORE"))
 
 
 def as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from kilonova.base.clock import Clock
 from kilonova.config.settings import Settings
+from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
     ConsoleTarget,
     Disk,
@@ -172,3 +173,41 @@ class CachesImages(Protocol):
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove images no guest uses, unused for that long; the ids of those removed."""
+
+    async def cache_image(self, image: ImageRef) -> bool:
+        """Have the base image of ``image`` here; False when it was here already."""
+
+
+@runtime_checkable
+class Pauses(Protocol):
+    """Drivers that can stop a guest's CPUs for a while; ``resume`` lets them run again."""
+
+    async def pause(self, guest: GuestSpec) -> GuestStatus:
+        """Freeze a running guest; Conflict when it is off."""
+
+
+@runtime_checkable
+class InjectsNmi(Protocol):
+    """Drivers that can make a guest's kernel dump its memory."""
+
+    async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
+        """Send a non-maskable interrupt; Conflict when the guest is off."""
+
+
+@runtime_checkable
+class PlugsNics(Protocol):
+    """Drivers whose guests take network cards while they run."""
+
+    async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """Plug the card into the guest; one that is off has it at its next start."""
+
+    async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """Take the card out; not there is success. Conflict when the guest does not let go."""
+
+
+@runtime_checkable
+class HasDiagnostics(Protocol):
+    """Drivers that count what their guests do."""
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """Counters of a guest; NotFound when there is none."""

@@ -94,6 +94,12 @@ class ImageCache:
         _check_size(base.virtual_size, most_bytes)
         return base
 
+    async def ensure(self, image: ImageRef) -> bool:
+        """Have the base here; False when it was here already. Raises what ``base`` raises."""
+        there = self._find(image.id) is not None
+        await self.base(image)
+        return not there
+
     async def prune(self, used: Collection[str], *, unused_seconds: float) -> list[str]:
         """Remove bases whose image id is not in ``used`` and whose last use is that old."""
         removed = []

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import importlib
 import os
 import socket
 import struct
 from collections.abc import Iterator
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from functools import cache
+from typing import Any
 
 from kilonova.base.errors import BadRequest, Unavailable
 from kilonova.domain.guest import Nic
@@ -22,6 +22,12 @@ TUN = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 NAME_BYTES = 15
+
+
+@cache
+def _library() -> Any:
+    # Slow to import, and hosts whose networks are made by others never use it.
+    return importlib.import_module("pyroute2")
 
 
 class LinuxBridgeVifs:
@@ -46,7 +52,7 @@ class LinuxBridgeVifs:
                 raise BadRequest(f"The network device name {each} is longer than {NAME_BYTES}.")
         try:
             await asyncio.to_thread(_plug, name, nic)
-        except (NetlinkError, OSError) as error:
+        except (_library().NetlinkError, OSError) as error:
             raise Unavailable(
                 f"The network device {name} could not be made: {_reason(error)}."
             ) from error
@@ -56,7 +62,7 @@ class LinuxBridgeVifs:
         if nic.vif_type in ("bridge", "tap"):
             try:
                 await asyncio.to_thread(_unplug, tap_name(nic))
-            except (NetlinkError, OSError) as error:
+            except (_library().NetlinkError, OSError) as error:
                 raise Unavailable(
                     f"The network device {tap_name(nic)} could not be removed: {_reason(error)}."
                 ) from error
@@ -93,7 +99,7 @@ def open_tap(name: str) -> int:
 
 def taps() -> list[str]:
     """Names of the taps in this network namespace."""
-    with contextlib.suppress(OSError, NetlinkError), IPRoute() as ip:
+    with contextlib.suppress(OSError, _library().NetlinkError), _library().IPRoute() as ip:
         return [
             link.get_attr("IFLA_IFNAME")
             for link in ip.get_links()
@@ -103,7 +109,7 @@ def taps() -> list[str]:
 
 
 def _plug(name: str, nic: Nic) -> None:
-    with IPRoute() as ip:
+    with _library().IPRoute() as ip:
         bridge = _bridge(ip, nic.bridge) if nic.bridge else None
         found = ip.link_lookup(ifname=name)
         if not found:
@@ -116,7 +122,7 @@ def _plug(name: str, nic: Nic) -> None:
         ip.link("set", index=found[0], state="up", **changes)
 
 
-def _bridge(ip: IPRoute, name: str) -> int:
+def _bridge(ip: Any, name: str) -> int:
     found = ip.link_lookup(ifname=name)
     if not found:
         with _there_already():
@@ -127,11 +133,11 @@ def _bridge(ip: IPRoute, name: str) -> int:
 
 
 def _unplug(name: str) -> None:
-    with IPRoute() as ip:
+    with _library().IPRoute() as ip:
         for index in ip.link_lookup(ifname=name):
             try:
                 ip.link("del", index=index)
-            except NetlinkError as error:
+            except _library().NetlinkError as error:
                 if error.code != errno.ENODEV:
                     raise
 
@@ -140,12 +146,12 @@ def _unplug(name: str) -> None:
 def _there_already() -> Iterator[None]:
     try:
         yield
-    except NetlinkError as error:
+    except _library().NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, NetlinkError):
+    if isinstance(error, _library().NetlinkError):
         return os.strerror(error.code)
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDictProxy
 from starlette.types import ASGIApp
@@ -16,6 +15,9 @@ from starlette.types import ASGIApp
 from kilonova.base import log as context
 from kilonova.base.errors import BadGateway, Timeout, Unavailable
 from kilonova.web.loopback import Data, converse, exchange
+
+if TYPE_CHECKING:  # slow to import; a cloud in one process may never use the network
+    import aiohttp
 
 Params = Mapping[str, Any] | list[tuple[str, str]]
 
@@ -183,6 +185,8 @@ class HttpClient:
         data: Data | None,
         timeout: float | None,
     ) -> AsyncIterator[Stream]:
+        import aiohttp  # noqa: PLC0415
+
         limits = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=timeout)
         try:
             async with self._open().request(
@@ -201,6 +205,8 @@ class HttpClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
+            import aiohttp  # noqa: PLC0415
+
             tls: Any = True
             if self._verify is False:
                 tls = False
@@ -217,6 +223,8 @@ class HttpClient:
 
 
 async def _translated(chunks: AsyncIterator[bytes], url: str) -> AsyncIterator[bytes]:
+    import aiohttp  # noqa: PLC0415
+
     try:
         async for chunk in chunks:
             yield chunk

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kilonova import __version__
 
 Check = Callable[[], Awaitable[str | None]]
 
@@ -21,10 +23,22 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """The figures of one application, in a registry of its own."""
+    """The figures of one application, in a registry of its own.
+
+    ``before`` is awaited before figures are shown: what is not counted as it happens.
+    """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self.before: list[Callable[[], Awaitable[None]]] = []
+        Gauge(
+            "kilonova_info", "The version that runs", ("version",), registry=self.registry
+        ).labels(__version__).set(1)
+        Gauge(
+            "kilonova_start_time_seconds",
+            "Start of this service since 1970",
+            registry=self.registry,
+        ).set_to_current_time()
         names = ("method", "route", "status")
         self._count = Counter(
             "kilonova_http_requests", "Requests answered", names, registry=self.registry
@@ -52,8 +66,17 @@ class Metrics:
         pair[0].inc()
         pair[1].observe(seconds)
 
+    async def show(self) -> bytes:
+        """All figures in Prometheus' text format, counted anew where they are counted rarely."""
+        for look in self.before:
+            try:
+                await look()
+            except Exception:
+                log.warning("some figures could not be counted", exc_info=True)
+        return await asyncio.to_thread(self.expose)
+
     def expose(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All figures as they were counted last."""
         return generate_latest(self.registry)
 
 
@@ -112,7 +135,7 @@ class Health:
         if method not in ("GET", "HEAD"):
             await _text(send, method, 405, b"method not allowed\n", b"text/plain")
         elif path == "/metrics":
-            body = await asyncio.to_thread(self.metrics.expose)
+            body = await self.metrics.show()
             await _text(send, method, 200, body, CONTENT_TYPE_LATEST.encode())
         else:
             await self._health(scope, send)

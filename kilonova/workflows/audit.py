@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from kilonova.interfaces.network import Port
 from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeAttachment
 from kilonova.messaging.bus import Bus
+from kilonova.scheduler.demand import takes
 from kilonova.store import pictures, servers
 from kilonova.store.pictures import ApiPicture, CellPicture, Row
 from kilonova.workflows.engine.journal import SAGAS, SagaRow
@@ -32,6 +34,7 @@ from kilonova.workflows.engine.journal import SAGAS, SagaRow
 ASK_SECONDS = 30.0
 IDLE_SECONDS = 300.0
 API = "api"
+COMPARED = ("VCPU", "MEMORY_MB", "DISK_GB")
 GUESTLESS = (
     VmState.ERROR,
     VmState.BUILDING,
@@ -241,10 +244,10 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
     providers = list(nodes)
     answers = await gather_bounded(placement.allocations_for_provider, providers, limit=8)
     found = []
-    holding: dict[str, set[str]] = {}
+    holding: dict[str, dict[str, dict[str, int]]] = {}
     for uuid, consumers in zip(providers, answers, strict=True):
-        for consumer in consumers:
-            holding.setdefault(consumer, set()).add(uuid)
+        for consumer, amounts in consumers.items():
+            holding.setdefault(consumer, {})[uuid] = amounts
     for consumer, uuids in holding.items():
         row = seen.row(consumer)
         if consumer in seen.busy:
@@ -256,12 +259,30 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
         elif hosts != [row.host] and row.vm_state != VmState.RESIZED:
             sentence = f"It is on {row.host}, but holds allocations on {', '.join(hosts)}."
             found.append(Finding("allocation.elsewhere", consumer, sentence))
+        else:
+            found += _amounts(row, uuids.values())
     for _, row in seen.rows():
         if row.host is not None and row.id not in holding and row.id not in seen.busy:
             found.append(
                 Finding("allocation.missing", row.id, f"It is on {row.host} without allocations.")
             )
     return found
+
+
+def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> Iterator[Finding]:
+    """What a server holds on its host against what its flavor asks for."""
+    if row.flavor is None or row.vm_state in (VmState.RESIZED, VmState.ERROR):
+        return
+    total: Counter[str] = Counter()
+    for amounts in held:
+        total.update(amounts)
+    # Without an image it was booted from a volume, and its root disk takes no room on the host.
+    asked = takes(row.flavor, row.image, boot_from_volume=row.image is None)
+    for name in COMPARED:
+        want, has = asked.get(name, 0), total[name]
+        if want != has:
+            sentence = f"It holds {has} {name}, but its flavor asks for {want}."
+            yield Finding("allocation.amount", row.id, sentence)
 
 
 async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> list[Finding]:
@@ -354,6 +375,7 @@ async def _host(seen: Seen, bus: Bus, host: str) -> list[Finding]:
     known = Known(tuple(sorted({*here, *seen.busy})))
     left = await bus.call(topic(host), "leftovers", known, reply=Leftovers, seconds=ASK_SECONDS)
     found = [Finding("host.leftover", host, f"{line}.") for line in left.lines]
+    found += [Finding("host.network", host, f"{line}.") for line in left.networks]
     guests: Mapping[str, GuestStatus] = {guest.server_id: guest for guest in told.guests}
     for server_id, row in here.items():
         if server_id in seen.busy or row.vm_state in GUESTLESS:

@@ -105,6 +105,15 @@ async def skip_saga(databases: Mapping[str, Database], saga_id: str, clock: Cloc
 _COLUMNS = [SAGAS.c[f] for f in SagaRow.__struct_fields__]
 
 
+def _asked(row: SagaRow) -> Asked:
+    """Nobody, when it cannot be read: such a saga is listed all the same."""
+    try:
+        asked: Asked = decode(row.request, Asked)
+    except msgspec.MsgspecError:
+        return Asked()
+    return asked
+
+
 def _rows(
     tx: Tx, stuck: bool, ended: bool, server_id: str | None, limit: int
 ) -> list[tuple[SagaRow, list[StepRow], list[UndoRow]]]:
@@ -158,7 +167,7 @@ def _view(name: str, row: SagaRow, steps: list[StepRow], undo: list[UndoRow]) ->
         next_try=row.ready_at if row.owner is None and row.epoch else None,
         step=step,
         error=message,
-        asked=decode(row.request, Asked),
+        asked=_asked(row),
         created_at=row.created_at,
         updated_at=row.updated_at,
         ended_at=row.ended_at,

@@ -12,10 +12,13 @@ from kilonova.workflows.engine.kit import Happening
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event by Nova's name. It begins with the first step that has one of these tasks."""
+    """An event by Nova's name. It begins with the first step that has one of these tasks.
+
+    Work that shows no task begins its event by a step of its own.
+    """
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task, ...] = ()
 
 
 EVENTS: dict[str, Event] = {
@@ -30,6 +33,13 @@ EVENTS: dict[str, Event] = {
     "server.reboot": Event(
         "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
     ),
+    "server.pause": Event("compute_pause_instance", (Task.PAUSING,)),
+    "server.unpause": Event("compute_unpause_instance", (Task.UNPAUSING,)),
+    "server.soft_delete": Event("compute_soft_delete_instance", (Task.SOFT_DELETING,)),
+    "server.restore": Event("compute_restore_instance", (Task.RESTORING,)),
+    "server.crash_dump": Event("compute_trigger_crash_dump"),
+    "server.attach_interface": Event("compute_attach_interface"),
+    "server.detach_interface": Event("compute_detach_interface"),
 }
 BURIED = "conductor_schedule_and_build_instances"
 """The event of a server that found no host."""

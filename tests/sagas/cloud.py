@@ -115,7 +115,7 @@ class Networks:
         return self.auto
 
     async def create_port(self, port: NewPort) -> Port:
-        for present in await self.ports(server_id=port.server_id):
+        for present in () if port.first else await self.ports(server_id=port.server_id):
             if present.mark == port.mark:
                 return present
         self.made += 1
@@ -272,6 +272,7 @@ class CloudStage:
         self.volumes = Volumes()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
+        self.networks_differ: dict[str, list[str]] = {}
         self.dead: set[str] = set()
         self.journal = Journal(None, clock=self.still)
         self.settings = Settings()
@@ -347,8 +348,12 @@ class CloudStage:
             ids=RandomIds(),
             settings=self.settings,
             state_dir=Path("/nonexistent"),
+            networks=lambda: self._differences(host),
         )
         await made.start()
+
+    async def _differences(self, host: str) -> list[str]:
+        return self.networks_differ.get(host, [])
 
     async def dies(self, host: str) -> None:
         """The host's agent is gone, and known to be."""
@@ -476,6 +481,17 @@ class CloudStage:
         """The deletion of a server that was still being built a moment ago."""
         self._accept(tx, DELETE, ServerArgs(self.server), "req-delete")
 
+    async def plug_card(self, kind: SagaKind[Any], args: Any) -> tuple[str, str]:
+        """``POST /servers/ID/os-interface``, or DELETE of one."""
+
+        def work(tx: Tx) -> None:
+            servers.begin(tx, self.server, "attach_interface", task=None, now=self.clock.now())
+            self._record(tx, kind.action)
+            self._accept(tx, kind, args, f"req-{kind.action}")
+
+        await self.cell.run(work)
+        return await self.saga()
+
     async def delete(self) -> tuple[str, str]:
         """``DELETE /servers/ID``, as the API does it."""
         args = ServerArgs(self.server)
@@ -534,7 +550,10 @@ class CloudStage:
             },
             "ports": sorted([p.mark, p.device_id, p.host] for p in self.network.table.values()),
             "guests": {
-                host: [[g.server_id, int(g.power)] for g in self.fakes.guests(host).values()]
+                host: [
+                    [g.server_id, int(g.power), len(g.cards)]
+                    for g in self.fakes.guests(host).values()
+                ]
                 for host in HOSTS
             },
         }

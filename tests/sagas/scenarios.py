@@ -10,14 +10,23 @@ import msgspec
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
 from kilonova.domain.sagas import (
+    ATTACH_INTERFACE,
     ATTACH_VOLUME,
+    CRASH_DUMP,
+    DETACH_INTERFACE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
+    PAUSE,
     REBOOT,
+    RESTORE,
+    SOFT_DELETE,
     START,
     STOP,
     SWAP_VOLUME,
+    UNPAUSE,
+    AttachArgs,
     DiskSaga,
+    PortArgs,
     RebootArgs,
     SagaKind,
     ServerArgs,
@@ -282,6 +291,87 @@ class FailingSwap(SwapVolume):
         self.fakes.fails("swap_disk")
 
 
+class Pause(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
+
+
+class Unpause(There):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.act(UNPAUSE, ServerArgs(self.server), "unpause", Task.UNPAUSING)
+
+
+class SoftDelete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+
+
+class Restore(There):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(SOFT_DELETE, ServerArgs(self.server), "delete", Task.SOFT_DELETING)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.act(RESTORE, ServerArgs(self.server), "restore", Task.RESTORING)
+
+
+class CrashDump(There):
+    async def start(self) -> tuple[str, str]:
+        def work(tx: Tx) -> None:
+            self._record(tx, CRASH_DUMP.action)
+            self._accept(tx, CRASH_DUMP, ServerArgs(self.server), f"req-{CRASH_DUMP.action}")
+
+        await self.cell.run(work)
+        return await self.saga()
+
+
+class Attach(There):
+    card = WantedNic("9", network_id="n2", tag="third")
+
+    async def start(self) -> tuple[str, str]:
+        return await self.plug_card(ATTACH_INTERFACE, AttachArgs(self.server, self.card))
+
+
+class AttachGiven(Attach):
+    card = WantedNic("9", port_id=GIVEN)
+
+    async def open(self) -> None:
+        await super().open()
+        self.network.table[GIVEN] = Port(GIVEN, "n1", "p1", "fa:16:3e:00:00:99")
+
+
+class AttachRefused(Attach):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("attach_nic", times=None, late=True)
+
+
+class Detach(There):
+    async def start(self) -> tuple[str, str]:
+        (port,) = self.network.table
+        return await self.plug_card(DETACH_INTERFACE, PortArgs(self.server, port))
+
+
+class DetachGiven(Detach):
+    async def prepare(self) -> None:
+        self.network.table[GIVEN] = Port(GIVEN, "n1", "p1", "fa:16:3e:00:00:99")
+        await super().prepare()
+
+    nics = (WantedNic("0", port_id=GIVEN),)
+
+
+class DetachRefused(Detach):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("detach_nic", times=None)
+
+
 for name, saga, kind, ends in (
     ("build", "server.build", Build, "done"),
     ("build with a given port", "server.build", GivenPort, "done"),
@@ -309,6 +399,17 @@ for name, saga, kind, ends in (
     ("start", "server.start", Start, "done"),
     ("soft reboot", "server.reboot", SoftReboot, "done"),
     ("hard reboot", "server.reboot", HardReboot, "done"),
+    ("pause", "server.pause", Pause, "done"),
+    ("unpause", "server.unpause", Unpause, "done"),
+    ("soft delete", "server.soft_delete", SoftDelete, "done"),
+    ("restore", "server.restore", Restore, "done"),
+    ("crash dump", "server.crash_dump", CrashDump, "done"),
+    ("attach of a card", "server.attach_interface", Attach, "done"),
+    ("attach of a given port", "server.attach_interface", AttachGiven, "done"),
+    ("attach that fails", "server.attach_interface", AttachRefused, "undone"),
+    ("detach of a card", "server.detach_interface", Detach, "done"),
+    ("detach of a given port", "server.detach_interface", DetachGiven, "done"),
+    ("detach that fails", "server.detach_interface", DetachRefused, "undone"),
     ("failing reboot", "server.reboot", FailingReboot, "undone"),
 ):
     scenario(f"server {name}", saga, ends=ends)(stage(kind))

@@ -84,6 +84,26 @@ async def test_what_nobody_owns(there: There) -> None:
     assert await kinds(there) == ["allocation.orphan", "host.leftover", "port.orphan"]
 
 
+async def test_amounts_that_are_not_the_flavors(there: There) -> None:
+    held = await there.placement.allocations_of(there.server)
+    claim = Claim(
+        there.server,
+        {provider("h1"): {**AMOUNT, "MEMORY_MB": AMOUNT["MEMORY_MB"] + 1}},
+        held.project_id,
+        held.user_id,
+        generation=held.generation,
+    )
+    assert await there.placement.claim(claim)
+    assert await there.audit() == [
+        f"allocation.amount {there.server}: It holds 513 MEMORY_MB, but its flavor asks for 512."
+    ]
+
+
+async def test_a_network_that_differs_on_a_host(there: There) -> None:
+    there.networks_differ["h1"] = ["bridge kvb0 is missing"]
+    assert await there.audit() == ["host.network h1: bridge kvb0 is missing."]
+
+
 async def test_what_a_server_lost(there: There) -> None:
     await there.placement.release(there.server)
     there.network.table.clear()

@@ -7,6 +7,7 @@ import datetime as dt
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict, Timeout
 from kilonova.db.database import Tx
@@ -20,6 +21,7 @@ from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Asked, StepEnv, remote, saga, transaction
 from kilonova.workflows.engine.waits import Wanted, signal
 from kilonova.workflows.harness import Crash, Script, finish, states
+from kilonova.workflows.reconcilers.journals import Journals
 from tests.sagas.examples import Neighbour, World, drop, put, things
 
 Env = StepEnv[Neighbour]
@@ -365,14 +367,33 @@ async def test_a_hold_in_the_cell_keeps_other_sagas_away(world: World) -> None:
     await world.databases["cell1"].run(let_go, "nothing")
 
 
-async def test_old_sagas_are_forgotten(world: World) -> None:
+async def test_old_sagas_are_forgotten_with_their_receipts(world: World) -> None:
     await world.accept("t.two", "a")
     await run(world)
-    db = world.databases["api"]
-    assert await db.run(journal.prune, 0.0) == 0
-    assert await db.run(journal.prune, world.clock.now().timestamp() + 1) == 1
-    assert await world.databases["cell1"].run(journal.prune_receipts, 1e12, []) == 2
-    assert await states(world.databases) == []
+    journals = Journals(world.databases, world.clock, keep=60.0)
+    await journals.reconcile()
+    assert len(await states(world.databases)) == 1
+    assert await _receipts(world) == 2
+    await world.clock.sleep(61)
+    await world.accept("t.two", "b", server_id="s2")
+    await journals.reconcile()
+    assert [state for _, state in await states(world.databases)] == ["queued"]
+    assert await _receipts(world) == 0
+
+
+async def test_receipts_of_living_sagas_stay(world: World) -> None:
+    await world.accept("t.two", "a")
+    await run(world)
+    api = world.databases["api"]
+    await api.run(lambda tx: tx.execute(journal.SAGAS.update().values(ended_at=None)))
+    await world.clock.sleep(61)
+    await Journals(world.databases, world.clock, keep=60.0).reconcile()
+    assert await _receipts(world) == 2
+
+
+async def _receipts(world: World) -> int:
+    query = sa.select(sa.func.count()).select_from(journal.RECEIPTS)
+    return int(await world.databases["cell1"].read(lambda tx: tx.execute(query).scalar_one()))
 
 
 async def test_timeouts_of_remote_steps(world: World) -> None:

@@ -211,3 +211,29 @@ async def test_a_restart_takes_over_from_its_dead_predecessor_at_once(world: Wor
                 await asyncio.sleep(0.01)
     row = await world.databases["api"].read(journal.load, saga_id)
     assert row is not None and row.epoch == 2
+
+
+@pytest.mark.parametrize("column", ["request", "args"])
+async def test_a_saga_that_cannot_be_read_ends_or_is_stuck_with_the_reason(
+    world: World, column: str
+) -> None:
+    await world.accept("n.busy", 0.0)
+    broken = journal.SAGAS.update().values({column: "{broken"})
+    await world.databases["api"].run(lambda tx: tx.execute(broken))
+    runner = Runner(world.kit())
+    await runner.drain()
+    (view,) = await operate.list_sagas(world.databases, ended=True)
+    if column == "args":
+        # Nothing was done that would have to be taken back.
+        assert view.state == "undone"
+        return
+    assert view.state == "stuck"
+    assert "cannot be read" in view.error
+    await operate.retry_saga(world.databases, view.id, world.clock)
+    await runner.drain()
+    (view,) = await operate.list_sagas(world.databases, stuck=True)
+    mended = journal.SAGAS.update().values(request="{}")
+    await world.databases["api"].run(lambda tx: tx.execute(mended))
+    await operate.retry_saga(world.databases, view.id, world.clock)
+    await runner.drain()
+    assert [state for _, state in await states(world.databases)] == ["done"]

@@ -88,7 +88,7 @@ class Networks:
         return [n for n in self.known.values() if not ids or n.id in ids]
 
     async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
-        return [p for p in self.made.values() if p.id in ids or p.device_id == server_id]
+        return [p for p in self.made.values() if (p.id in ids if ids else p.device_id == server_id)]
 
     async def compute_ports(self) -> list[Port]:
         return [p for p in self.made.values() if p.device_owner.startswith("compute:")]
@@ -121,6 +121,74 @@ class Networks:
 
     async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
         return []
+
+
+class Documents:
+    """A network service's resources as documents: rows by kind, found by equal fields."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, dict[str, Any]]] = {
+            "security-groups": {},
+            "security-group-rules": {},
+            "ports": {},
+            "networks": {},
+            "subnets": {},
+            "floatingips": {},
+        }
+        for number, name in enumerate(("default", "web")):
+            self.put(
+                "security-groups",
+                {
+                    "id": f"66666666-0000-4000-8000-00000000000{number}",
+                    "name": name,
+                    "description": name,
+                    "tenant_id": PROJECT,
+                    "security_group_rules": [],
+                },
+            )
+
+    def put(self, kind: str, row: dict[str, Any]) -> dict[str, Any]:
+        """Keep a row."""
+        self.rows[kind][row["id"]] = row
+        return row
+
+    async def find(self, kind: str, *, token: str | None, **filters: Any) -> list[dict[str, Any]]:
+        def fits(row: dict[str, Any]) -> bool:
+            return all(
+                row.get(k) in v if isinstance(v, tuple) else row.get(k) == v
+                for k, v in filters.items()
+            )
+
+        return [row for row in self.rows[kind].values() if fits(row)]
+
+    async def show(self, kind: str, item_id: str, *, token: str | None) -> dict[str, Any] | None:
+        return self.rows[kind].get(item_id)
+
+    async def create(
+        self, kind: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        row = {"id": RandomIds().uuid(), "tenant_id": PROJECT, **values}
+        if kind == "security-groups":
+            row["security_group_rules"] = []
+        if kind == "security-group-rules":
+            parent = self.rows["security-groups"][values["security_group_id"]]
+            parent["security_group_rules"].append(row)
+        return self.put(kind, row)
+
+    async def update(
+        self, kind: str, item_id: str, values: dict[str, Any], *, token: str | None
+    ) -> dict[str, Any]:
+        self._need(kind, item_id).update(values)
+        return self.rows[kind][item_id]
+
+    async def delete(self, kind: str, item_id: str, *, token: str | None) -> None:
+        self._need(kind, item_id)
+        del self.rows[kind][item_id]
+
+    def _need(self, kind: str, item_id: str) -> dict[str, Any]:
+        if item_id not in self.rows[kind]:
+            raise NotFound(f"{kind} {item_id} could not be found.")
+        return self.rows[kind][item_id]
 
 
 class SagaLog:
@@ -245,11 +313,17 @@ def _json(raw: bytes) -> Any:
 class Cloud:
     """One API with cell0 and cell1, and hands to play the conductor with."""
 
-    def __init__(self, settings: Settings | None = None, *, folder: Path | None = None) -> None:
-        """Databases in memory, or as files in ``folder``."""
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        folder: Path | None = None,
+        api_url: str | None = None,
+    ) -> None:
+        """Databases in memory, or as files in ``folder``; the API database at ``api_url``."""
         url = "sqlite://" if folder is None else f"sqlite:///{folder}/{{}}.db"
         self.clock = VirtualClock(NOW)
-        self.db = Database(url.format("api"), name="api")
+        self.db = Database(api_url or url.format("api"), name="api")
         self.cell0 = Cell(CELL0, "cell0", Database(url.format("cell0"), name="cell0"))
         self.cell1 = Cell(CELL1, "cell1", Database(url.format("cell1"), name="cell1"))
         api.metadata.create_all(self.db.engine)
@@ -259,6 +333,7 @@ class Cloud:
         self.images = Images()
         self.networks = Networks()
         self.volumes = Volumes()
+        self.documents = Documents()
         self.sagas = SagaLog()
         self.services = Services(
             settings=settings or Settings(),
@@ -268,6 +343,7 @@ class Cloud:
             images=self.images,
             networks=self.networks,
             volumes=self.volumes,
+            documents=self.documents,
             sagas=self.sagas,
             clock=self.clock,
             ids=RandomIds(),
@@ -275,10 +351,10 @@ class Cloud:
         self.app = recorded(self.build())
         self.fill()
 
-    def build(self) -> ASGIApp:
+    def build(self, services: Services | None = None) -> ASGIApp:
         """Another process of the same API."""
         return service.build(
-            self.services,
+            services or self.services,
             auth=StaticAuthenticator(CALLERS),
             policy=PolicyEnforcer(RULES, clock=self.clock),
             idempotency=MemoryIdempotencyStore(self.clock),

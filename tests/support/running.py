@@ -20,7 +20,7 @@ import yaml
 from kilonova.embedded.network import plane
 from kilonova.embedded.network.plane import names, netns
 from kilonova.services import layout as layouts
-from kilonova.services.parts import plane_env
+from kilonova.services.planes import plane_env
 from tests.support.namespace import Failed, Namespace, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,7 +198,7 @@ class Running:
         """Run a Python file (an SDK script) in the namespace; the JSON it printed last."""
         cloud, clouds = how.get("cloud", "kilonova"), how.get("clouds")
         env = {**self._env, **self.client_env(cloud, clouds)}
-        done = self.space.run(sys.executable, file, *words, env=env, seconds=120)
+        done = self.space.run(sys.executable, file, *words, env=env, seconds=200)
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def spoiled(self, changes: Mapping[str, Mapping[str, Any]], file: Path) -> Path:
@@ -233,6 +233,28 @@ class Running:
         found |= {f"file {each.name}" for each in instances.glob("*") if each.name != "_base"}
         return found
 
+    def gone(self, before: set[str], seconds: float, kinds: tuple[str, ...] = ("",)) -> None:
+        """Wait until nothing (of these kinds) is there that was not there before."""
+
+        def left() -> list[str]:
+            return sorted(word for word in self.belongings() - before if word.startswith(kinds))
+
+        until(lambda: not left(), seconds, "everything of the guest to be gone", why=left)
+
+    def findings(self) -> list[dict[str, str]]:
+        """What the audit finds now, the networks of this host included."""
+        done = self.kilonova("audit", "--state-dir", self.state_dir, "--json", check=False)
+        found: list[dict[str, str]] = json.loads(done.stdout)["findings"]
+        return found
+
+    def settled(self, seconds: float = 60.0) -> None:
+        """Wait until the audit finds nothing: what was asked for has been done everywhere.
+
+        The network's data plane follows its service with a delay, and on a busy machine a long
+        one: what it makes of an earlier request must not be taken for what a later one left.
+        """
+        until(lambda: not self.findings(), seconds, "a clean audit", pause=1, why=self.findings)
+
     def end(self) -> None:
         """End everything, whatever state it is in."""
         for shell in self._shells.values():
@@ -247,12 +269,20 @@ class Running:
             netns.delete(name)
 
 
-def until(ask: Callable[[], T], seconds: float, what: str, *, pause: float = 0.2) -> T:
-    """The first true answer; Failed when there is none in time."""
+def until(
+    ask: Callable[[], T],
+    seconds: float,
+    what: str,
+    *,
+    pause: float = 0.2,
+    why: Callable[[], object] | None = None,
+) -> T:
+    """The first true answer; Failed when there is none in time, with what ``why`` says then."""
     end = time.monotonic() + seconds
     while not (answer := ask()):
         if time.monotonic() > end:
-            raise Failed(f"waited {seconds} s in vain for {what}")
+            said = f": {why()}" if why is not None else ""
+            raise Failed(f"waited {seconds} s in vain for {what}{said}")
         time.sleep(pause)
     return answer
 

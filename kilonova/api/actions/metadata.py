@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kilonova.api import quota_rules
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import METADATA, closed, no_query
-from kilonova.base.errors import BadRequest, Forbidden, NotFound
+from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
-from kilonova.db.database import Tx
 from kilonova.domain import states
-from kilonova.store import quotas, servers
+from kilonova.domain.quotas import Rules, check
+from kilonova.store import servers
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
@@ -88,27 +89,25 @@ async def _change(
     call: Context, found: Found, change: Change, word: str = "update metadata"
 ) -> dict[str, str]:
     server = found.server
-    limits = await call.app.db.read(_limits, call, server.project_id)
-
-    def checked(old: dict[str, str]) -> dict[str, str]:
-        new = change(old)
-        if 0 <= limits["metadata_items"] < len(new) and len(new) > len(old):
-            raise Forbidden(
-                f"Quota exceeded for metadata_items: at most {limits['metadata_items']}."
-            )
-        return new
-
     states.check("metadata", server, override_lock=is_admin(call), word=word)
     cell = require_cell(found, word)
-    return await cell.db.run(
-        servers.change_metadata,
-        server.id,
-        checked,
-        now=call.clock.now(),
-        override_lock=is_admin(call),
-        word=word,
-    )
 
+    async def write(rules: Rules) -> dict[str, str]:
+        limits = await call.app.db.read(quota_rules.limits, rules, server.project_id)
 
-def _limits(tx: Tx, call: Context, project_id: str) -> dict[str, int]:
-    return quotas.limits(tx, call.app.settings.quota.limits(), project_id)
+        def checked(old: dict[str, str]) -> dict[str, str]:
+            new = change(old)
+            if len(new) > len(old):
+                check(limits, "metadata_items", len(new), unified=rules.unified)
+            return new
+
+        return await cell.db.run(
+            servers.change_metadata,
+            server.id,
+            checked,
+            now=call.clock.now(),
+            override_lock=is_admin(call),
+            word=word,
+        )
+
+    return await quota_rules.within(call, server.project_id, write)

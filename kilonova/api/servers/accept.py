@@ -6,20 +6,22 @@ import datetime as dt
 
 import msgspec
 
+from kilonova.api import quota_rules
 from kilonova.api.servers.devices import INVALID
 from kilonova.api.servers.parse import ServerRequest, hostname_of
 from kilonova.api.servers.resolve import Resolved
 from kilonova.api.work import asked_by
-from kilonova.base.errors import BadRequest, Forbidden
+from kilonova.base.errors import BadRequest
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import disks
 from kilonova.domain.describe import IMAGE_PREFIX
 from kilonova.domain.guest import Disk, ImageRef
+from kilonova.domain.quotas import Rules, check
 from kilonova.domain.sagas import BUILD, ServerArgs
 from kilonova.domain.server import EMPTY, BuildRequest, BuildSpec, Private, Server
 from kilonova.domain.states import Task, VmState
-from kilonova.store import groups, quotas, servers
+from kilonova.store import groups, servers
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -63,37 +65,49 @@ def _check_count(call: Context, own: tuple[Disk, ...]) -> None:
 
 
 async def accept(call: Context, request: ServerRequest, found: Resolved, chosen: Plan) -> list[str]:
-    """Write it all; the ids of the servers made. Forbidden over quota."""
-    made = await call.app.db.run(_accept, call, request, found, chosen)
+    """Write it all; the ids of the servers made. OverQuota."""
+
+    async def write(rules: Rules) -> list[str]:
+        return await call.app.db.run(_accept, call, request, found, chosen, rules)
+
+    caller = call.caller
+    made = await quota_rules.within(
+        call, caller.project_id or "", write, user_id=caller.user_id, counting=True
+    )
     await call.app.wake()
     return made
 
 
 def _accept(
-    tx: Tx, call: Context, request: ServerRequest, found: Resolved, chosen: Plan
+    tx: Tx, call: Context, request: ServerRequest, found: Resolved, chosen: Plan, rules: Rules
 ) -> list[str]:
     before = servers.accepted(tx, chosen.ids)
     if before:
         return before
-    defaults = call.app.settings.quota.limits()
     project, user = call.caller.project_id or "", call.caller.user_id
-    count = quotas.fit(
+    count = quota_rules.fit(
         tx,
-        defaults,
+        rules,
         project_id=project,
         user_id=user,
-        vcpus=found.flavor.vcpus,
-        memory_mb=found.flavor.memory_mb,
+        flavor=found.flavor,
+        image=_image_ref(found),
         least=request.least,
         most=request.most,
     )
-    limits = quotas.limits(tx, defaults, project, user)
-    _check_small_quotas(request, limits)
+    limits = quota_rules.limits(tx, rules, project, user)
+    _check_small_quotas(request, rules, limits)
     rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
     servers.accept(tx, rows)
     ids = list(chosen.ids[:count])
     if found.group is not None:
-        groups.add_members(tx, found.group.id, ids, limit=limits["server_group_members"])
+        groups.add_members(
+            tx,
+            found.group.id,
+            ids,
+            limit=limits["server_group_members"],
+            unified=rules.unified,
+        )
     asked = asked_by(call)
     for server_id in ids:
         call.app.sagas.accept(
@@ -108,15 +122,15 @@ def _accept(
     return ids
 
 
-def _check_small_quotas(request: ServerRequest, limits: dict[str, int]) -> None:
-    for name, used in (
+def _check_small_quotas(request: ServerRequest, rules: Rules, limits: dict[str, int]) -> None:
+    for name, wanted in (
         ("metadata_items", len(request.metadata)),
         ("injected_files", len(request.files)),
         ("injected_file_path_bytes", max((len(f.path) for f in request.files), default=0)),
         ("injected_file_content_bytes", max((len(f.contents) for f in request.files), default=0)),
     ):
-        if 0 <= limits[name] < used:
-            raise Forbidden(f"Quota exceeded for {name}: at most {limits[name]}, requested {used}.")
+        if wanted:
+            check(limits, name, wanted, unified=rules.unified)
 
 
 def _one(

@@ -1,4 +1,4 @@
-"""``DELETE /servers/{server_id}``, and its action ``forceDelete``."""
+"""``DELETE /servers/{server_id}``, and the actions ``forceDelete`` and ``restore``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,67 @@ import contextlib
 
 import msgspec
 
+from kilonova.api.actions.power import PATH, run
 from kilonova.api.find import Found, find, is_admin
+from kilonova.api.schemas import closed
 from kilonova.api.work import record, start
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, HeldElsewhere, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain import states
-from kilonova.domain.sagas import DELETE, ServerArgs
-from kilonova.domain.states import Task
+from kilonova.domain.sagas import DELETE, RESTORE, SOFT_DELETE, ServerArgs
+from kilonova.domain.states import Task, VmState
 from kilonova.store import servers
 from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema
 
 ROUTES: Routes[Services] = Routes(tag="servers")
+FORCE = Schema(closed({"forceDelete": {}}, "forceDelete"))
+RESTORE_BODY = Schema(closed({"restore": {}}, "restore"))
 
 
 @ROUTES.delete("/servers/{server_id}", status=204, summary="Delete a server")
 async def delete(call: Context, server_id: str) -> None:
     """Ask for the server's end, whatever it is doing; a living saga of it is cancelled."""
     found = await find(call, server_id, "os_compute_api:servers:delete")
+    if call.app.settings.default.reclaim_instance_interval > 0 and await _set_aside(call, found):
+        return
     await begin(call, found, "delete")
+
+
+@ROUTES.post(PATH, action="forceDelete", body=FORCE, status=202, summary="Delete for good")
+async def force(call: Context, server_id: str) -> None:
+    """Delete a server that might be restored, or any other, at once."""
+    found = await find(call, server_id, "os_compute_api:os-deferred-delete:force")
+    await begin(call, found, "forceDelete")
+
+
+@ROUTES.post(PATH, action="restore", body=RESTORE_BODY, status=202, summary="Restore a server")
+async def restore(call: Context, server_id: str) -> None:
+    """SOFT_DELETED becomes ACTIVE."""
+    rule = "os_compute_api:os-deferred-delete:restore"
+    await run(call, server_id, rule, "restore", Task.RESTORING, RESTORE, ServerArgs(server_id))
+
+
+async def _set_aside(call: Context, found: Found) -> bool:
+    """Ask for the server's soft deletion; False for one that has nothing worth keeping."""
+    server = found.server
+    states.check("delete", server, override_lock=is_admin(call))
+    if server.vm_state == VmState.SOFT_DELETED or server.task_state == Task.SOFT_DELETING:
+        return True
+    if found.cell is None or server.launched_at is None or server.host is None:
+        return False
+    await found.cell.db.run(_begin_soft, call, server.id)
+    await call.app.wake()
+    return True
+
+
+def _begin_soft(tx: Tx, call: Context, server_id: str) -> None:
+    now, admin = call.clock.now(), is_admin(call)
+    servers.begin(tx, server_id, "delete", task=Task.SOFT_DELETING, now=now, override_lock=admin)
+    record(tx, call, SOFT_DELETE.action, server_id)
+    start(tx, call, SOFT_DELETE, ServerArgs(server_id), server_id)
 
 
 async def begin(call: Context, found: Found, action: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from kilonova.base.errors import Conflict
+from kilonova.base.errors import Conflict, NotSupported
 from kilonova.compute.operations.handlers import At, handles
 from kilonova.domain.guest import GuestSpec, GuestStatus
 from kilonova.domain.operations import (
+    INJECT_NMI,
+    PAUSE,
     POWER_OFF,
     POWER_ON,
     REBOOT,
@@ -15,6 +17,7 @@ from kilonova.domain.operations import (
     PowerOff,
     Reboot,
 )
+from kilonova.virt.driver import InjectsNmi, Pauses
 
 MOST_SHUTDOWN_SECONDS = 3_600
 
@@ -42,6 +45,22 @@ async def reboot(at: At, args: Reboot) -> GuestStatus:
         except Conflict as reason:
             log.info("Soft reboot of %s becomes hard: %s", args.guest.name, reason.message)
     return await at.driver.reboot(args.guest, hard=True)
+
+
+@handles(PAUSE)
+async def pause(at: At, args: GuestArgs) -> GuestStatus:
+    """Freeze a guest."""
+    if not isinstance(at.driver, Pauses):
+        raise NotSupported(f"The hypervisor of host {at.host} cannot pause guests.")
+    return await at.driver.pause(args.guest)
+
+
+@handles(INJECT_NMI)
+async def inject_nmi(at: At, args: GuestArgs) -> GuestStatus:
+    """Make the guest's kernel dump its memory."""
+    if not isinstance(at.driver, InjectsNmi):
+        raise NotSupported(f"The hypervisor of host {at.host} cannot make guests dump.")
+    return await at.driver.inject_nmi(args.guest)
 
 
 def patience(guest: GuestSpec, seconds: int) -> int:

@@ -172,6 +172,7 @@ compute_nodes = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant),
     sa.UniqueConstraint("host", "node", name="uq_compute_nodes_host_node"),
+    sa.Index("ix_compute_nodes_updated", "updated_at"),
 )
 
 migrations = sa.Table(

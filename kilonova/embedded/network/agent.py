@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,8 +15,10 @@ from kilonova.base.errors import Unavailable
 from kilonova.embedded.network import plane
 from kilonova.embedded.network.links import LinkWatch
 from kilonova.embedded.network.plane.desired import HostPlan
-from kilonova.embedded.network.plane.metadata_proxy import MetadataProxy, ProxySettings
 from kilonova.web.client import HttpClient
+
+if TYPE_CHECKING:
+    from kilonova.embedded.network.plane.metadata_proxy import ProxySettings
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ WAIT = 30.0
 LONGEST_TRUST = 60.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+AUDIT_PATIENCE = 10.0
+AUDIT_PAUSE = 0.2
 
 Token = Callable[[], Awaitable[str]]
 
@@ -121,6 +125,10 @@ class PlaneAgent:
         vtep_ip: str | None = None,
     ) -> None:
         """``proxy`` says where guests' metadata requests go; ``vtep_ip`` where tunnels end."""
+        from kilonova.embedded.network.plane.metadata_proxy import (  # noqa: PLC0415
+            MetadataProxy,
+        )
+
         self._link = HostLink(host, url=url, http=http, token=token)
         self._announcer = Announcer(self._link, "bridge", vtep_ip)
         self._env = env
@@ -131,6 +139,7 @@ class PlaneAgent:
         self._plan: HostPlan | None = None
         self._told: dict[str, bool] = {}
         self._boot = ""
+        self._applied = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -157,10 +166,16 @@ class PlaneAgent:
         return self._plan
 
     async def audit(self) -> list[str]:
-        """Where the host differs from the plan in force."""
-        if self._plan is None:
-            return []
-        return await plane.audit(self._plan, self._env)
+        """Where the host differs from what the service wants; Unavailable if it is away.
+
+        A newer plan that is still being applied gets a moment to be.
+        """
+        end = self._env.clock.monotonic() + AUDIT_PATIENCE
+        answer = await self._link.plan("", 0)
+        while answer["version"] != self._applied and self._env.clock.monotonic() < end:
+            await asyncio.sleep(AUDIT_PAUSE)
+            answer = await self._link.plan("", 0)
+        return await plane.audit(msgspec.convert(answer["plan"], HostPlan), self._env)
 
     async def _follow(self) -> None:
         version, wait, looked = "", WAIT, -LONGEST_TRUST
@@ -174,7 +189,7 @@ class PlaneAgent:
                 whole = answer["version"] == version or now - looked > LONGEST_TRUST
                 looked = now if whole else looked
                 done = await self._apply(answer, whole=whole)
-                version = answer["version"]
+                version = self._applied = answer["version"]
             except Exception:
                 log.exception("the network of this host could not be brought up to date")
                 await asyncio.sleep(next(pauses))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -110,6 +111,8 @@ class NetworkApp:
         """Run ``work`` in one transaction, wake the data plane, tell the compute service."""
         told = False
 
+        # The name of the work, by which long transactions are known, is that of what it does.
+        @functools.wraps(work)
         def work_and_keep(tx: Tx) -> T:
             nonlocal told
             job = Work(tx, self, caller, ids or self.ids)

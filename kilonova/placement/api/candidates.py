@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
+from kilonova.domain.whynot import WhyNot
 from kilonova.placement import queries
 from kilonova.placement.api import schemas
 from kilonova.placement.api.common import Page, Placement, Request, serve
 from kilonova.placement.api.providers import check_names
 from kilonova.placement.candidates import Bounds, Candidate, search, summaries
-from kilonova.placement.index import World
+from kilonova.placement.explain import explaining
 from kilonova.placement.rows import CUSTOM
 from kilonova.placement.store.snapshot import Stock
+from kilonova.placement.world import World
 from kilonova.web.routes import Routes
 
 routes: Routes[Placement] = Routes(tag="allocation candidates")
@@ -28,7 +31,10 @@ routes: Routes[Placement] = Routes(tag="allocation candidates")
     summary="Find the ways to serve a request",
 )
 async def index(call: Request) -> Page:
-    """Sets of allocations any of which would serve, and the providers they are of."""
+    """Sets of allocations any of which would serve, and the providers they are of.
+
+    With ``Prefer: explain`` also why the other trees are not among them (a ``WhyNot``).
+    """
     wanted = queries.wanted(call.query.lists(), call.version)
     resources = {name: 1 for group in wanted.groups for name in group.resources}
     traits = wanted.root.names.union(*(group.traits.names for group in wanted.groups))
@@ -39,14 +45,35 @@ async def index(call: Request) -> Page:
     found = search(world, wanted, nested=nested, bounds=_bounds(call))
     shown = summaries(world, found, nested=nested)
     classes = frozenset(resources) if call.version < 27 else None
-    return Page(
-        {
-            "allocation_requests": [_request(world, one, call.version) for one in found],
-            "provider_summaries": {
-                stock.uuid: _summary(world, stock, classes, call.version) for stock in shown
-            },
-        }
-    )
+    answer: dict[str, Any] = {
+        "allocation_requests": [_request(world, one, call.version) for one in found],
+        "provider_summaries": {
+            stock.uuid: _summary(world, stock, classes, call.version) for stock in shown
+        },
+    }
+    if not _explanation_preferred(call):
+        return Page(answer)
+    call.enforce("placement:allocation_candidates:explain", {})
+    answer["explanation"] = await _explain(call, wanted, nested=nested)
+    return Page(answer, headers={"preference-applied": "explain"})
+
+
+def _explanation_preferred(call: Request) -> bool:
+    """Whether the header ``Prefer`` (RFC 7240) asks for more than Placement's own API has."""
+    given = call.request.headers.get("prefer")
+    return given is not None and "explain" in {part.strip().lower() for part in given.split(",")}
+
+
+async def _explain(call: Request, wanted: queries.Wanted, *, nested: bool) -> WhyNot:
+    async with call.app.index.held() as world:
+        steps = explaining(world, wanted, nested=nested)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found: WhyNot = done.value
+                return found
+            await asyncio.sleep(0)
 
 
 def _bounds(call: Request) -> Bounds:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
+from kilonova.base.clock import Clock
 from kilonova.base.errors import NotAcceptable, UnsupportedMediaType
 from kilonova.db.database import Database
 from kilonova.placement.index import Index
@@ -48,12 +49,24 @@ class Placement(msgspec.Struct, frozen=True):
 class Follower:
     """The source of the index: changes read from the database."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
+        self._clock = clock
+        self._pruned = 0
 
-    async def changes(self, since: Mark, known: Mapping[int, int]) -> Delta:
-        """See ``store.snapshot.changes``."""
-        return await self._db.read(snapshot.changes, since, known)
+    async def changes(self, since: Mark) -> Delta | None:
+        """What was committed after ``since``; None for nothing, which costs one short statement."""
+        delta = None
+        if since.seq >= 0:
+            if not await self._db.read(snapshot.moved, since):
+                return None
+            delta = await self._db.read(snapshot.changes, since, self._clock.monotonic())
+        if delta is None:
+            delta = await self._db.read(snapshot.everything, self._clock.monotonic())
+        if delta.mark.seq > self._pruned + 2 * snapshot.KEPT:
+            await self._db.run(snapshot.prune)
+            self._pruned = delta.mark.seq - snapshot.KEPT
+        return delta
 
 
 Request = Call[Placement]

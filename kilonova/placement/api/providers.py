@@ -11,10 +11,9 @@ from kilonova.db.database import Tx
 from kilonova.placement import queries
 from kilonova.placement.api import schemas
 from kilonova.placement.api.common import Page, Placement, Request, newest, path_of, serve
-from kilonova.placement.candidates import has_room
-from kilonova.placement.index import World
 from kilonova.placement.rows import Provider
 from kilonova.placement.store import names, providers
+from kilonova.placement.world import World, has_room
 from kilonova.web.routes import Routes
 
 routes: Routes[Placement] = Routes(tag="resource providers")
@@ -78,12 +77,14 @@ async def index(call: Request) -> Page:
 
 
 def _start(world: World, name: str | None, uuid: str | None, in_tree: str | None) -> set[int]:
-    ids = set(world.stocks) if in_tree is None else set(world.tree_of(in_tree))
+    parts: list[set[int]] = []
+    if in_tree is not None:
+        parts.append(world.tree_of(in_tree))
     if uuid is not None:
-        ids &= {world.ids[uuid]} if uuid in world.ids else set()
+        parts.append({world.ids[uuid]} if uuid in world.ids else set())
     if name is not None:
-        ids = {i for i in ids if world.stocks[i].name == name}
-    return ids
+        parts.append({world.names[name]} if name in world.names else set())
+    return set.intersection(*parts) if parts else set(world.stocks)
 
 
 async def check_names(

@@ -42,11 +42,14 @@ class QueryForm(Schema):
 
 
 def explain(compiled: Compiled, instance: Any) -> str:
-    """The first failure: what is wrong, and which keyword of the schema says so."""
+    """The first failure: what is wrong, and which keyword of the schema says so.
+
+    All on one line, for the command-line client shows the last line of a message only.
+    """
     error = next(compiled.failures(instance))
     path = list(error.schema_path)
     where = "".join(f"['{part}']" for part in path[:-1])
-    return f"{_sentence(error, compiled.tree)}\n\nFailed validating '{path[-1]}' in schema{where}"
+    return f"{_sentence(error, compiled.tree)} - Failed validating '{path[-1]}' in schema{where}"
 
 
 def _closed(error: jsonschema_rs.ValidationError, tree: Any) -> str:

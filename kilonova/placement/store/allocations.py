@@ -15,10 +15,62 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.base.errors import BadRequest, Conflict, NotFound
-from kilonova.placement.rows import Allocation, Consumer, Inventory, Provider
-from kilonova.placement.store import inventories, names, providers
+from kilonova.db.prepared import Prepared
+from kilonova.placement.rows import Allocation, Consumer, Inventory
+from kilonova.placement.store import names, providers
 from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import CONCURRENT, Tx, aware, chunks, naive
+from kilonova.placement.store.providers import Held
+
+_consumers: sa.BindParameter[Any] = sa.bindparam("consumers", expanding=True)
+_LOCK = Prepared(
+    sa.select(
+        t.consumers.c.id,
+        t.consumers.c.uuid,
+        t.consumers.c.project_id,
+        t.consumers.c.user_id,
+        t.consumers.c.generation,
+        t.consumers.c.type,
+    )
+    .where(t.consumers.c.uuid.in_(sa.bindparam("uuids", expanding=True)))
+    .order_by(t.consumers.c.id)
+    .with_for_update()
+)
+_MEET = Prepared(sa.insert(t.consumers))
+_MEET_AGAIN = Prepared(
+    sa.update(t.consumers)
+    .where(t.consumers.c.id == sa.bindparam("consumer"))
+    .values(
+        generation=t.consumers.c.generation + 1,
+        project_id=sa.bindparam("b_project_id"),
+        user_id=sa.bindparam("b_user_id"),
+        type=sa.func.coalesce(sa.bindparam("b_type", type_=sa.String()), t.consumers.c.type),
+    )
+)
+_FORGET = Prepared(sa.delete(t.consumers).where(t.consumers.c.id == sa.bindparam("consumer")))
+_RELEASED = Prepared(
+    sa.select(t.allocations.c.provider_id)
+    .where(t.allocations.c.consumer_id.in_(_consumers))
+    .distinct()
+)
+_FREE = Prepared(sa.delete(t.allocations).where(t.allocations.c.consumer_id.in_(_consumers)))
+_HOLD = Prepared(sa.insert(t.allocations))
+_STOCK = Prepared(
+    sa.select(
+        t.inventories.c.provider_id,
+        t.inventories.c.resource_class,
+        sa.select(sa.func.coalesce(sa.func.sum(t.allocations.c.used), 0))
+        .where(
+            t.allocations.c.provider_id == t.inventories.c.provider_id,
+            t.allocations.c.resource_class == t.inventories.c.resource_class,
+        )
+        .scalar_subquery(),
+        *(t.inventories.c[field.name] for field in msgspec.structs.fields(Inventory)),
+    ).where(
+        t.inventories.c.provider_id.in_(sa.bindparam("providers", expanding=True)),
+        t.inventories.c.resource_class.in_(sa.bindparam("names", expanding=True)),
+    )
+)
 
 ANY = -1
 """As ``Claim.generation``: whatever the consumer's present generation is (before 1.28)."""
@@ -53,8 +105,7 @@ def replace(tx: Tx, claims: Sequence[Claim], now: dt.datetime) -> None:
     held = providers.lock_many(tx, wanted, released)
     _check_names(tx, claims, held)
     if known:
-        ids = [consumer.id for consumer in known.values()]
-        tx.execute(sa.delete(t.allocations).where(t.allocations.c.consumer_id.in_(ids)))
+        _FREE.run(tx, {"consumers": [consumer.id for consumer in known.values()]})
     _check_room(tx, claims, [held[uuid] for uuid in wanted], held)
     ids_of = _write_consumers(tx, claims, known)
     rows = [
@@ -69,24 +120,16 @@ def replace(tx: Tx, claims: Sequence[Claim], now: dt.datetime) -> None:
         for uuid, resources in claim.resources.items()
         for name, amount in resources.items()
     ]
-    if rows:
-        tx.execute(sa.insert(t.allocations), rows)
+    _HOLD.many(tx, rows)
     for uuid in sorted(wanted):
         providers.bump(tx, held[uuid], now)
-    providers.touch(tx, released - {held[uuid].id for uuid in wanted})
+    providers.note(tx, released - {held[uuid].id for uuid in wanted})
 
 
 def _lock_consumers(tx: Tx, uuids: Collection[str]) -> dict[str, Consumer]:
-    c = t.consumers.c
     found: dict[str, Consumer] = {}
     for part in chunks(sorted(set(uuids))):
-        rows = tx.execute(
-            sa.select(c.id, c.uuid, c.project_id, c.user_id, c.generation, c.type)
-            .where(c.uuid.in_(part))
-            .order_by(c.id)
-            .with_for_update()
-        )
-        found.update({row.uuid: Consumer(*row) for row in rows})
+        found.update({row[1]: Consumer(*row) for row in _LOCK.all(tx, {"uuids": part})})
     return found
 
 
@@ -104,15 +147,10 @@ def _check_generation(claim: Claim, consumer: Consumer | None) -> None:
 def _released(tx: Tx, consumer_ids: Collection[int]) -> set[int]:
     if not consumer_ids:
         return set()
-    held = t.allocations.c
-    return set(
-        tx.execute(
-            sa.select(held.provider_id).where(held.consumer_id.in_(consumer_ids)).distinct()
-        ).scalars()
-    )
+    return set(_RELEASED.scalars(tx, {"consumers": list(consumer_ids)}))
 
 
-def _check_names(tx: Tx, claims: Sequence[Claim], held: Mapping[str, Provider]) -> None:
+def _check_names(tx: Tx, claims: Sequence[Claim], held: Mapping[str, Held]) -> None:
     for claim in claims:
         for uuid in claim.resources:
             if uuid not in held:
@@ -133,28 +171,24 @@ def _check_names(tx: Tx, claims: Sequence[Claim], held: Mapping[str, Provider]) 
 
 
 def _check_room(
-    tx: Tx, claims: Iterable[Claim], wanted: Sequence[Provider], held: Mapping[str, Provider]
+    tx: Tx, claims: Iterable[Claim], wanted: Sequence[Held], held: Mapping[str, Held]
 ) -> None:
     if not wanted:
         return
-    ids = [provider.id for provider in wanted]
-    used = inventories.in_use(tx, ids)
-    stock = _stock(tx, ids)
+    names = {name for claim in claims for part in claim.resources.values() for name in part}
+    stock: dict[tuple[int, str], Inventory] = {}
+    used: dict[tuple[int, str], int] = {}
+    for row in _STOCK.all(
+        tx, {"providers": [provider.id for provider in wanted], "names": sorted(names)}
+    ):
+        stock[row[0], row[1]] = Inventory(*row[3:])
+        used[row[0], row[1]] = int(row[2])
     for claim in claims:
         for uuid, resources in claim.resources.items():
             for name, amount in resources.items():
                 key = (held[uuid].id, name)
                 used[key] = used.get(key, 0) + amount
                 _check_one(uuid, name, amount, stock.get(key), used[key])
-
-
-def _stock(tx: Tx, provider_ids: Sequence[int]) -> dict[tuple[int, str], Inventory]:
-    c = t.inventories.c
-    fields = [c[field.name] for field in msgspec.structs.fields(Inventory)]
-    rows = tx.execute(
-        sa.select(c.provider_id, c.resource_class, *fields).where(c.provider_id.in_(provider_ids))
-    )
-    return {(row[0], row[1]): Inventory(*row[2:]) for row in rows}
 
 
 def _check_one(uuid: str, name: str, amount: int, inventory: Inventory | None, used: int) -> None:
@@ -186,29 +220,22 @@ def _write_consumers(
         consumer = known.get(claim.consumer)
         if not claim.resources:
             if consumer is not None:
-                tx.execute(sa.delete(t.consumers).where(t.consumers.c.id == consumer.id))
+                _FORGET.run(tx, {"consumer": consumer.id})
             continue
-        values = {"project_id": claim.project_id, "user_id": claim.user_id}
-        if claim.type is not None:
-            values["type"] = claim.type
+        values = {"project_id": claim.project_id, "user_id": claim.user_id, "type": claim.type}
         if consumer is None:
             try:
-                made = tx.execute(
-                    sa.insert(t.consumers).values(uuid=claim.consumer, generation=1, **values)
+                ids[claim.consumer] = _MEET.insert(
+                    tx, {"uuid": claim.consumer, "generation": 1, **values}
                 )
             except sa.exc.IntegrityError as error:
                 raise Conflict(
                     f"consumer generation conflict - {claim.consumer} was made at the same time",
                     code=CONCURRENT,
                 ) from error
-            key = made.inserted_primary_key
-            assert key is not None
-            ids[claim.consumer] = key[0]
         else:
-            tx.execute(
-                sa.update(t.consumers)
-                .where(t.consumers.c.id == consumer.id)
-                .values(generation=t.consumers.c.generation + 1, **values)
+            _MEET_AGAIN.run(
+                tx, {"consumer": consumer.id, **{f"b_{key}": one for key, one in values.items()}}
             )
             ids[claim.consumer] = consumer.id
     return ids
@@ -222,9 +249,9 @@ def release(tx: Tx, consumer: str) -> None:
     key = known[consumer].id
     touched = _released(tx, [key])
     providers.lock_many(tx, (), touched)
-    tx.execute(sa.delete(t.allocations).where(t.allocations.c.consumer_id == key))
-    tx.execute(sa.delete(t.consumers).where(t.consumers.c.id == key))
-    providers.touch(tx, touched)
+    _FREE.run(tx, {"consumers": [key]})
+    _FORGET.run(tx, {"consumer": key})
+    providers.note(tx, touched)
 
 
 _query = (
@@ -243,7 +270,7 @@ _query = (
     )
     .join(t.providers, t.providers.c.id == t.allocations.c.provider_id)
     .join(t.consumers, t.consumers.c.id == t.allocations.c.consumer_id)
-    .order_by(t.consumers.c.uuid, t.providers.c.uuid, t.allocations.c.resource_class)
+    .order_by(t.consumers.c.uuid, t.providers.c.id, t.allocations.c.resource_class)
 )
 
 

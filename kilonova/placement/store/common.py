@@ -30,7 +30,9 @@ def aware(when: dt.datetime) -> dt.datetime:
 def stale(what: str, *, actual: object, given: object) -> Conflict:
     """The answer to a write made on an old generation."""
     return Conflict(
-        f"{what} generation conflict: actual: {actual}, given: {given}", code=CONCURRENT
+        f"{what} generation conflict: actual: {actual}, given: {given}. "
+        "Please update the generation and try again.",
+        code=CONCURRENT,
     )
 
 

@@ -13,6 +13,7 @@ from kilonova.placement.rows import Inventory, Provider
 from kilonova.placement.store import names, providers
 from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import CONCURRENT, Tx, naive
+from kilonova.placement.store.providers import Held
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Inventory))
 _query = sa.select(t.inventories.c.resource_class, *(t.inventories.c[name] for name in _FIELDS))
@@ -42,7 +43,9 @@ def in_use(tx: Tx, provider_ids: Collection[int]) -> dict[tuple[int, str], int]:
     return {(provider, name): int(amount) for provider, name, amount in rows}
 
 
-def write(tx: Tx, provider: Provider, wanted: Mapping[str, Inventory], now: dt.datetime) -> None:
+def write(
+    tx: Tx, provider: Provider | Held, wanted: Mapping[str, Inventory], now: dt.datetime
+) -> None:
     """Make the inventories of a locked provider those; the generation stays.
 
     BadRequest for an unknown class, Conflict when a class that goes is in use.
@@ -74,7 +77,7 @@ def write(tx: Tx, provider: Provider, wanted: Mapping[str, Inventory], now: dt.d
             )
 
 
-def _remove(tx: Tx, provider: Provider, gone: Collection[str]) -> None:
+def _remove(tx: Tx, provider: Provider | Held, gone: Collection[str]) -> None:
     if not gone:
         return
     used = in_use(tx, [provider.id])

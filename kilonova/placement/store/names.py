@@ -27,7 +27,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def sync(tx: Tx, now: dt.datetime) -> None:
-    """Add standard classes, standard traits and counters a newer release brought."""
+    """Add standard classes and standard traits a newer release brought."""
     wanted: tuple[tuple[sa.Table, Collection[str]], ...] = (
         (t.classes, STANDARD_CLASSES),
         (t.traits, STANDARD_TRAITS),
@@ -36,8 +36,6 @@ def sync(tx: Tx, now: dt.datetime) -> None:
         there = set(tx.execute(sa.select(table.c.name)).scalars())
         missing = [{"name": n, "updated_at": naive(now)} for n in sorted(set(names) - there)]
         insert_missing(tx, table, missing)
-    if tx.execute(sa.select(t.counters.c.name)).first() is None:
-        insert_missing(tx, t.counters, [{"name": "providers_deleted", "value": 0}])
 
 
 def _all(tx: Tx, table: sa.Table) -> list[Named]:
@@ -68,8 +66,8 @@ def find_class(tx: Tx, name: str) -> Named:
 
 def unknown_classes(tx: Tx, names: Collection[str]) -> list[str]:
     """Those of the names that are no class."""
-    there: set[str] = set()
-    for part in chunks(names):
+    there = set(KNOWN_CLASSES.intersection(names))
+    for part in chunks(set(names) - there):
         there |= set(
             tx.execute(sa.select(t.classes.c.name).where(t.classes.c.name.in_(part))).scalars()
         )
@@ -104,7 +102,7 @@ def rename_class(tx: Tx, name: str, new: str, now: dt.datetime) -> None:
     holders = tx.execute(
         sa.select(t.inventories.c.provider_id).where(t.inventories.c.resource_class == name)
     ).scalars()
-    providers.touch(tx, list(holders))
+    providers.note(tx, list(holders))
     tx.execute(
         sa.update(t.classes).where(t.classes.c.name == name).values(name=new, updated_at=naive(now))
     )
@@ -244,6 +242,6 @@ def set_provider_aggregates(
             [{"provider_id": provider.id, "aggregate": a} for a in sorted(set(aggregates))],
         )
     if generation is None:
-        providers.touch(tx, [provider.id])
+        providers.note(tx, [provider.id])
         return provider.generation
     return providers.bump(tx, provider, now)

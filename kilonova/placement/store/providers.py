@@ -6,9 +6,11 @@ import datetime as dt
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from kilonova.base.errors import BadRequest, Conflict, NotFound
+from kilonova.db.prepared import Prepared
 from kilonova.placement.rows import Provider
 from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import Tx, aware, chunks, naive, stale
@@ -72,39 +74,52 @@ def lock(tx: Tx, uuid: str, *, generation: int | None = None) -> Provider:
     return provider
 
 
-def lock_many(tx: Tx, uuids: Collection[str], ids: Collection[int] = ()) -> dict[str, Provider]:
-    """Those providers by uuid, held until the end; always taken in the order of their ids."""
-    wanted = t.providers.c.uuid.in_(uuids) | t.providers.c.id.in_(ids)
-    tx.execute(
-        sa.select(t.providers.c.id).where(wanted).order_by(t.providers.c.id).with_for_update()
-    ).all()
-    return {p.uuid: p for p in map(_row, tx.execute(_query.where(wanted)))}
+class Held(msgspec.Struct, frozen=True):
+    """A provider whose row is locked."""
+
+    id: int
+    uuid: str
+    generation: int
 
 
-def bump(tx: Tx, provider: Provider, now: dt.datetime) -> int:
-    """Advance the generation from the one ``provider`` shows; Conflict when it has moved."""
-    done = tx.execute(
-        sa.update(t.providers)
-        .where(t.providers.c.id == provider.id, t.providers.c.generation == provider.generation)
-        .values(
-            generation=provider.generation + 1,
-            version=t.providers.c.version + 1,
-            updated_at=naive(now),
-        )
+_held = sa.select(t.providers.c.id, t.providers.c.uuid, t.providers.c.generation)
+_of_uuids = t.providers.c.uuid.in_(sa.bindparam("uuids", expanding=True))
+_of_ids = t.providers.c.id.in_(sa.bindparam("ids", expanding=True))
+_LOCK_UUIDS = Prepared(_held.where(_of_uuids).order_by(t.providers.c.id).with_for_update())
+_LOCK_BOTH = Prepared(_held.where(_of_uuids | _of_ids).order_by(t.providers.c.id).with_for_update())
+_BUMP = Prepared(
+    sa.update(t.providers)
+    .where(
+        t.providers.c.id == sa.bindparam("b_id"),
+        t.providers.c.generation == sa.bindparam("b_generation"),
     )
-    if done.rowcount != 1:
+    .values(generation=t.providers.c.generation + 1, updated_at=sa.bindparam("b_now"))
+)
+_NOTE = Prepared(sa.insert(t.provider_changes))
+
+
+def lock_many(tx: Tx, uuids: Collection[str], ids: Collection[int] = ()) -> dict[str, Held]:
+    """Those providers by uuid, held until the end; always taken in the order of their ids."""
+    if ids:
+        rows = _LOCK_BOTH.all(tx, {"uuids": list(uuids), "ids": list(ids)})
+    else:
+        rows = _LOCK_UUIDS.all(tx, {"uuids": list(uuids)}) if uuids else []
+    return {row[1]: Held(*row) for row in rows}
+
+
+def bump(tx: Tx, provider: Provider | Held, now: dt.datetime) -> int:
+    """Advance the generation from the one ``provider`` shows; Conflict when it has moved."""
+    expected = {"b_id": provider.id, "b_generation": provider.generation}
+    if _BUMP.run(tx, {**expected, "b_now": naive(now)}) != 1:
         raise stale("resource provider", actual="newer", given=provider.generation)
+    note(tx, [provider.id])
     return provider.generation + 1
 
 
-def touch(tx: Tx, ids: Collection[int]) -> None:
-    """Let followers reload these providers; their generation stays."""
+def note(tx: Tx, ids: Collection[int]) -> None:
+    """Let followers reload these providers once this transaction is committed."""
     if ids:
-        tx.execute(
-            sa.update(t.providers)
-            .where(t.providers.c.id.in_(sorted(ids)))
-            .values(version=t.providers.c.version + 1)
-        )
+        _NOTE.many(tx, [{"provider_id": id_} for id_ in sorted(ids)])
 
 
 def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.datetime) -> Provider:
@@ -129,7 +144,6 @@ def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.dat
                 uuid=uuid,
                 name=name,
                 generation=0,
-                version=1,
                 parent_id=parent_id,
                 root_id=root_id,
                 updated_at=naive(now),
@@ -141,6 +155,7 @@ def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.dat
     assert key is not None
     if root_id is None:
         tx.execute(sa.update(t.providers).where(t.providers.c.id == key[0]).values(root_id=key[0]))
+    note(tx, [key[0]])
     return find(tx, uuid)
 
 
@@ -181,10 +196,11 @@ def rename(tx: Tx, provider: Provider, name: str, now: dt.datetime) -> None:
         tx.execute(
             sa.update(t.providers)
             .where(t.providers.c.id == provider.id)
-            .values(name=name, updated_at=naive(now), version=t.providers.c.version + 1)
+            .values(name=name, updated_at=naive(now))
         )
     except sa.exc.IntegrityError as error:
         raise _twin("name", name) from error
+    note(tx, [provider.id])
 
 
 def move(tx: Tx, provider: Provider, parent_uuid: str | None, now: dt.datetime) -> None:
@@ -208,10 +224,9 @@ def move(tx: Tx, provider: Provider, parent_uuid: str | None, now: dt.datetime) 
         .values(parent_id=parent_id, updated_at=naive(now))
     )
     tx.execute(
-        sa.update(t.providers)
-        .where(t.providers.c.id.in_(sorted(below)))
-        .values(root_id=root_id, version=t.providers.c.version + 1)
+        sa.update(t.providers).where(t.providers.c.id.in_(sorted(below))).values(root_id=root_id)
     )
+    note(tx, below)
 
 
 def _subtree(tx: Tx, top: int) -> set[int]:
@@ -260,8 +275,4 @@ def delete(tx: Tx, uuid: str) -> None:
         tx.execute(sa.delete(table).where(table.c.provider_id == row.id))
     tx.execute(sa.update(t.providers).where(t.providers.c.id == row.id).values(root_id=None))
     tx.execute(sa.delete(t.providers).where(t.providers.c.id == row.id))
-    tx.execute(
-        sa.update(t.counters)
-        .where(t.counters.c.name == "providers_deleted")
-        .values(value=t.counters.c.value + 1)
-    )
+    note(tx, [row.id])

@@ -1,8 +1,8 @@
 """The tables of Placement.
 
-``resource_providers.version`` grows with every change of anything a provider has (also where the
-API's generation stays), so that followers in memory notice it; ``counters`` counts what leaves no
-row behind.
+``provider_changes`` has a row for every change of anything a provider has (also where the API's
+generation stays), written by the transaction that made it, so that followers in memory notice it;
+its old rows are deleted, and the counter ``changes_pruned`` is the last one of those.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ providers = sa.Table(
     sa.Column("uuid", sa.String(36), nullable=False, unique=True),
     sa.Column("name", sa.Unicode(200), nullable=False, unique=True),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("parent_id", _Id, sa.ForeignKey("resource_providers.id"), index=True),
     sa.Column("root_id", _Id, sa.ForeignKey("resource_providers.id"), index=True),
     sa.Column("updated_at", _When, nullable=False),
@@ -109,6 +108,14 @@ allocations = sa.Table(
     sa.Column("used", sa.Integer, nullable=False),
     sa.Column("updated_at", _When, nullable=False),
     sa.Index("allocations_provider", "provider_id", "resource_class", "used"),
+    **_BIN,
+)
+
+provider_changes = sa.Table(
+    "provider_changes",
+    metadata,
+    sa.Column("seq", _Id, primary_key=True, autoincrement=True),
+    sa.Column("provider_id", sa.BigInteger, nullable=False),
     **_BIN,
 )
 

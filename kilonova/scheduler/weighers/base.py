@@ -75,15 +75,18 @@ def load(names: Sequence[str]) -> list[Weigher]:
 def multiplier_of(host: HostState, item: Weigher, env: Env) -> float:
     """The multiplier: the smallest the host's aggregates set under the option's name, else the
     option. ``weight_multiplier`` is the one of ``[metrics]``."""
-    if item.multiplier == "metrics_weight_multiplier":
-        default = env.metrics.weight_multiplier
-    else:
-        default = getattr(env.options, item.multiplier)
     values = []
     for text in host.aggregate_values(item.multiplier):
         with contextlib.suppress(ValueError):
             values.append(float(text))
-    return item.sign * min(values, default=default)
+    return item.sign * min(values, default=_default(item, env))
+
+
+def _default(item: Weigher, env: Env) -> float:
+    if item.multiplier == "metrics_weight_multiplier":
+        return env.metrics.weight_multiplier
+    value: float = getattr(env.options, item.multiplier)
+    return value
 
 
 def weigh_all(
@@ -91,20 +94,32 @@ def weigh_all(
 ) -> list[float]:
     """The weight of every host, in their order."""
     totals = [0.0] * len(hosts)
+    # Hosts in the same aggregates share one tuple: metadata is looked through once for all.
+    groups = {id(host.aggregates): host.aggregates for host in hosts}.values()
+    said = {key for group in groups for aggregate in group for key in aggregate.metadata}
     for item in weighers:
-        multipliers = [multiplier_of(host, item, env) for host in hosts]
-        if not any(multipliers):
+        default = item.sign * _default(item, env)
+        own = item.multiplier in said
+        if not own and not default:
             continue
-        raw = [item.weigh(host, request, env) for host in hosts]
-        for index, part in enumerate(_normal(raw, item.least, item.most)):
-            totals[index] += part * multipliers[index]
+        multipliers = [multiplier_of(host, item, env) for host in hosts] if own else None
+        if multipliers is not None and not any(multipliers):
+            continue
+        weigh = item.weigh
+        parts = _normal([weigh(host, request, env) for host in hosts], item.least, item.most)
+        if parts is None:
+            continue
+        if multipliers is None:
+            totals = [total + part * default for total, part in zip(totals, parts, strict=True)]
+        else:
+            triples = zip(totals, parts, multipliers, strict=True)
+            totals = [total + part * multiplier for total, part, multiplier in triples]
     return totals
 
 
-def _normal(raw: Sequence[float], least: float | None, most: float | None) -> list[float]:
+def _normal(raw: Sequence[float], least: float | None, most: float | None) -> list[float] | None:
+    """The numbers as parts of their range; None when all are the same."""
     low = min(raw) if least is None else least
     high = max(raw) if most is None else most
     span = high - low
-    if not span:
-        return [0.0] * len(raw)
-    return [(value - low) / span for value in raw]
+    return [(value - low) / span for value in raw] if span else None

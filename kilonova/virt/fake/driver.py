@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
     ConsoleTarget,
     Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
+    Nic,
     PowerState,
 )
 from kilonova.virt.driver import Host
@@ -165,6 +167,62 @@ class FakeDriver:
         if guest.power != PowerState.RUNNING:
             raise Conflict(f"The guest {guest.name} does not run.")
         return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path="FAKE")
+
+    async def pause(self, guest: GuestSpec) -> GuestStatus:
+        """Freeze a guest."""
+        late = await self._before("pause", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        self._turn(there, PowerState.PAUSED)
+        return _end(there, late)
+
+    async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
+        """The guest's kernel says that it dumps its memory."""
+        late = await self._before("inject_nmi", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        there.console += f"{there.name}: crash dump\n"
+        self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """One card more."""
+        late = await self._before("attach_nic", guest.server_id)
+        there = self._need(guest.server_id)
+        there.cards = {**there.cards, nic.port_id: nic.mac}
+        self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """One card less."""
+        late = await self._before("detach_nic", guest.server_id)
+        there = self._need(guest.server_id)
+        there.cards = {port: mac for port, mac in there.cards.items() if port != nic.port_id}
+        self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """Made-up counters, the same for every guest."""
+        await self._before("diagnostics", server_id)
+        guest = self._need(server_id)
+        return Diagnostics(
+            state=guest.power.name.lower(),
+            driver="libvirt",
+            hypervisor="fake",
+            hypervisor_os="fake-os",
+            uptime=46664,
+            config_drive=True,
+            maximum_memory=guest.memory_mb,
+            used_memory=guest.memory_mb,
+            cpus=tuple(CpuUse(cpu, 17300000000, 15) for cpu in range(guest.vcpus)),
+            nics=tuple(
+                NicUse(mac, f"tap{port}"[:14], 2070139, 100, 200, 26701, 300, 140208, 0, 0, 662, 0)
+                for port, mac in guest.cards.items()
+            ),
+            disks=(DiskUse("vda", 262144, 112, 5778432, 488, 1),),
+        )
 
     async def leftovers(self, known: frozenset[str]) -> list[str]:
         return [

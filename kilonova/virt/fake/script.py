@@ -9,8 +9,23 @@ from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
     {
-        *("spawn", "resume", "destroy", "power_on", "power_off", "reboot", "console_log"),
-        *("report", "attach_disk", "detach_disk", "resize_disk", "swap_disk"),
+        "attach_disk",
+        "attach_nic",
+        "console_log",
+        "destroy",
+        "detach_disk",
+        "detach_nic",
+        "diagnostics",
+        "inject_nmi",
+        "pause",
+        "power_off",
+        "power_on",
+        "reboot",
+        "report",
+        "resize_disk",
+        "resume",
+        "spawn",
+        "swap_disk",
     }
 )
 

@@ -53,6 +53,8 @@ class FakeGuest(msgspec.Struct):
     console: str = ""
     deaf: bool = False
     volumes: dict[str, int] = {}
+    cards: dict[str, str] = {}
+    """Port id → MAC address."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -135,6 +137,7 @@ class FakeWorld(Script):
             power,
             console=f"{spec.name}: power on\n",
             volumes=volumes_of(spec),
+            cards={nic.port_id: nic.mac for nic in spec.nics},
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)

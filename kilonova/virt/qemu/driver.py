@@ -8,19 +8,22 @@ import re
 from pathlib import Path
 
 from kilonova.base.errors import Conflict, NotFound
+from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
     ConsoleTarget,
     Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
+    ImageRef,
+    Nic,
     PowerState,
 )
 from kilonova.virt import vifs
 from kilonova.virt.devices.nics import tap_name
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import accel, command, hostinfo, process
+from kilonova.virt.qemu import accel, command, counters, hostinfo, process
 from kilonova.virt.qemu.disks import Maker
 from kilonova.virt.qemu.guest import Given, Guest
 
@@ -208,6 +211,54 @@ class QemuDriver:
                 return ConsoleTarget("serial", address, int(found.group(1)))
         raise NotFound("The server was started without a serial console; reboot it hard.")
 
+    async def pause(self, guest: GuestSpec) -> GuestStatus:
+        """Stop the guest's CPUs; Conflict when it is off."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            _running(there)
+            await there.pause()
+            return there.status()
+
+    async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
+        """Send a non-maskable interrupt to the guest's CPUs."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            _running(there)
+            await there.ask("inject-nmi")
+            return there.status()
+
+    async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """Plug a network card in; a guest that is off has it at its next start."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.plug_nic(guest, nic)
+            return there.status()
+
+    async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
+        """Take a network card out; Conflict when the guest does not let go of it."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.unplug_nic(nic)
+            return there.status()
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """Counters of QEMU's monitor, its threads, and the guest's taps."""
+        there = self._find(server_id)
+        assert there.record is not None
+        alive = there.alive
+        return counters.diagnostics(
+            there.record.spec,
+            power=there.power,
+            kind=self._need().accel.virt_type,
+            pid=there.status().pid,
+            cpus=await there.ask("query-cpus-fast") if alive else [],
+            blocks=await there.ask("query-blockstats", {"query-nodes": True}) if alive else [],
+        )
+
+    async def cache_image(self, image: ImageRef) -> bool:
+        """Fetch the base of an image, unless it is here."""
+        return await self._cache.ensure(image)
+
     async def leftovers(self, known: frozenset[str]) -> list[str]:
         lines = [
             f"process {pid} of server {server_id}"
@@ -285,6 +336,12 @@ class QemuDriver:
                     _trim(file)
             except FileNotFoundError:
                 continue
+
+
+def _running(guest: Guest) -> None:
+    if guest.power not in (PowerState.RUNNING, PowerState.PAUSED):
+        name = guest.record.spec.name if guest.record is not None else guest.server_id
+        raise Conflict(f"The guest {name} is off; start it first.")
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
-from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, PowerState
+from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.virt import vifs
 from kilonova.virt.devices import Devices, plan
+from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.driver import Host
-from kilonova.virt.qemu import command, records, sockets, usernet, volumes
+from kilonova.virt.qemu import command, hotplug, records, sockets, usernet, volumes
 from kilonova.virt.qemu.accel import Accel
 from kilonova.virt.qemu.disks import DiskFile, Maker, volume_file
 from kilonova.virt.qemu.home import Home
@@ -188,6 +189,41 @@ class Guest:
                 await self._qemu.execute("cont")
                 self._qemu.run = "running"
 
+    async def pause(self) -> None:
+        """Let the CPUs stand still."""
+        if self.power == PowerState.RUNNING:
+            with self._busy():
+                await self._qemu.execute("stop")
+                self._qemu.run = "paused"
+
+    async def plug_nic(self, spec: GuestSpec, nic: Nic) -> None:
+        """One card more, at once if the guest runs, else at its next start."""
+        assert self.record is not None
+        others = tuple(n for n in self.record.spec.nics if n.port_id != nic.port_id)
+        wanted = msgspec.structs.replace(self.record.spec, nics=(*others, nic))
+        # Remembered first: what a broken-off try made is found and removed with the guest.
+        self._note(spec=wanted)
+        if not self.alive:
+            return
+        with self._busy():
+            await self._given.host.vifs.plug(nic)
+            self._note(ports=self._choose_ports(self.record))
+            alone = msgspec.structs.replace(spec, nics=(nic,))
+            (device,) = nic_devices(alone)
+            await hotplug.plug_nic(self._qemu, device, port=self.record.ports.get(nic.port_id, 0))
+
+    async def unplug_nic(self, nic: Nic) -> None:
+        """One card less; Conflict when the guest does not let go of it."""
+        assert self.record is not None
+        with self._busy():
+            if self.alive:
+                await hotplug.unplug_nic(self._qemu, nic.mac)
+            await self._given.host.vifs.unplug(nic)
+            spec, ports = self.record.spec, dict(self.record.ports)
+            self._given.taken.discard(ports.pop(nic.port_id, 0))
+            left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
+            self._note(spec=msgspec.structs.replace(spec, nics=left), ports=ports)
+
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
         if self.power != PowerState.RUNNING:
@@ -278,9 +314,9 @@ class Guest:
         kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
         records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
 
-    async def ask(self, question: str) -> Any:
-        """The answer of QEMU to a query command."""
-        return await self._qemu.execute(question)
+    async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
+        """The answer of QEMU to a command."""
+        return await self._qemu.execute(question, arguments)
 
     # Starting.
 

@@ -65,6 +65,14 @@ class Monitor:
             log.info("QMP %s failed: %r", command, error)
             raise Unavailable(f"The guest's monitor did not do {command}.") from error
 
+    async def give(self, fd: int, name: str) -> None:
+        """Send a descriptor along with ``getfd``."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (OSError, QMPError) as error:
+            raise Unavailable("The guest's monitor takes no descriptors.") from error
+        await self.execute("getfd", {"fdname": name})
+
     async def close(self) -> None:
         """Disconnect; the guest goes on."""
         with contextlib.suppress(Exception):

@@ -93,6 +93,12 @@ class Running:
             raise Conflict("The guest does not run.")
         return await self._monitor.execute(command, arguments)
 
+    async def give(self, fd: int, name: str) -> None:
+        """Hand a descriptor to QEMU, which calls it ``name`` from then on."""
+        if self._monitor is None:
+            raise Conflict("The guest does not run.")
+        await self._monitor.give(fd, name)
+
     async def end(self, *, seconds: float) -> None:
         """End the process: by ``quit`` within ``seconds``, else (0: at once) by signals."""
         process = self._process

@@ -12,6 +12,7 @@ from sqlalchemy import exc
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import Busy
 from kilonova.workflows.engine.journal import SAGAS, SagaRow
@@ -44,9 +45,7 @@ def accept(
     if living is not None:
         if not cancels or living.state == "elsewhere":
             raise Busy(living.id, living.name, living.state)
-        waiting = tx.execute(
-            sa.select(SAGAS.c.id, SAGAS.c.name).where(SAGAS.c.queued_after == living.id)
-        ).first()
+        waiting = _QUEUED.first(tx, {"saga": living.id})
         if waiting is not None:
             raise Busy(waiting[0], waiting[1], "queued")
         cancel(tx, living, now)
@@ -102,7 +101,7 @@ def hold(tx: Tx, saga_id: str, name: str, server_id: str, *, clock: Clock) -> No
         return
     if living is not None:
         raise Busy(living.id, living.name, living.state)
-    tx.execute(SAGAS.delete().where(SAGAS.c.id == saga_id, SAGAS.c.state == "elsewhere"))
+    let_go(tx, saga_id)
     _insert(
         tx,
         SagaRow(
@@ -132,34 +131,43 @@ def hold(tx: Tx, saga_id: str, name: str, server_id: str, *, clock: Clock) -> No
 
 def let_go(tx: Tx, saga_id: str) -> None:
     """The opposite of ``hold`` (idempotent)."""
-    tx.execute(SAGAS.delete().where(SAGAS.c.id == saga_id, SAGAS.c.state == "elsewhere"))
+    _LET_GO.run(tx, {"saga": saga_id})
+
+
+_LET_GO = Prepared(
+    SAGAS.delete().where(SAGAS.c.id == sa.bindparam("saga"), SAGAS.c.state == "elsewhere")
+)
 
 
 def living(tx: Tx, server_id: str) -> SagaRow | None:
     """The saga that holds the server in this database, for reading."""
-    row = tx.execute(_LIVING, {"server": server_id}).first()
+    row = _LIVING.first(tx, {"server": server_id})
     return SagaRow(*row) if row else None
 
 
 def awaited(tx: Tx, saga_id: str) -> bool:
     """Whether another saga waits for the end of this one."""
-    found = sa.select(SAGAS.c.id).where(SAGAS.c.queued_after == saga_id)
-    return tx.execute(found).first() is not None
+    return _QUEUED.first(tx, {"saga": saga_id}) is not None
 
 
-_LIVING = sa.select(*(SAGAS.c[f] for f in SagaRow.__struct_fields__)).where(
+_OF_SERVER = sa.select(*(SAGAS.c[f] for f in SagaRow.__struct_fields__)).where(
     SAGAS.c.living_for == sa.bindparam("server")
 )
+_LIVING, _LIVING_LOCKED = Prepared(_OF_SERVER), Prepared(_OF_SERVER.with_for_update())
+_QUEUED = Prepared(
+    sa.select(SAGAS.c.id, SAGAS.c.name).where(SAGAS.c.queued_after == sa.bindparam("saga"))
+)
+_INSERT = Prepared(SAGAS.insert())
 
 
 def _living(tx: Tx, server_id: str) -> SagaRow | None:
-    row = tx.execute(_LIVING.with_for_update(), {"server": server_id}).first()
+    row = _LIVING_LOCKED.first(tx, {"server": server_id})
     return SagaRow(*row) if row else None
 
 
 def _insert(tx: Tx, row: SagaRow) -> None:
     try:
-        tx.execute(SAGAS.insert(), msgspec.structs.asdict(row))
+        _INSERT.run(tx, msgspec.structs.asdict(row))
     except exc.IntegrityError as error:
         # Two callers found the server free; the unique column lets one of them in.
         if row.living_for is None or "living_for" not in str(error.orig):

@@ -94,8 +94,12 @@ _GUARD = Prepared(
     .with_for_update()
 )
 _SAGA = _select(SagaRow, SAGAS).where(SAGAS.c.id == sa.bindparam("saga"))
-_STEPS = _select(StepRow, STEPS).where(STEPS.c.saga_id == sa.bindparam("saga"))
-_UNDO = _select(UndoRow, UNDO).where(UNDO.c.saga_id == sa.bindparam("saga"))
+_LOAD, _LOAD_LOCKED = Prepared(_SAGA), Prepared(_SAGA.with_for_update())
+_STEPS = Prepared(_select(StepRow, STEPS).where(STEPS.c.saga_id == sa.bindparam("saga")))
+_UNDO = Prepared(
+    _select(UndoRow, UNDO).where(UNDO.c.saga_id == sa.bindparam("saga")).order_by(UNDO.c.position)
+)
+_CHANGE = Prepared(SAGAS.update().where(SAGAS.c.id == sa.bindparam("b_saga")))
 _READY = SAGAS.c.ready_at <= sa.bindparam("now")
 
 
@@ -104,20 +108,29 @@ _READY = SAGAS.c.ready_at <= sa.bindparam("now")
 
 def any_ready(tx: Tx, names: Sequence[str], now: float) -> bool:
     """Whether there is a saga to take."""
-    return tx.execute(_ANY_READY, {"now": now, "names": names}).first() is not None
+    return _ANY_READY.first(tx, {"now": now, "names": names}) is not None
 
 
-_READY_ONES = (
+_READY_ONES = Prepared(
     _select(SagaRow, SAGAS)
     .where(_READY, SAGAS.c.name.in_(sa.bindparam("names", expanding=True)))
     .order_by(SAGAS.c.ready_at)
     .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
-_ANY_READY = (
+_ANY_READY = Prepared(
     sa.select(SAGAS.c.id)
     .where(_READY, SAGAS.c.name.in_(sa.bindparam("names", expanding=True)))
     .limit(1)
+)
+_CLAIM = Prepared(
+    SAGAS.update()
+    .where(SAGAS.c.id.in_(sa.bindparam("sagas", expanding=True)))
+    .values(
+        epoch=SAGAS.c.epoch + 1,
+        state=sa.case((SAGAS.c.state == "queued", "running"), else_=SAGAS.c.state),
+        **{c: sa.bindparam(c) for c in ("owner", "ready_at", "updated_at")},
+    )
 )
 
 
@@ -125,20 +138,11 @@ def claim(
     tx: Tx, names: Sequence[str], owner: str, now: float, lease: float, limit: int
 ) -> list[SagaRow]:
     """Take up to ``limit`` sagas of these names that nobody runs; each gets the next epoch."""
-    rows = tx.execute(_READY_ONES, {"now": now, "names": names, "most": limit}).all()
+    rows = _READY_ONES.all(tx, {"now": now, "names": names, "most": limit})
     taken = [SagaRow(*row) for row in rows]
     if taken:
-        tx.execute(
-            SAGAS.update()
-            .where(SAGAS.c.id.in_([row.id for row in taken]))
-            .values(
-                owner=owner,
-                epoch=SAGAS.c.epoch + 1,
-                ready_at=now + lease,
-                state=sa.case((SAGAS.c.state == "queued", "running"), else_=SAGAS.c.state),
-                updated_at=now,
-            )
-        )
+        lease_end = {"owner": owner, "ready_at": now + lease, "updated_at": now}
+        _CLAIM.run(tx, {"sagas": [row.id for row in taken], **lease_end})
     for row in taken:
         row.owner, row.epoch, row.ready_at = owner, row.epoch + 1, now + lease
         row.state = "running" if row.state == "queued" else row.state
@@ -147,7 +151,7 @@ def claim(
 
 def reclaim(tx: Tx, saga_id: str, owner: str, now: float, lease: float) -> SagaRow | None:
     """Take up a saga again that this owner still holds; None when it lost it."""
-    row = tx.execute(_SAGA.with_for_update(), {"saga": saga_id}).first()
+    row = _LOAD_LOCKED.first(tx, {"saga": saga_id})
     if row is None or (saga := SagaRow(*row)).owner != owner or saga.state not in RUNNABLE:
         return None
     saga.epoch, saga.ready_at = saga.epoch + 1, now + lease
@@ -164,8 +168,12 @@ def renew(tx: Tx, owner: str, saga_ids: Sequence[str], now: float, lease: float)
 
 def held(tx: Tx, owner: str) -> dict[str, bool]:
     """Saga id → cancel requested, of all this owner holds."""
-    found = sa.select(SAGAS.c.id, SAGAS.c.cancel_requested).where(SAGAS.c.owner == owner)
-    return {row[0]: row[1] for row in tx.execute(found)}
+    return dict(_HELD.all(tx, {"owner": owner}))
+
+
+_HELD = Prepared(
+    sa.select(SAGAS.c.id, SAGAS.c.cancel_requested).where(SAGAS.c.owner == sa.bindparam("owner"))
+)
 
 
 def release(tx: Tx, owner: str, now: float) -> None:
@@ -190,18 +198,18 @@ def next_ready(tx: Tx, names: Sequence[str]) -> float | None:
 
 def load(tx: Tx, saga_id: str) -> SagaRow | None:
     """One saga."""
-    row = tx.execute(_SAGA, {"saga": saga_id}).first()
+    row = _LOAD.first(tx, {"saga": saga_id})
     return SagaRow(*row) if row else None
 
 
 def steps(tx: Tx, saga_id: str) -> dict[str, StepRow]:
     """The journal of a saga by step name."""
-    return {row[0]: StepRow(*row) for row in tx.execute(_STEPS, {"saga": saga_id})}
+    return {row[0]: StepRow(*row) for row in _STEPS.all(tx, {"saga": saga_id})}
 
 
 def undo(tx: Tx, saga_id: str) -> list[UndoRow]:
     """The compensation stack, bottom first."""
-    return [UndoRow(*row) for row in tx.execute(_UNDO.order_by("position"), {"saga": saga_id})]
+    return [UndoRow(*row) for row in _UNDO.all(tx, {"saga": saga_id})]
 
 
 def memory(tx: Tx, saga_id: str) -> tuple[dict[str, StepRow], list[UndoRow]]:
@@ -259,14 +267,17 @@ def forget_results(tx: Tx, saga_id: str, step: str) -> None:
 
     The saga must not be able to read it any more: its part has ended.
     """
-    tx.execute(
-        STEPS.update()
-        .where(
-            STEPS.c.saga_id == saga_id,
-            sa.or_(STEPS.c.name == step, STEPS.c.name.like(f"%/{step}")),
-        )
-        .values(result=None)
+    _FORGET.run(tx, {"saga": saga_id, "step": step, "inside": f"%/{step}"})
+
+
+_FORGET = Prepared(
+    STEPS.update()
+    .where(
+        STEPS.c.saga_id == sa.bindparam("saga"),
+        sa.or_(STEPS.c.name == sa.bindparam("step"), STEPS.c.name.like(sa.bindparam("inside"))),
     )
+    .values(result=None)
+)
 
 
 def push_undo(tx: Tx, saga_id: str, row: UndoRow) -> None:
@@ -284,7 +295,7 @@ def put_undo(tx: Tx, saga_id: str, row: UndoRow) -> None:
 
 
 def _update(tx: Tx, saga_id: str, **values: Any) -> None:
-    tx.execute(SAGAS.update().where(SAGAS.c.id == saga_id).values(**values))
+    _CHANGE.run(tx, {"b_saga": saga_id, **values})
 
 
 def set_cell(tx: Tx, saga_id: str, cell: str | None) -> None:
@@ -292,12 +303,18 @@ def set_cell(tx: Tx, saga_id: str, cell: str | None) -> None:
     _update(tx, saga_id, cell=cell)
 
 
+_NEXT_EPOCH = Prepared(
+    SAGAS.update().where(SAGAS.c.id == sa.bindparam("b_saga")).values(epoch=SAGAS.c.epoch + 1)
+)
+
+
 def turn(tx: Tx, saga_id: str, now: float, *, backward: bool, error: ErrorInfo | None) -> None:
     """Change direction: the epoch rises, so that nothing begun before can still be done.
 
     ``backward`` is for the whole saga; a part that is taken back leaves the saga going forward.
     """
-    values: dict[str, Any] = {"epoch": SAGAS.c.epoch + 1, "updated_at": now}
+    _NEXT_EPOCH.run(tx, {"b_saga": saga_id})
+    values: dict[str, Any] = {"updated_at": now}
     if backward:
         values |= {"backward": True, "state": "unwinding", "tries": 0}
     if error is not None:
@@ -436,23 +453,30 @@ class SignalRow(msgspec.Struct, frozen=True):
     created_at: float
 
 
+_SIGNAL_INSERT = Prepared(SIGNALS.insert())
+_SIGNALS = Prepared(
+    _select(SignalRow, SIGNALS)
+    .where(
+        SIGNALS.c.subject.in_(sa.bindparam("subjects", expanding=True)),
+        SIGNALS.c.created_at >= sa.bindparam("since"),
+    )
+    .order_by(SIGNALS.c.created_at)
+)
+
+
 def put_signal(tx: Tx, signal_id: str, row: SignalRow) -> None:
     """Write a signal."""
-    tx.execute(SIGNALS.insert().values(id=signal_id, **msgspec.structs.asdict(row)))
+    _SIGNAL_INSERT.run(tx, {"id": signal_id, **msgspec.structs.asdict(row)})
 
 
 def signals(tx: Tx, subjects: Iterable[str], since: float) -> list[SignalRow]:
     """The signals of these subjects not older than ``since``, oldest first."""
-    found = (
-        _select(SignalRow, SIGNALS)
-        .where(SIGNALS.c.subject.in_(list(subjects)), SIGNALS.c.created_at >= since)
-        .order_by(SIGNALS.c.created_at)
-    )
-    return [SignalRow(*row) for row in tx.execute(found)]
+    rows = _SIGNALS.all(tx, {"subjects": list(subjects), "since": since})
+    return [SignalRow(*row) for row in rows]
 
 
 def prune(tx: Tx, before: float, *, limit: int = 1000) -> int:
-    """Forget up to ``limit`` sagas that ended before that moment, and old signals and receipts."""
+    """Forget up to ``limit`` sagas that ended before that moment, and signals older than it."""
     old = list(
         tx.execute(sa.select(SAGAS.c.id).where(SAGAS.c.ended_at < before).limit(limit)).scalars()
     )
@@ -463,10 +487,19 @@ def prune(tx: Tx, before: float, *, limit: int = 1000) -> int:
     return len(old)
 
 
-def prune_receipts(tx: Tx, before: float, living: Iterable[str]) -> int:
-    """Forget receipts older than that moment whose saga is not among the ``living``."""
-    return tx.execute(
-        RECEIPTS.delete().where(
-            RECEIPTS.c.created_at < before, RECEIPTS.c.saga_id.not_in(list(living))
-        )
-    ).rowcount
+def old_receipts(tx: Tx, before: float, *, limit: int = 500) -> list[str]:
+    """Sagas whose last receipt here is older than that moment; up to ``limit``."""
+    last = sa.func.max(RECEIPTS.c.created_at)
+    query = sa.select(RECEIPTS.c.saga_id).group_by(RECEIPTS.c.saga_id).having(last < before)
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def living(tx: Tx, saga_ids: Iterable[str]) -> set[str]:
+    """Those of the sagas that stand here and have not ended."""
+    query = sa.select(SAGAS.c.id).where(SAGAS.c.id.in_(list(saga_ids)), SAGAS.c.ended_at.is_(None))
+    return set(tx.execute(query).scalars())
+
+
+def drop_receipts(tx: Tx, saga_ids: Iterable[str]) -> int:
+    """Forget all receipts of those sagas."""
+    return tx.execute(RECEIPTS.delete().where(RECEIPTS.c.saga_id.in_(list(saga_ids)))).rowcount

@@ -50,9 +50,7 @@ class Run:
     """The state of a run. ``own`` is the name of the database the saga lives in.
 
     Every write happens in a transaction that begins with the fence of the saga's own row, so that a
-    run whose lease was taken over ends with Fenced at its next write. That a remote step is done is
-    written together with the next thing: until then nothing was built upon it, and after a crash it
-    is run again, as remote steps may be.
+    run whose lease was taken over ends with Fenced at its next write.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class Run:
 
     # -- what steps and hooks are told ------------------------------------------------------
 
-    def env(self, step: str, error: ErrorInfo | None = None) -> StepEnv[Any]:
+    def env(self, step: str, error: ErrorInfo | None = None, *, again: bool = True) -> StepEnv[Any]:
         """The environment of a step."""
         kit, row = self.kit, self.row
         return StepEnv(
@@ -104,6 +102,7 @@ class Run:
             server_id=row.server_id,
             cell=self.cell,
             error=error,
+            again=again,
         )
 
     def happening(self, step: StepRow, error: ErrorInfo | None = None) -> Happening:
@@ -182,6 +181,7 @@ class Run:
         """A transaction on the saga's own database, fenced."""
         epoch, cell = self.row.epoch, self.cell
 
+        @functools.wraps(work)
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
             result = work(tx)
@@ -199,6 +199,7 @@ class Run:
         """A transaction on another database: done once for this step, kept by a receipt there."""
         row, epoch, now = self.row, self.row.epoch, self.kit.now()
 
+        @functools.wraps(work)
         def once(tx: Tx) -> str | None:
             done = journal.receipt(tx, row.id, step, epoch, now)
             if done is not None:

@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
+import msgspec
+
 from kilonova.base import log as logs
 from kilonova.base.aio import Signal, backoff, forever
 from kilonova.base.errors import Unavailable
@@ -143,7 +145,7 @@ class Runner:
             mine = self._of(place)
             if mine:
                 self._notice(mine, await db.read(journal.held, self.owner))
-        while await self.take():
+        while await self.take() and self._more:
             pass
 
     def _renewing(self, place: str, db: Database) -> Callable[[], Awaitable[None]]:
@@ -222,6 +224,7 @@ class Runner:
         """Run a saga until it ends, is parked or lost; outlast absent databases."""
         pauses = backoff(0.2, most=10.0)
         current: SagaRow | None = row
+        tries = 0
         while current is not None:
             try:
                 await self._once(place, current)
@@ -233,8 +236,14 @@ class Runner:
                 return
             except asyncio.CancelledError:
                 raise
-            except Exception:
+            except Exception as error:
                 log.exception("saga %s %s could not be run", row.name, row.id)
+                # What cannot be decoded now cannot be decoded later either.
+                hopeless = isinstance(error, msgspec.MsgspecError)
+                tries += 1
+                enough = hopeless or tries >= self.kit.limits.forward_tries
+                if enough and await self._give_up(place, current, error):
+                    return
             except BaseException as crash:
                 self._crash = crash
                 return
@@ -289,6 +298,23 @@ class Runner:
                 await self._back(run, error)
         else:
             await self._end(run, "done", None, None if result is None else encode(result))
+
+    async def _give_up(self, place: str, row: SagaRow, error: Exception) -> bool:
+        """Leave a saga that cannot even be begun to an operator; False if that fails, too."""
+        what = "read" if isinstance(error, msgspec.MsgspecError) else "run"
+        text = f"Its record cannot be {what}: {error}"
+        info = ErrorInfo(type(error).__name__, text, "saga.unreadable")
+
+        def stick(tx: Tx) -> None:
+            journal.guard(tx, row.id, row.epoch)
+            journal.stick(tx, row.id, self.kit.now(), row.tries, info)
+
+        try:
+            await self.kit.databases[place].run(stick)
+        except (Unavailable, Fenced):
+            return False
+        log.error("saga %s %s is stuck: %s", row.name, row.id, text)
+        return True
 
     async def _back(self, run: Run, error: Exception) -> None:
         info = describe(error)

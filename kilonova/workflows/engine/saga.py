@@ -116,7 +116,8 @@ class Saga:
         place = run.place(at or step.where) if step.where else None
         row = known or run.new_step(name, print_, place=place, task=task)
         entry = run.undo_row(row, undo, args) if known is None else None
-        env = run.env(row.name)
+        # A step with an undo is written down before it begins: one that is not was never begun.
+        env = run.env(row.name, again=known is not None or entry is None)
 
         def work(tx: Any) -> str:
             return encode(step.fn(tx, env, *args))

@@ -44,10 +44,12 @@ class StepEnv(Generic[W]):
 
     ``world`` is what the composition gave the runner (clients, stores, …). ``ids`` draws the same
     identifiers at each repetition of the step, and the step's undo draws them again. ``error`` is
-    set during unwinding: why the saga (or its part) failed.
+    set during unwinding: why the saga (or its part) failed. ``again`` is False while it is certain
+    that the step was never begun before, so that nothing can be there of an earlier run.
     """
 
     __slots__ = (
+        "again",
         "asked",
         "bus",
         "cell",
@@ -79,6 +81,7 @@ class StepEnv(Generic[W]):
         server_id: str | None,
         cell: str | None,
         error: ErrorInfo | None = None,
+        again: bool = True,
     ) -> None:
         self.world = world
         self.settings = settings
@@ -93,6 +96,7 @@ class StepEnv(Generic[W]):
         self.server_id = server_id
         self.cell = cell
         self.error = error
+        self.again = again
 
 
 class Step(Generic[R]):

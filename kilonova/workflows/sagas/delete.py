@@ -1,14 +1,22 @@
-"""Deleting a server, in whatever state it is."""
+"""Deleting a server, in whatever state it is, at once or with time to think it over."""
 
 from __future__ import annotations
 
-from kilonova.domain.operations import DESTROY, Destroy
-from kilonova.domain.states import Task
+from kilonova.domain.operations import DESTROY, POWER_OFF, POWER_ON, Destroy, GuestArgs, PowerOff
+from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
+from kilonova.workflows.sagas.power import patience, where
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
-from kilonova.workflows.steps.records import forget_server, mark_deleted, seize
+from kilonova.workflows.steps.records import (
+    forget_server,
+    give_up,
+    mark_deleted,
+    seize,
+    set_aside,
+    settle,
+)
 from kilonova.workflows.steps.volumes import release_volumes
 
 
@@ -31,3 +39,20 @@ async def delete(s: Saga, server_id: str) -> None:
         await s.do(release, server_id)
         await s.do(mark_deleted, server_id)
     await s.do(forget_server, server_id)
+
+
+@saga("server.soft_delete", action="delete", notify="instance.soft_delete", failed=give_up)
+async def soft_delete(s: Saga, server_id: str) -> None:
+    """Switch the guest off and keep all of it, until it is restored or its time is over."""
+    host, guest = await where(s, server_id)
+    off = PowerOff(guest, patience(s, guest))
+    status = await s.on(host, POWER_OFF, off, task=Task.SOFT_DELETING)
+    await s.do(set_aside, server_id, status.power)
+
+
+@saga("server.restore", action="restore", notify="instance.restore", failed=give_up)
+async def restore(s: Saga, server_id: str) -> None:
+    """Start a server that was set aside."""
+    host, guest = await where(s, server_id)
+    status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.RESTORING)
+    await s.do(settle, server_id, VmState.ACTIVE, status.power)

@@ -16,7 +16,7 @@ SHUTDOWN_PROPERTY = "os_shutdown_timeout"
 @saga("server.start", action="start", notify="instance.power_on", failed=give_up)
 async def start(s: Saga, server_id: str) -> None:
     """Power on."""
-    host, guest = await _where(s, server_id)
+    host, guest = await where(s, server_id)
     status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.POWERING_ON)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
 
@@ -24,9 +24,9 @@ async def start(s: Saga, server_id: str) -> None:
 @saga("server.stop", action="stop", notify="instance.power_off", failed=give_up)
 async def stop(s: Saga, server_id: str) -> None:
     """Shut down politely, then cut the power."""
-    host, guest = await _where(s, server_id)
+    host, guest = await where(s, server_id)
     status = await s.on(
-        host, POWER_OFF, PowerOff(guest, _patience(s, guest)), task=Task.POWERING_OFF
+        host, POWER_OFF, PowerOff(guest, patience(s, guest)), task=Task.POWERING_OFF
     )
     await s.do(settle, server_id, VmState.STOPPED, status.power)
 
@@ -34,20 +34,21 @@ async def stop(s: Saga, server_id: str) -> None:
 @saga("server.reboot", action="reboot", notify="instance.reboot", failed=give_up)
 async def reboot(s: Saga, server_id: str, hard: bool) -> None:
     """Restart: soft asks the guest first, hard makes it anew."""
-    host, guest = await _where(s, server_id)
+    host, guest = await where(s, server_id)
     task = Task.REBOOT_STARTED_HARD if hard else Task.REBOOT_STARTED
     status = await s.on(host, REBOOT, Reboot(guest, hard), task=task)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
 
 
-async def _where(s: Saga, server_id: str) -> tuple[str, GuestSpec]:
+async def where(s: Saga, server_id: str) -> tuple[str, GuestSpec]:
+    """The server's host and its guest's description; Conflict when it is on no host."""
     place = await s.do(locate, server_id)
     if place.host is None or place.guest is None:
         raise Conflict(f"Instance {server_id} is on no host.")
     return place.host, place.guest
 
 
-def _patience(s: Saga, guest: GuestSpec) -> int:
+def patience(s: Saga, guest: GuestSpec) -> int:
     """Seconds a guest may take to shut down: its image's word, else the operator's."""
     given = guest.properties.get(SHUTDOWN_PROPERTY, "")
     seconds: int = int(given) if given.isdigit() else s.settings.default.shutdown_timeout

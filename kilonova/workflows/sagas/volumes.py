@@ -16,9 +16,8 @@ from kilonova.domain.operations import (
 )
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
-from kilonova.workflows.steps.records import Place, locate
+from kilonova.workflows.steps.records import Place, begin_event, locate
 from kilonova.workflows.steps.volumes import (
-    begin_event,
     complete_volume,
     connect_swap,
     connect_volume,
@@ -44,7 +43,7 @@ from kilonova.workflows.steps.volumes import (
 async def attach_volume(s: Saga, server_id: str, disk_id: str) -> None:
     """Connect the host, plug the volume into the guest, tell the volume service."""
     place, disk = await _find(s, server_id, disk_id)
-    await s.do(begin_event, server_id, place.host)
+    await s.do(begin_event, server_id, place.host or "")
     if place.host is not None and place.guest is not None:
         host = place.host
         disk = await s.do(connect_volume, server_id, host, disk, undo=disconnect_volume)
@@ -66,7 +65,7 @@ async def attach_volume(s: Saga, server_id: str, disk_id: str) -> None:
 async def detach_volume(s: Saga, server_id: str, disk_id: str) -> None:
     """Unplug the volume from the guest, end the attachment."""
     place, disk = await _find(s, server_id, disk_id)
-    await s.do(begin_event, server_id, place.host)
+    await s.do(begin_event, server_id, place.host or "")
     if place.host is not None and place.guest is not None:
         args = DiskArgs(_without(place.guest, disk), disk)
         back = DiskArgs(_with(place.guest, disk), disk)
@@ -81,7 +80,7 @@ async def detach_volume(s: Saga, server_id: str, disk_id: str) -> None:
 async def extend_volume(s: Saga, server_id: str, disk_id: str) -> None:
     """Let the guest see that its volume has grown."""
     place, disk = await _find(s, server_id, disk_id)
-    await s.do(begin_event, server_id, place.host)
+    await s.do(begin_event, server_id, place.host or "")
     disk = await s.do(new_size, disk)
     await s.do(keep_volume, server_id, disk)
     if place.host is not None and place.guest is not None:
@@ -100,7 +99,7 @@ async def swap_volume(
 ) -> None:
     """Copy the data to another volume, go on with that, let the old one go."""
     place, old = await _find(s, server_id, disk_id)
-    await s.do(begin_event, server_id, place.host)
+    await s.do(begin_event, server_id, place.host or "")
     if place.host is None or place.guest is None:
         raise NotFound(f"Instance {server_id} is on no host.")
     new = await s.do(connect_swap, place.host, old, volume_id, attachment_id)

@@ -62,6 +62,7 @@ async def make_port(env: Env, server_id: str, cards: Cards, nic: WantedNic) -> s
             fixed_ip=nic.fixed_ip,
             security_groups=cards.security_groups,
             availability_zone=_zone(env),
+            first=not env.again,
         )
     )
     return made.id

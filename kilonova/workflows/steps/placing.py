@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.base.errors import Conflict, NotFound
+from kilonova.db.database import Tx
 from kilonova.domain.request import HostRef, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec
 from kilonova.interfaces.placement import Claim
@@ -70,8 +71,11 @@ async def release(env: Env, server_id: str) -> None:
 
 async def wanted(world: World, server_id: str) -> tuple[BuildRequest, BuildSpec]:
     """What was asked for; NotFound when the request is gone."""
-    request = await world.db.read(servers.building, server_id)
-    spec = await world.db.read(mappings.find_spec, server_id)
+
+    def read(tx: Tx) -> tuple[BuildRequest | None, BuildSpec | None]:
+        return servers.building(tx, server_id), mappings.find_spec(tx, server_id)
+
+    request, spec = await world.db.read(read)
     if request is None or spec is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     return request, spec

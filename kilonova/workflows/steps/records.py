@@ -145,7 +145,7 @@ def finish_build(tx: Tx, env: Env, server_id: str) -> None:
     """ACTIVE; the create action is over; the cell's own sagas may have the server now."""
     now = env.clock.now()
     servers.finish(tx, server_id, VmState.ACTIVE, power=PowerState.RUNNING, now=now, progress=100)
-    close(tx, env, server_id, now)
+    end_action(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
 
 
@@ -233,7 +233,22 @@ def settle(tx: Tx, env: Env, server_id: str, vm_state: str, power: PowerState) -
     """The work on a server ended: its stable state, no task, the action finished."""
     now = env.clock.now()
     servers.finish(tx, server_id, vm_state, power=power, now=now)
-    close(tx, env, server_id, now)
+    end_action(tx, env, server_id, now)
+
+
+@transaction(db="own")
+def begin_event(tx: Tx, env: Env, server_id: str, host: str) -> None:
+    """Work that shows no task begins."""
+    name = EVENTS[env.saga_name].name
+    now = env.clock.now()
+    actions.start_event(tx, server_id, env.asked.request_id, name, now=now, host=host)
+
+
+@transaction(db="own")
+def close(tx: Tx, env: Env, server_id: str, _what: Any = None) -> None:
+    """Work that changes no state ended, well or not; the server is as it was."""
+    error = fault(env.error, env).message if env.error is not None else None
+    end_action(tx, env, server_id, env.clock.now(), error=error)
 
 
 @remote()
@@ -264,7 +279,7 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
     journal.guard(tx, env.saga_id, env.epoch)
     now = env.clock.now()
     told = fault(env.error, env)
-    close(tx, env, server_id, now, error=told.message)
+    end_action(tx, env, server_id, now, error=told.message)
     server = servers.get(tx, server_id, lock=True)
     if server is None or engine.awaited(tx, env.saga_id):
         # Whoever waits for the server has written its own task there.
@@ -275,11 +290,22 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
         vm_state = VmState.ERROR
     elif vm_state == VmState.ACTIVE and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
         vm_state = VmState.STOPPED
-    elif vm_state == VmState.STOPPED and power == PowerState.RUNNING:
+    elif vm_state in (VmState.STOPPED, VmState.PAUSED) and power == PowerState.RUNNING:
         vm_state = VmState.ACTIVE
+    elif vm_state == VmState.ACTIVE and power == PowerState.PAUSED:
+        vm_state = VmState.PAUSED
     servers.set_error(tx, server_id, told, now=now, vm_state=vm_state)
     if power is not None:
         servers.set_power(tx, server_id, power, now=now)
+
+
+@transaction(db="own")
+def set_aside(tx: Tx, env: Env, server_id: str, power: PowerState) -> None:
+    """The server is soft-deleted from now on; when that was is kept beside it."""
+    now = env.clock.now()
+    servers.finish(tx, server_id, VmState.SOFT_DELETED, power=power, now=now)
+    servers.note(tx, server_id, servers.SET_ASIDE, now.isoformat(), now=now)
+    end_action(tx, env, server_id, now)
 
 
 # -- deleting -----------------------------------------------------------------------------------
@@ -320,7 +346,7 @@ def mark_deleted(tx: Tx, env: Env, server_id: str) -> None:
     """The row is deleted; its action is over."""
     now = env.clock.now()
     servers.delete(tx, server_id, now=now)
-    close(tx, env, server_id, now)
+    end_action(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
 
 
@@ -342,12 +368,19 @@ def fault(error: ErrorInfo | None, env: Env) -> ServerFault:
     return ServerFault(500, text[:255], now, details=f"{error.step}: {error.message}"[:4000])
 
 
-def close(tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None) -> None:
-    """The action and its event are over."""
+def end_action(
+    tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None
+) -> None:
+    """The action and its event are over; for administrators, where it failed and with what."""
     asked = env.asked.request_id
     event = EVENTS.get(env.saga_name)
     if event is not None:
-        actions.finish_event(tx, server_id, asked, event.name, now=now, error=error)
+        trace = None
+        if error is not None and env.error is not None:
+            trace = f"{env.error.type} in {env.error.step}: {env.error.message}"[:4000]
+        actions.finish_event(
+            tx, server_id, asked, event.name, now=now, error=error, traceback=trace
+        )
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
 
 

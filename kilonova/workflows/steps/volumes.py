@@ -11,11 +11,10 @@ from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
 from kilonova.interfaces.volume import AVAILABLE, NewVolume
-from kilonova.store import actions, servers
+from kilonova.store import servers
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.records import close, fault, find_place
-from kilonova.workflows.visible import EVENTS
+from kilonova.workflows.steps.records import end_action, fault, find_place
 from kilonova.workflows.world import Env
 
 GIB = 1024
@@ -136,14 +135,6 @@ def keep_volumes(tx: Tx, env: Env, server_id: str, ready: list[Disk]) -> None:
 
 
 @transaction(db="own")
-def begin_event(tx: Tx, env: Env, server_id: str, host: str | None) -> None:
-    """The event of the instance action begins."""
-    event = EVENTS[env.saga_name].name
-    now = env.clock.now()
-    actions.start_event(tx, server_id, env.asked.request_id, event, now=now, host=host)
-
-
-@transaction(db="own")
 def keep_volume(tx: Tx, env: Env, server_id: str, disk: Disk) -> None:
     """Write a disk of the server as it is by now."""
     present = servers.get_disks(tx, server_id)
@@ -154,7 +145,7 @@ def keep_volume(tx: Tx, env: Env, server_id: str, disk: Disk) -> None:
 @transaction(db="own")
 def finish_volume(tx: Tx, env: Env, server_id: str) -> None:
     """The work on a volume ended well: so did its action."""
-    close(tx, env, server_id, env.clock.now())
+    end_action(tx, env, server_id, env.clock.now())
 
 
 @transaction(db="own")
@@ -163,7 +154,7 @@ def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
     now = env.clock.now()
     left = [disk for disk in servers.get_disks(tx, server_id) if disk.id != disk_id]
     servers.set_disks(tx, server_id, left, now=now)
-    close(tx, env, server_id, now)
+    end_action(tx, env, server_id, now)
 
 
 @remote()
@@ -279,6 +270,6 @@ async def _tell(env: Env, server_id: str) -> None:
     def work(tx: Tx) -> None:
         journal.guard(tx, env.saga_id, env.epoch)
         told = fault(env.error, env)
-        close(tx, env, server_id, env.clock.now(), error=told.message)
+        end_action(tx, env, server_id, env.clock.now(), error=told.message)
 
     await env.world.cells.get(place.cell_id).db.run(work)

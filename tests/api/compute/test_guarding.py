@@ -20,18 +20,52 @@ SERVICE = "55555555-0000-4000-8000-000000000001"
 FLAVOR = {"name": "f", "ram": 1, "vcpus": 1, "disk": 1}
 EVENT = {"name": "network-changed", "server_uuid": "70a599e0-31e7-49b7-b260-868f441e862b"}
 
+ACTION = "/servers/{server_id}/action"
+ACTIONS: dict[str, Any] = {
+    "reboot": {"type": "SOFT"},
+    "os-resetState": {"state": "error"},
+    "resize": {"flavorRef": "2"},
+    "os-migrateLive": {"block_migration": "auto", "host": None},
+    "evacuate": {},
+    "rebuild": {"imageRef": support.IMAGE},
+    "createImage": {"name": "i"},
+    "createBackup": {"name": "b", "backup_type": "daily", "rotation": 1},
+    "changePassword": {"adminPass": "secret"},
+    "addSecurityGroup": {"name": "web"},
+    "removeSecurityGroup": {"name": "web"},
+    "addFixedIp": {"networkId": support.NETWORK},
+    "removeFixedIp": {"address": "10.0.0.5"},
+    "addFloatingIp": {"address": "172.24.4.9"},
+    "removeFloatingIp": {"address": "172.24.4.9"},
+    "os-getVNCConsole": {"type": "novnc"},
+    "os-getSPICEConsole": {"type": "spice-html5"},
+    "os-getSerialConsole": {"type": "serial"},
+}
+SOME_GROUP = "66666666-0000-4000-8000-000000000001"
+
 # What each route takes, so that nothing but the role is wrong.
 BODIES: dict[tuple[str, str, str | None], Any] = {
-    ("POST", "/servers", None): body(networks="none"),
-    ("PUT", "/servers/{server_id}", None): {"server": {"name": "n"}},
-    ("POST", "/servers/{server_id}/action", "reboot"): {"reboot": {"type": "SOFT"}},
-    ("POST", "/servers/{server_id}/action", "os-resetState"): {"os-resetState": {"state": "error"}},
+    **{("POST", ACTION, name): {name: body} for name, body in ACTIONS.items()},
+    ("POST", "/servers/{server_id}/os-interface", None): {"interfaceAttachment": {}},
+    ("POST", "/servers/{server_id}/remote-consoles", None): {
+        "remote_console": {"protocol": "vnc", "type": "novnc"}
+    },
+    ("POST", "/servers/{server_id}/shares", None): {"share": {"share_id": support.IMAGE}},
+    ("POST", "/os-security-groups", None): {"security_group": {"name": "g", "description": ""}},
+    ("PUT", "/os-security-groups/{group_id}", None): {
+        "security_group": {"name": "g", "description": ""}
+    },
+    ("POST", "/os-security-group-rules", None): {
+        "security_group_rule": {"parent_group_id": SOME_GROUP}
+    },
     ("POST", "/servers/{server_id}/os-volume_attachments", None): {
         "volumeAttachment": {"volumeId": support.IMAGE}
     },
     ("PUT", "/servers/{server_id}/os-volume_attachments/{volume_id}", None): {
         "volumeAttachment": {"volumeId": support.IMAGE}
     },
+    ("POST", "/servers", None): body(networks="none"),
+    ("PUT", "/servers/{server_id}", None): {"server": {"name": "n"}},
     ("POST", "/servers/{server_id}/metadata", None): {"metadata": {"a": "b"}},
     ("PUT", "/servers/{server_id}/metadata", None): {"metadata": {"a": "b"}},
     ("PUT", "/servers/{server_id}/metadata/{key}", None): {"meta": {"1": "b"}},

@@ -114,3 +114,16 @@ async def test_writers_at_the_same_time_all_come_through(placement: PlacementSer
     names = [f"CUSTOM_T{n}" for n in range(6)]
     await asyncio.gather(*(placement.set_traits(A, {n}, owned=()) for n in names))
     assert set(names) <= await placement.traits(A)
+
+
+async def test_why_there_are_no_candidates(placement: PlacementService) -> None:
+    await host(placement)
+    query = [("resources", "VCPU:9"), ("limit", "10")]
+    assert (await placement.candidates(query)).requests == ()
+    told = await placement.explain(query)
+    assert told is not None
+    (found,) = told.obstacles
+    assert (told.trees, told.left, found.names, found.removed) == (1, 0, ("VCPU",), 1)
+    assert (found.constraint, found.most, found.fits, found.roots) == ("capacity", 8, 8, (A,))
+    with pytest.raises(BadRequest):
+        await placement.explain([("resources", "NOTHING:1")])

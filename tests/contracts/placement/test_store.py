@@ -144,7 +144,7 @@ def test_names_in_use_stay(db: Database) -> None:
 
 
 async def test_the_index_follows_every_change_with_few_statements(db: Database) -> None:
-    index = Index(Follower(db))
+    index = Index(Follower(db, SystemClock()))
     assert (await index.world()).stocks == {}
     await db.run(host, A)
     await db.run(host, B)
@@ -156,7 +156,7 @@ async def test_the_index_follows_every_change_with_few_statements(db: Database) 
     await db.run(allocations.replace, [claim(ME, VCPU=3)], NOW)
     with counted() as statements:
         world = await index.world()
-    assert len(statements) <= 7
+    assert len(statements) <= 9
     assert world.stocks[world.ids[A]].used == {"VCPU": 3}
     await db.run(allocations.release, ME)
     await db.run(names.set_provider_aggregates, A, [C], generation=None, now=NOW)

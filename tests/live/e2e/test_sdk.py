@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import ROOT, Running, until
+from tests.support.running import ROOT, Running
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -36,13 +36,8 @@ def test_sdk_conversation(cloud: Running, recorded: Path) -> None:
         "refusals": [400, 400, 404, 409, 400, 400, 400, 404, 404, 409, 403],
         "left": 0,
     }
-    until(lambda: not _guests(cloud) - before, 10, "everything of the guest to be gone")
-
-
-def _guests(cloud: Running) -> set[str]:
-    """What belongs to guests (the network of the automatic topology stays)."""
-    kinds = ("process", "file", "rule", "link tap")
-    return {word for word in cloud.belongings() if word.startswith(kinds)}
+    # The network of the automatic topology stays.
+    cloud.gone(before, 30, ("process", "file", "rule", "link tap"))
 
 
 def test_novas_schemas_accept_all_that_was_said(traffic: Path) -> None:

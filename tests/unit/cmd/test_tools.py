@@ -100,7 +100,7 @@ def test_the_placement_database(file: Path, capsys: pytest.CaptureFixture[str]) 
     assert placement_manage.main([*argv, "db", "version"]) == 0
     assert placement_manage.main([*argv, "db", "sync"]) == 0
     assert placement_manage.main([*argv, "db", "version"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["None", "0001"]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["None", "0002"]
     assert placement_status.main(check) == 0
     assert placement_manage.main([*argv, "db", "online_data_migrations"]) == 0
     assert placement_manage.main([*argv, "db", "online_data_migrations", "--max-count", "0"]) == 127

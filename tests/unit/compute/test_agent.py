@@ -20,7 +20,7 @@ from kilonova.config.default import Default
 from kilonova.config.settings import Settings
 from kilonova.domain import operations
 from kilonova.domain.agent import GuestAsk, GuestEvent, GuestList, Heartbeat, Welcome, topic
-from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
+from kilonova.domain.guest import GuestSpec, GuestStatus, ImageRef, PowerState
 from kilonova.domain.operations import (
     CONSOLE,
     CONSOLE_LOG,
@@ -374,6 +374,9 @@ class AfterBoot(FakeDriver):
 
     async def interrupted(self) -> list[GuestSpec]:
         return [spec()]
+
+    async def cache_image(self, image: ImageRef) -> bool:
+        raise AssertionError("nobody asks")
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         assert unused_seconds == 86400

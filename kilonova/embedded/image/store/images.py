@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from sqlalchemy import exc
 
 from kilonova.base.errors import Conflict
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.image.records import Content, Image
 from kilonova.embedded.image.tables import IMAGE, MEMBER, PROPERTY, TAG
 
@@ -20,31 +21,43 @@ _CHANGEABLE = (
 )  # fmt: skip
 
 
+_OF_IMAGES: sa.BindParameter[str] = sa.bindparam("images", expanding=True)
+_BY_ID = sa.select(IMAGE).where(IMAGE.c.id == sa.bindparam("image"))
+_FIND, _FIND_LOCKED = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
+_PROPERTIES = Prepared(
+    sa.select(PROPERTY.c.image_id, PROPERTY.c.name, PROPERTY.c.value)
+    .where(PROPERTY.c.image_id.in_(_OF_IMAGES))
+    .order_by(PROPERTY.c.name)
+)
+_TAGS = Prepared(
+    sa.select(TAG.c.image_id, TAG.c.value)
+    .where(TAG.c.image_id.in_(_OF_IMAGES))
+    .order_by(TAG.c.value)
+)
+
+
 def find(tx: Tx, image_id: str, *, lock: bool = False) -> Image | None:
     """An image, None when there is none; ``lock`` keeps others from changing it meanwhile."""
-    query = sa.select(IMAGE).where(IMAGE.c.id == image_id)
-    row = tx.execute(query.with_for_update() if lock else query).first()
-    return None if row is None else complete(tx, [row])[0]
+    rows = (_FIND_LOCKED if lock else _FIND).dicts(tx, {"image": image_id})
+    return complete(tx, rows)[0] if rows else None
 
 
-def complete(tx: Tx, found: Sequence[sa.Row[Any]]) -> list[Image]:
+def complete(tx: Tx, found: Sequence[Mapping[str, Any]]) -> list[Image]:
     """Images from rows of `IMAGE`, with one statement each for properties and tags."""
-    ids = [row.id for row in found]
+    ids = [row["id"] for row in found]
     if not ids:
         return []
     properties: dict[str, dict[str, str]] = {}
-    for item in tx.execute(
-        sa.select(PROPERTY).where(PROPERTY.c.image_id.in_(ids)).order_by(PROPERTY.c.name)
-    ):
-        properties.setdefault(item.image_id, {})[item.name] = item.value
+    for image_id, name, value in _PROPERTIES.all(tx, {"images": ids}):
+        properties.setdefault(image_id, {})[name] = value
     tags: dict[str, list[str]] = {}
-    for item in tx.execute(sa.select(TAG).where(TAG.c.image_id.in_(ids)).order_by(TAG.c.value)):
-        tags.setdefault(item.image_id, []).append(item.value)
+    for image_id, value in _TAGS.all(tx, {"images": ids}):
+        tags.setdefault(image_id, []).append(value)
     return [
         Image(
-            **row._mapping,
-            properties=properties.get(row.id, {}),
-            tags=tuple(tags.get(row.id, ())),
+            **row,
+            properties=properties.get(row["id"], {}),
+            tags=tuple(tags.get(row["id"], ())),
         )
         for row in found
     ]

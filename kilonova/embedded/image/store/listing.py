@@ -66,7 +66,7 @@ def page(tx: Tx, wanted: Wanted) -> list[Image]:
         column = _ordered(key)
         query = query.order_by(column.desc() if descending else column.asc())
     found = tx.execute(query.limit(wanted.limit + 1)).all()
-    return images.complete(tx, found)
+    return images.complete(tx, [dict(row._mapping) for row in found])
 
 
 def _shared(project_id: str, member_status: str) -> sa.ColumnElement[bool]:

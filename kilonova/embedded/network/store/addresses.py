@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import BadRequest, Conflict
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network import rules
 from kilonova.embedded.network.tables import ADDRESSES, SUBNETS
 
@@ -19,18 +20,36 @@ Fixed = dict[str, str]
 AUTO_MODES = ("slaac", "dhcpv6-stateless")
 _CHUNK = 500
 
+_OF_PORTS = Prepared(
+    sa.select(ADDRESSES.c.port_id, ADDRESSES.c.subnet_id, ADDRESSES.c.ip_address).where(
+        ADDRESSES.c.port_id.in_(sa.bindparam("ports", expanding=True))
+    )
+)
+_HOLDER = Prepared(
+    sa.select(ADDRESSES.c.port_id).where(
+        ADDRESSES.c.subnet_id == sa.bindparam("subnet"),
+        ADDRESSES.c.ip_address == sa.bindparam("ip"),
+    )
+)
+_USED = Prepared(
+    sa.select(ADDRESSES.c.ip_address).where(ADDRESSES.c.subnet_id == sa.bindparam("subnet"))
+)
+_SUBNETS = Prepared(
+    sa.select(SUBNETS)
+    .where(SUBNETS.c.network_id == sa.bindparam("network"))
+    .order_by(SUBNETS.c.created_at, SUBNETS.c.id)
+    .with_for_update()
+)
+_GIVE = Prepared(ADDRESSES.insert())
+
 
 def of_ports(tx: Tx, port_ids: Sequence[str]) -> dict[str, list[Fixed]]:
     """Port → its addresses, IPv4 first."""
     found: dict[str, list[Fixed]] = {}
     for start in range(0, len(port_ids), _CHUNK):
-        statement = sa.select(ADDRESSES).where(
-            ADDRESSES.c.port_id.in_(port_ids[start : start + _CHUNK])
-        )
-        for row in tx.execute(statement):
-            found.setdefault(row.port_id, []).append(
-                {"subnet_id": row.subnet_id, "ip_address": row.ip_address}
-            )
+        some = port_ids[start : start + _CHUNK]
+        for port_id, subnet_id, ip in _OF_PORTS.all(tx, {"ports": some}):
+            found.setdefault(port_id, []).append({"subnet_id": subnet_id, "ip_address": ip})
     return {port: in_order(ips) for port, ips in found.items()}
 
 
@@ -95,27 +114,17 @@ def release_subnet(tx: Tx, subnet_id: str, port_ids: list[str]) -> None:
 
 def holder(tx: Tx, subnet_id: str, ip: str) -> str | None:
     """The port that has an address."""
-    statement = sa.select(ADDRESSES.c.port_id).where(
-        ADDRESSES.c.subnet_id == subnet_id, ADDRESSES.c.ip_address == ip
-    )
-    found: str | None = tx.execute(statement).scalar()
+    found: str | None = _HOLDER.scalar(tx, {"subnet": subnet_id, "ip": ip})
     return found
 
 
 def used(tx: Tx, subnet_id: str) -> set[str]:
     """Every address given out in a subnet."""
-    statement = sa.select(ADDRESSES.c.ip_address).where(ADDRESSES.c.subnet_id == subnet_id)
-    return set(tx.execute(statement).scalars())
+    return set(_USED.scalars(tx, {"subnet": subnet_id}))
 
 
 def _subnets(tx: Tx, network_id: str) -> list[Row]:
-    statement = (
-        sa.select(SUBNETS)
-        .where(SUBNETS.c.network_id == network_id)
-        .order_by(SUBNETS.c.created_at, SUBNETS.c.id)
-        .with_for_update()
-    )
-    return [dict(row._mapping) for row in tx.execute(statement)]
+    return _SUBNETS.dicts(tx, {"network": network_id})
 
 
 def _automatic(
@@ -204,7 +213,7 @@ def _take(tx: Tx, port: Row, subnet: Row, ip: str) -> Fixed:
 
 
 def _give(tx: Tx, port: Row, subnet: Row, ip: str) -> Fixed:
-    tx.execute(ADDRESSES.insert().values(subnet_id=subnet["id"], ip_address=ip, port_id=port["id"]))
+    _GIVE.run(tx, {"subnet_id": subnet["id"], "ip_address": ip, "port_id": port["id"]})
     return {"subnet_id": subnet["id"], "ip_address": ip}
 
 

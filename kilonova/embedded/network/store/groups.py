@@ -7,15 +7,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network.store import rows
 from kilonova.embedded.network.store.rows import Row
 from kilonova.embedded.network.tables import PORT_GROUPS, RULES, SECURITY_GROUPS
 
+_DEFAULT_OF = Prepared(
+    sa.select(SECURITY_GROUPS.c.id).where(SECURITY_GROUPS.c.default_of == sa.bindparam("project"))
+)
+
 
 def default_of(tx: Tx, project_id: str) -> str | None:
     """The id of a project's default group."""
-    statement = sa.select(SECURITY_GROUPS.c.id).where(SECURITY_GROUPS.c.default_of == project_id)
-    found: str | None = tx.execute(statement).scalar()
+    found: str | None = _DEFAULT_OF.scalar(tx, {"project": project_id})
     return found
 
 

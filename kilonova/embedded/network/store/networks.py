@@ -5,9 +5,19 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network.store import rows
 from kilonova.embedded.network.store.rows import Row
 from kilonova.embedded.network.tables import NETWORKS, SUBNETPOOLS, SUBNETS
+
+_DEFAULT_EXTERNAL = Prepared(
+    sa.select(NETWORKS.c.id).where(NETWORKS.c.external, NETWORKS.c.is_default)
+)
+_OF_NETWORKS = Prepared(
+    sa.select(SUBNETS)
+    .where(SUBNETS.c.network_id.in_(sa.bindparam("networks", expanding=True)))
+    .order_by(SUBNETS.c.created_at, SUBNETS.c.id)
+)
 
 
 def segments(tx: Tx) -> set[int]:
@@ -18,8 +28,7 @@ def segments(tx: Tx) -> set[int]:
 
 def default_external(tx: Tx) -> str | None:
     """The external network routers get when nobody names one."""
-    statement = sa.select(NETWORKS.c.id).where(NETWORKS.c.external, NETWORKS.c.is_default)
-    found: str | None = tx.execute(statement).scalar()
+    found: str | None = _DEFAULT_EXTERNAL.scalar(tx)
     return found
 
 
@@ -42,12 +51,7 @@ def subnets(tx: Tx, network_ids: list[str]) -> list[Row]:
     """All subnets of networks, oldest first."""
     found: list[Row] = []
     for some in rows.chunks(network_ids):
-        statement = (
-            sa.select(SUBNETS)
-            .where(SUBNETS.c.network_id.in_(some))
-            .order_by(SUBNETS.c.created_at, SUBNETS.c.id)
-        )
-        found += [dict(row._mapping) for row in tx.execute(statement)]
+        found += _OF_NETWORKS.dicts(tx, {"networks": some})
     return found
 
 

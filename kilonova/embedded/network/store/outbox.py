@@ -8,7 +8,16 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network.tables import OUTBOX
+
+_PUT = Prepared(OUTBOX.insert())
+_FIRST = Prepared(
+    sa.select(OUTBOX.c.id, OUTBOX.c.event, OUTBOX.c.created_at)
+    .order_by(OUTBOX.c.id)
+    .limit(sa.bindparam("most"))
+)
+_DROP = Prepared(OUTBOX.delete().where(OUTBOX.c.id.in_(sa.bindparam("ids", expanding=True))))
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -21,15 +30,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 def put(tx: Tx, events: list[dict[str, Any]], now: str) -> None:
     """Keep events for telling."""
-    tx.execute(OUTBOX.insert(), [{"event": event, "created_at": now} for event in events])
+    _PUT.many(tx, [{"event": event, "created_at": now} for event in events])
 
 
 def first(tx: Tx, limit: int) -> list[Entry]:
     """The oldest entries."""
-    statement = sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(limit)
-    return [Entry(row.id, row.event, row.created_at) for row in tx.execute(statement)]
+    return [Entry(*row) for row in _FIRST.all(tx, {"most": limit})]
 
 
 def drop(tx: Tx, ids: list[int]) -> None:
     """Forget told entries."""
-    tx.execute(OUTBOX.delete().where(OUTBOX.c.id.in_(ids)))
+    _DROP.run(tx, {"ids": ids})

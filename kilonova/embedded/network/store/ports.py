@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network.kinds import PORT
 from kilonova.embedded.network.store import addresses, rows
 from kilonova.embedded.network.store.rows import Row
@@ -17,6 +18,21 @@ ROUTER = "network:router_interface"
 GATEWAY = "network:router_gateway"
 FLOATING = "network:floatingip"
 AUTOMATIC = (DHCP,)
+
+_WITH_MAC = Prepared(
+    sa.select(PORTS.c.id).where(
+        PORTS.c.network_id == sa.bindparam("network"), PORTS.c.mac_address == sa.bindparam("mac")
+    )
+)
+_GROUPS = Prepared(
+    sa.select(PORT_GROUPS.c.port_id, PORT_GROUPS.c.security_group_id)
+    .where(PORT_GROUPS.c.port_id.in_(sa.bindparam("ports", expanding=True)))
+    .order_by(PORT_GROUPS.c.security_group_id)
+)
+_LEAVE_GROUPS = Prepared(PORT_GROUPS.delete().where(PORT_GROUPS.c.port_id == sa.bindparam("port")))
+_JOIN_GROUP = Prepared(PORT_GROUPS.insert())
+_REMOVE = Prepared(PORTS.delete().where(PORTS.c.id == sa.bindparam("port")))
+_SET_STATUS = Prepared(PORTS.update().where(PORTS.c.id == sa.bindparam("port")))
 
 
 def of_network(tx: Tx, network_id: str, owner: str | None = None) -> list[Row]:
@@ -67,37 +83,28 @@ def owner_of(tx: Tx, port_id: str) -> str | None:
 
 def has_mac(tx: Tx, network_id: str, mac: str) -> bool:
     """Whether a MAC is in use in a network."""
-    statement = sa.select(PORTS.c.id).where(
-        PORTS.c.network_id == network_id, PORTS.c.mac_address == mac
-    )
-    return tx.execute(statement).first() is not None
+    return _WITH_MAC.first(tx, {"network": network_id, "mac": mac}) is not None
 
 
 def set_status(tx: Tx, port_id: str, status: str) -> None:
     """Write a port's status; that is no change by a user, so the revision stays."""
-    tx.execute(PORTS.update().where(PORTS.c.id == port_id).values(status=status))
+    _SET_STATUS.run(tx, {"port": port_id, "status": status})
 
 
 def groups(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[str]]:
     """Port → ids of its security groups."""
     found: dict[str, list[str]] = {}
     for some in rows.chunks(list(port_ids)):
-        statement = (
-            sa.select(PORT_GROUPS)
-            .where(PORT_GROUPS.c.port_id.in_(some))
-            .order_by(PORT_GROUPS.c.security_group_id)
-        )
-        for row in tx.execute(statement):
-            found.setdefault(row.port_id, []).append(row.security_group_id)
+        for port_id, group_id in _GROUPS.all(tx, {"ports": some}):
+            found.setdefault(port_id, []).append(group_id)
     return found
 
 
 def set_groups(tx: Tx, port_id: str, group_ids: Iterable[str]) -> None:
     """Put a port into exactly these groups."""
-    tx.execute(PORT_GROUPS.delete().where(PORT_GROUPS.c.port_id == port_id))
+    _LEAVE_GROUPS.run(tx, {"port": port_id})
     members = [{"port_id": port_id, "security_group_id": g} for g in dict.fromkeys(group_ids)]
-    if members:
-        tx.execute(PORT_GROUPS.insert(), members)
+    _JOIN_GROUP.many(tx, members)
 
 
 def leave_floating(tx: Tx, port_id: str, *, keep: Iterable[str] = ()) -> None:
@@ -115,8 +122,8 @@ def leave_floating(tx: Tx, port_id: str, *, keep: Iterable[str] = ()) -> None:
 def remove(tx: Tx, port_id: str) -> None:
     """Delete a port with its addresses and group memberships."""
     addresses.release(tx, port_id)
-    tx.execute(PORT_GROUPS.delete().where(PORT_GROUPS.c.port_id == port_id))
-    tx.execute(PORTS.delete().where(PORTS.c.id == port_id))
+    _LEAVE_GROUPS.run(tx, {"port": port_id})
+    _REMOVE.run(tx, {"port": port_id})
 
 
 def _all(tx: Tx, where: sa.ColumnElement[bool]) -> list[Row]:

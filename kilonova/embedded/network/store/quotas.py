@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network import kinds
 from kilonova.embedded.network.attrs import Kind
 from kilonova.embedded.network.store import rows
@@ -24,13 +25,21 @@ DEFAULTS = {
 }
 COUNTED = {kind.name: kind for kind in kinds.KINDS}
 
+_LIMITS = Prepared(
+    sa.select(QUOTAS.c.resource, QUOTAS.c["limit"]).where(
+        QUOTAS.c.project_id == sa.bindparam("project")
+    )
+)
+_LOCK = Prepared(
+    PROJECT_LOCKS.update()
+    .where(PROJECT_LOCKS.c.project_id == sa.bindparam("project"))
+    .values(count=PROJECT_LOCKS.c.count + 1)
+)
+
 
 def limits(tx: Tx, project_id: str, defaults: dict[str, int]) -> dict[str, int]:
     """The limits of a project; -1 means none."""
-    statement = sa.select(QUOTAS.c.resource, QUOTAS.c["limit"]).where(
-        QUOTAS.c.project_id == project_id
-    )
-    return defaults | {row[0]: row[1] for row in tx.execute(statement)}
+    return defaults | dict(_LIMITS.all(tx, {"project": project_id}))
 
 
 def set_limits(tx: Tx, project_id: str, changes: dict[str, int]) -> None:
@@ -68,14 +77,10 @@ def check(tx: Tx, project_id: str, kind: Kind, more: int, defaults: dict[str, in
 
 def lock(tx: Tx, project_id: str) -> None:
     """Make other writers of this project wait until the transaction ends."""
-    where = PROJECT_LOCKS.c.project_id == project_id
-    changed = tx.execute(
-        PROJECT_LOCKS.update().where(where).values(count=PROJECT_LOCKS.c.count + 1)
-    )
-    if changed.rowcount:
+    if _LOCK.run(tx, {"project": project_id}):
         return
     try:
         with tx.begin_nested():
             tx.execute(PROJECT_LOCKS.insert().values(project_id=project_id, count=1))
     except sa.exc.IntegrityError:
-        tx.execute(PROJECT_LOCKS.update().where(where).values(count=PROJECT_LOCKS.c.count + 1))
+        _LOCK.run(tx, {"project": project_id})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.embedded.network.attrs import Kind
 from kilonova.embedded.network.store import addresses
 from kilonova.embedded.network.tables import PORTS
@@ -30,8 +32,12 @@ def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def fetch(tx: Tx, kind: Kind, statement: sa.Select[Any]) -> list[Row]:
     """The rows of a statement over a kind's table; ports with their ``fixed_ips``."""
-    found = [dict(row._mapping) for row in tx.execute(statement)]
-    if kind.table is PORTS:
+    return completed(tx, kind, [dict(row._mapping) for row in tx.execute(statement)])
+
+
+def completed(tx: Tx, kind: Kind, found: list[Row]) -> list[Row]:
+    """Rows of a kind's table with what other tables hold of them."""
+    if kind.table is PORTS and found:
         fixed = addresses.of_ports(tx, [row["id"] for row in found])
         for row in found:
             row["fixed_ips"] = fixed.get(row["id"], [])
@@ -40,9 +46,15 @@ def fetch(tx: Tx, kind: Kind, statement: sa.Select[Any]) -> list[Row]:
 
 def get(tx: Tx, kind: Kind, row_id: str, *, lock: bool = False) -> Row | None:
     """One row by id; ``lock`` keeps others from changing it until the transaction ends."""
-    statement = sa.select(kind.table).where(kind.table.c.id == row_id)
-    found = fetch(tx, kind, statement.with_for_update() if lock else statement)
+    one = _one(kind.table, lock=lock)
+    found = completed(tx, kind, one.dicts(tx, {"row": row_id}))
     return found[0] if found else None
+
+
+@functools.cache
+def _one(table: sa.Table, *, lock: bool) -> Prepared:
+    statement = sa.select(table).where(table.c.id == sa.bindparam("row"))
+    return Prepared(statement.with_for_update() if lock else statement)
 
 
 def need(tx: Tx, kind: Kind, row_id: str, *, lock: bool = False) -> Row:
@@ -68,8 +80,13 @@ def insert(tx: Tx, kind: Kind, values: Row, now: str) -> Row:
             default: Any = column.default.arg  # type: ignore[attr-defined]
             full[column.name] = default(None) if callable(default) else default
         full.setdefault(column.name, None)
-    tx.execute(kind.table.insert().values(full))
+    _insert(kind.table).run(tx, full)
     return full
+
+
+@functools.cache
+def _insert(table: sa.Table) -> Prepared:
+    return Prepared(table.insert())
 
 
 def update(tx: Tx, kind: Kind, row: Row, changes: Row, now: str) -> Row:
@@ -78,8 +95,13 @@ def update(tx: Tx, kind: Kind, row: Row, changes: Row, now: str) -> Row:
         return row
     stamp = {"updated_at": now, "revision_number": row["revision_number"] + 1}
     values = {k: v for k, v in changes.items() if k in kind.table.c} | stamp
-    tx.execute(kind.table.update().where(kind.table.c.id == row["id"]).values(values))
+    _update(kind.table).run(tx, {"row": row["id"], **values})
     return row | changes | stamp
+
+
+@functools.cache
+def _update(table: sa.Table) -> Prepared:
+    return Prepared(table.update().where(table.c.id == sa.bindparam("row")))
 
 
 def delete(tx: Tx, kind: Kind, row_id: str) -> None:
@@ -89,5 +111,9 @@ def delete(tx: Tx, kind: Kind, row_id: str) -> None:
 
 def count(tx: Tx, kind: Kind, project_id: str) -> int:
     """How many rows a project has."""
-    statement = sa.select(sa.func.count()).where(kind.table.c.project_id == project_id)
-    return int(tx.execute(statement).scalar_one())
+    return int(_count(kind.table).scalar(tx, {"project": project_id}))
+
+
+@functools.cache
+def _count(table: sa.Table) -> Prepared:
+    return Prepared(sa.select(sa.func.count()).where(table.c.project_id == sa.bindparam("project")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,10 +21,15 @@ from kilonova.embedded.network.tables import (
 Clause = sa.ColumnElement[bool]
 
 
-def clause(kind: Kind, project: str) -> Clause:
-    """What a project sees of a kind: its own rows and those others let it see."""
-    mine = kind.table.c.project_id == project
-    more = _MORE.get(kind.name)
+def clause(kind: Kind, project: Any) -> Clause:
+    """What a project (or the one of a parameter) sees: its own rows and those it is let see."""
+    return in_table(kind.name, kind.table, project)
+
+
+def in_table(name: str, table: sa.Table, project: Any) -> Clause:
+    """The same for the kind of that name and its table."""
+    mine = table.c.project_id == project
+    more = _MORE.get(name)
     return mine if more is None else sa.or_(mine, more(project))
 
 
@@ -33,11 +39,11 @@ def sees(tx: Tx, kind: Kind, row_id: str, project: str) -> bool:
     return tx.execute(statement).first() is not None
 
 
-def _networks(_project: str) -> Clause:
+def _networks(_project: Any) -> Clause:
     return sa.or_(NETWORKS.c.shared, NETWORKS.c.external)
 
 
-def _subnets(project: str) -> Clause:
+def _subnets(project: Any) -> Clause:
     """Those of networks the project has or sees as shared or external."""
     return SUBNETS.c.network_id.in_(
         sa.select(NETWORKS.c.id).where(
@@ -46,27 +52,27 @@ def _subnets(project: str) -> Clause:
     )
 
 
-def _ports(project: str) -> Clause:
+def _ports(project: Any) -> Clause:
     """Those on the project's own networks."""
     return PORTS.c.network_id.in_(sa.select(NETWORKS.c.id).where(NETWORKS.c.project_id == project))
 
 
-def _groups(_project: str) -> Clause:
+def _groups(_project: Any) -> Clause:
     return SECURITY_GROUPS.c.shared
 
 
-def _rules(project: str) -> Clause:
+def _rules(project: Any) -> Clause:
     """Those of the project's own groups."""
     return RULES.c.security_group_id.in_(
         sa.select(SECURITY_GROUPS.c.id).where(SECURITY_GROUPS.c.project_id == project)
     )
 
 
-def _pools(_project: str) -> Clause:
+def _pools(_project: Any) -> Clause:
     return SUBNETPOOLS.c.shared
 
 
-_MORE: dict[str, Callable[[str], Clause]] = {
+_MORE: dict[str, Callable[[Any], Clause]] = {
     "network": _networks,
     "subnet": _subnets,
     "port": _ports,

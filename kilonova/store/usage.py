@@ -1,0 +1,47 @@
+"""Which servers ran in a span of time (cell database)."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+
+from kilonova.db.database import Tx
+from kilonova.db.tables.cell import instances
+from kilonova.domain.server import Server
+from kilonova.store.servers import Extras, complete, select_servers
+
+
+def active(
+    tx: Tx,
+    begin: dt.datetime,
+    end: dt.datetime,
+    *,
+    project_id: str | None = None,
+    limit: int | None = None,
+    marker: str | None = None,
+) -> list[Server]:
+    """Servers that had been launched before ``end`` and were not gone before ``begin``, by id.
+
+    Deleted ones are among them; those after the marker only.
+    """
+    c = instances.c
+    query = select_servers(Extras()).where(
+        c.launched_at.is_not(None),
+        c.launched_at < end,
+        sa.or_(c.terminated_at.is_(None), c.terminated_at > begin),
+    )
+    if project_id is not None:
+        query = query.where(c.project_id == project_id)
+    if marker is not None:
+        query = query.where(c.uuid > marker)
+    query = query.order_by(c.uuid)
+    if limit is not None:
+        query = query.limit(limit)
+    return complete(tx.execute(query).all(), Extras())
+
+
+def exists(tx: Tx, server_id: str) -> bool:
+    """Whether a server, living or deleted, has a row here."""
+    query = sa.select(instances.c.id).where(instances.c.uuid == server_id)
+    return tx.execute(query).first() is not None

@@ -1,0 +1,223 @@
+"""The judges' suites: what each runs, and what it must be told about the cloud."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from tests.support.namespace import Failed, environment
+from tests.support.running import ROOT, Running
+
+HERE = Path(__file__).parent
+JUDGE = ROOT / ".venv-judge/bin/python"
+LISTS = HERE / "lists"
+IMAGES = ("cirros-0.6.3-x86_64-disk", "cirros-0.6.3-x86_64-uec")
+FLAVORS = ("m1.tiny", "m1.small")
+WAIT = 60
+"""Seconds a suite waits for a state of a server."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one test."""
+
+    id: str
+    outcome: str
+    why: str
+    seconds: float
+
+
+class Suite(msgspec.Struct, frozen=True):
+    """A judge: the packages its tests are in, and how its environment is made."""
+
+    name: str
+    packages: tuple[str, ...]
+    prepare: Callable[[Running, Path], dict[str, str]]
+
+    @property
+    def file(self) -> Path:
+        """The ids of what passes; it only grows."""
+        return LISTS / f"{self.name}.txt"
+
+    def listed(self) -> list[str]:
+        """What passed so far."""
+        return self.file.read_text().split() if self.file.exists() else []
+
+
+def _clouds(cloud: Running) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((cloud.state_dir / "clouds.yaml").read_text())["clouds"]
+    for entry in read.values():
+        for kind in ("user", "project"):
+            if entry["auth"].pop(f"{kind}_domain_name", None):
+                entry["auth"][f"{kind}_domain_id"] = "default"
+    return read
+
+
+def _client_env(cloud: Running, where: Path) -> dict[str, str]:
+    """The clouds under the names that the clients' suites ask for."""
+    ours = _clouds(cloud)
+    member, admin = ours["kilonova"], ours["kilonova-admin"]
+    system = json.loads(json.dumps(admin))
+    system["auth"] = {
+        key: value for key, value in admin["auth"].items() if not key.startswith("project")
+    } | {"system_scope": "all"}
+    named = {
+        "devstack": member,
+        "devstack-alt": member,
+        "devstack-admin": admin,
+        "functional_admin": admin,
+        "devstack-system-admin": system,
+    }
+    (where / "clouds.yaml").write_text(yaml.safe_dump({"clouds": named}))
+    return {
+        "HOME": str(where),
+        "OS_CLIENT_CONFIG_FILE": str(where / "clouds.yaml"),
+        "OS_CLOUD": "devstack-admin",
+        "OS_LOG_CAPTURE": "False",
+        "OPENSTACKSDK_FUNC_TEST_TIMEOUT": str(WAIT),
+        "TOX_ENV_DIR": str(JUDGE.parents[1]),
+        "PATH": f"{JUDGE.parent}:{environment()['PATH']}",
+    }
+
+
+def _tempest_env(cloud: Running, where: Path) -> dict[str, str]:
+    """Tempest's own configuration for a cloud without guests that answer."""
+    shell = cloud.shell("kilonova-admin")
+    admin = _clouds(cloud)["kilonova-admin"]["auth"]
+    images = {row["Name"]: row["ID"] for row in shell.json("image", "list")}
+    flavors = {row["Name"]: row["ID"] for row in shell.json("flavor", "list")}
+    extensions = [row["Alias"] for row in shell.json("extension", "list", "--network")]
+    services = {row["Type"] for row in shell.json("catalog", "list")}
+    sections: dict[str, dict[str, object]] = {
+        "DEFAULT": {"log_dir": where, "log_file": "tempest.log"},
+        "oslo_concurrency": {"lock_path": where / "locks"},
+        "auth": {
+            "admin_username": admin["username"],
+            "admin_password": admin["password"],
+            "admin_project_name": admin["project_name"],
+            "admin_domain_name": "Default",
+            "use_dynamic_credentials": "true",
+            "create_isolated_networks": "true",
+            "tempest_roles": "member",
+        },
+        "identity": {"uri_v3": admin["auth_url"], "auth_version": "v3", "region": "RegionOne"},
+        "identity-feature-enabled": {"api_v2": "false"},
+        "service_available": {
+            "swift": "false",
+            "cinder": str("block-storage" in services or "volumev3" in services).lower(),
+        },
+        "compute": {
+            "image_ref": images[IMAGES[0]],
+            "image_ref_alt": images[IMAGES[1]],
+            "flavor_ref": flavors[FLAVORS[0]],
+            "flavor_ref_alt": flavors[FLAVORS[1]],
+            "min_compute_nodes": 3,
+            "min_microversion": "2.1",
+            "max_microversion": "latest",
+            "build_timeout": WAIT,
+            "build_interval": 1,
+            "ready_wait": 0,
+        },
+        "network": {"project_network_cidr": "10.100.0.0/16", "floating_network_name": "public"},
+        "network-feature-enabled": {"ipv6": "false", "api_extensions": ",".join(extensions)},
+        "compute-feature-enabled": {
+            **dict.fromkeys(("shelve", "snapshot", "rescue", "resize", "live_migration"), "true"),
+            **dict.fromkeys(("vnc_console", "personality", "metadata_service"), "false"),
+            **dict.fromkeys(("pause", "suspend", "config_drive", "interface_attach"), "true"),
+        },
+        "validation": {"run_validation": "false"},
+        "image": {"build_timeout": WAIT, "image_path": "", "http_image": ""},
+        "volume": {"build_timeout": WAIT, "storage_protocol": "fake"},
+        "enforce_scope": {"nova": "true"},
+    }
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_dict(sections)
+    with (where / "tempest.conf").open("w") as file:
+        config.write(file)
+    return {"TEMPEST_CONFIG_DIR": str(where), "TEMPEST_CONFIG": "tempest.conf", "HOME": str(where)}
+
+
+SUITES = (
+    Suite(
+        "openstacksdk",
+        (
+            "openstack.tests.functional.compute",
+            "openstack.tests.functional.placement",
+            "openstack.tests.functional.cloud.test_compute",
+            "openstack.tests.functional.cloud.test_inventory",
+            "openstack.tests.functional.cloud.test_meta",
+        ),
+        _client_env,
+    ),
+    Suite("novaclient", ("novaclient.tests.functional",), _client_env),
+    Suite("openstackclient", ("openstackclient.tests.functional.compute",), _client_env),
+    Suite("tempest", ("tempest.api.compute",), _tempest_env),
+)
+
+
+def furnish(cloud: Running, where: Path) -> None:
+    """What the suites expect to find: two images that everybody sees, no flavor too small."""
+    disk = where / "disk.qcow2"
+    making = ["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "16M"]
+    subprocess.run(making, check=True, timeout=20)
+    shell = cloud.shell("kilonova-admin")
+    # The suites know the flavors of devstack; the least of ours is smaller than any of those.
+    shell.do("flavor", "delete", "m1.nano")
+    for name in IMAGES:
+        words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
+        shell.do("image", "create", name, *words, "--file", disk)
+
+
+def run(
+    cloud: Running,
+    suite: Suite,
+    where: Path,
+    *,
+    ids: list[str] | None,
+    seconds: float,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Run a suite's tests (all of them without ``ids``) against a cloud; Failed when it hangs.
+
+    ``where`` is an empty directory that the suite may use; ``tell`` hears each outcome at once.
+    """
+    env = suite.prepare(cloud, where)
+    words: list[str | Path] = [JUDGE, HERE / "listed.py", *suite.packages]
+    if ids is not None:
+        (where / "ids").write_text("\n".join(ids))
+        words += ["--ids", where / "ids"]
+    with (where / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            ["timeout", str(seconds), *cloud.space.inside(words)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=where,
+            env={**environment(), **env},
+        )
+        assert process.stdout is not None
+        outcomes = list(_rows(process.stdout, tell))
+        process.stdout.close()
+        code = process.wait()
+    if code:
+        said = (where / "errors").read_text()[-2000:]
+        raise Failed(f"{suite.name} ended with {code} after {len(outcomes)} tests:\n{said}")
+    return outcomes
+
+
+def _rows(lines: Iterable[str], tell: Callable[[Outcome], None]) -> Iterator[Outcome]:
+    for line in lines:
+        outcome = msgspec.json.decode(line, type=Outcome)
+        tell(outcome)
+        yield outcome
+
+
+def by_name() -> Mapping[str, Suite]:
+    """All suites."""
+    return {suite.name: suite for suite in SUITES}
