@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from kilonova.api import (
     aggregates,
+    assisted_snapshots,
     audit,
     audit_log,
     consoles,
@@ -31,6 +32,8 @@ from kilonova.api import (
     usage,
     versions,
     volume_attachments,
+    volume_proxies,
+    volumes_boot,
     zones,
 )
 from kilonova.api.actions import (
@@ -79,6 +82,9 @@ ROUTES: tuple[Routes[Services], ...] = (
     metadata.ROUTES,
     tags.ROUTES,
     volume_attachments.ROUTES,
+    volume_proxies.ROUTES,
+    volumes_boot.ROUTES,
+    assisted_snapshots.ROUTES,
     instance_actions.ROUTES,
     flavors.ROUTES,
     keypairs.ROUTES,
