@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +145,12 @@ class _Door:
         return status, b"".join(parts)
 
 
-async def _cpu(ask: Callable[[], Awaitable[tuple[int, bytes]]], aim: int) -> float:
+async def _cpu(door: _Door, path: str, aim: int) -> float:
     """Milliseconds of CPU of one request, the median of several."""
     taken = []
     for _ in range(ROUNDS):
         begun = time.process_time()
-        status, body = await ask()
+        status, body = await door("GET", path)
         taken.append((time.process_time() - begun) * 1e3)
     found = len(msgspec.json.decode(body)["allocation_requests"])
     if status != 200 or found != aim:
@@ -235,10 +235,7 @@ async def at_size(size: int, where: Path) -> list[Figure]:
         ("two granular groups, limit 1,000", f"{_GROUPS}&limit={many}", many, ""),
         ("nothing fits", "resources=VCPU:255,MEMORY_MB:8192&limit=10", 0, ""),
     ):
-        spent = await _cpu(
-            lambda query=query: door("GET", f"/allocation_candidates?{query}"),
-            found,  # type: ignore[misc]
-        )
+        spent = await _cpu(door, f"/allocation_candidates?{query}", found)
         figures.append(Figure(f"{title}: candidates, {what}", spent, "ms CPU", aim))
     consumers = itertools.count(1)
     hosts = size * NESTED // (NESTED + CARDS) - NESTED

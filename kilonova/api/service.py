@@ -13,6 +13,7 @@ from kilonova.api import (
     audit,
     audit_log,
     consoles,
+    explain,
     extensions,
     external_events,
     flavors,
@@ -102,6 +103,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     external_events.ROUTES,
     extensions.ROUTES,
     audit.ROUTES,
+    explain.ROUTES,
     versions.ROUTES,
 )
 

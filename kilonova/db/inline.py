@@ -126,5 +126,11 @@ def _commit(dbapi: Any) -> None:
         raise sa.exc.OperationalError("COMMIT", None, error) from error
 
 
+def known_as(work: Callable[..., Any], inner: Callable[..., Any]) -> None:
+    """Let ``work`` count as ``inner``, which it only wraps, where long transactions are known."""
+    work.__dict__["__wrapped__"] = inner
+
+
 def _name(work: Callable[..., Any]) -> str:
+    work = getattr(work, "__wrapped__", work)
     return f"{getattr(work, '__module__', '')}.{getattr(work, '__qualname__', repr(type(work)))}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import GuestMetadata, GuestSpec, InjectedFile, Keypair, Nic
 from kilonova.domain.server import Private, Server
 
 DEFAULT_ZONE = "nova"
 IMAGE_PREFIX = "image_"
 """Before the image's properties in ``Private.system``, for servers without an image."""
+BOOT_ROLES = "boot_roles"
+"""The key of ``Private.system`` with the roles of who made the server, joined by commas."""
 
 
 def guest_spec(
@@ -49,12 +54,15 @@ def guest_spec(
             user_data=private.user_data,
             admin_pass=admin_pass,
             files=tuple(files),
+            dedicated_cpus=dedicated_cpus(private.held),
             security_groups=server.security_groups,
+            boot_roles=private.system.get(BOOT_ROLES, ""),
         ),
         config_drive=server.config_drive,
         root_device=(server.root_device or "vda").removeprefix("/dev/"),
         properties=image_properties(server, private),
         launched=server.launched_at is not None,
+        held=private.held,
     )
 
 
@@ -68,3 +76,10 @@ def image_properties(server: Server, private: Private) -> dict[str, str]:
         for name, value in private.system.items()
         if name.startswith(mark)
     }
+
+
+def dedicated_cpus(held: Held | msgspec.UnsetType) -> tuple[int, ...]:
+    """The vCPUs with a CPU of their own, as the metadata service tells them to the guest."""
+    if held is msgspec.UNSET or held.topology is None:
+        return ()
+    return tuple(sorted(cpu for cell in held.topology.cells for cpu in cell.pcpus))

@@ -147,6 +147,11 @@ def _volume(
     )
 
 
+def on_volume(disks: Iterable[Disk]) -> bool:
+    """Whether a server with these disks starts from a volume."""
+    return any(disk.role == "root" and disk.source == "volume" for disk in disks)
+
+
 def next_device(disks: Iterable[Disk], wanted: str | None, bus: str) -> str:
     """The name of one more disk: the wanted one, or the first that is free; BadRequest if taken."""
     used = {disk.device for disk in disks}

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from kilonova.domain.fit.shapes import Held, HostShape
+
 
 class PowerState(enum.IntEnum):
     """Power states with the numbers of ``OS-EXT-STS:power_state``."""
@@ -161,10 +163,14 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
+    boot_roles: str = ""
 
 
 class GuestSpec(msgspec.Struct, frozen=True):
-    """One guest, complete. ``name`` is the hypervisor's name for it (``instance-0000002a``)."""
+    """One guest, complete. ``name`` is the hypervisor's name for it (``instance-0000002a``).
+
+    ``held``: the host's NUMA cells, CPUs, pages and devices that are its own.
+    """
 
     server_id: str
     name: str
@@ -177,6 +183,8 @@ class GuestSpec(msgspec.Struct, frozen=True):
     root_device: str = "vda"
     properties: dict[str, str] = {}
     launched: bool = False
+    # Not written when there is nothing: journals hold the hash of a guest as it was before.
+    held: Held | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConsoleTarget(msgspec.Struct, frozen=True):
@@ -205,7 +213,8 @@ class HostReport(msgspec.Struct, frozen=True):
 
     ``reserved`` (resource class → units kept for the host) and ``ratios`` (resource class →
     allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
-    configuration.
+    configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
+    as far as the driver tells them.
     """
 
     node: str
@@ -226,3 +235,5 @@ class HostReport(msgspec.Struct, frozen=True):
     reserved: dict[str, int] = {}
     ratios: dict[str, float] = {}
     initial_ratios: dict[str, float] = {}
+    pcpus: int = 0
+    shape: HostShape | None = None

@@ -90,6 +90,15 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
     )
 
 
+def network(settings: Settings, http: HttpClient, clock: Clock) -> Endpoint:
+    """The network service alone, for who needs no other neighbour."""
+    section = settings.neutron
+    source = keystone.source(http, login(settings), clock)
+    return Endpoint(
+        http, source, "network", override=section.endpoint_override, region=section.region_name
+    )
+
+
 def own_tokens(settings: Settings, http: HttpClient, clock: Clock) -> OwnTokens | None:
     """Our own token for token checks; None when no user of ours is configured."""
     if not settings.keystone_authtoken.username:

@@ -14,7 +14,15 @@ from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
-from kilonova.db.tables.cell import disks, fixed_ips, instance_faults, instances, nics, tags
+from kilonova.db.tables.cell import (
+    disks,
+    fixed_ips,
+    guest_holds,
+    instance_faults,
+    instances,
+    nics,
+    tags,
+)
 from kilonova.domain import states
 from kilonova.domain.guest import Disk, Nic, PowerState
 from kilonova.domain.server import (
@@ -28,7 +36,7 @@ from kilonova.domain.server import (
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, sql
+from kilonova.store import actions, holds, sql
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -86,8 +94,19 @@ _DROP = {
 }
 _PRIVATE_COLUMNS = Prepared(
     sa.select(
-        instances.c.user_data, instances.c.key_type, instances.c.public_key, instances.c.system
-    ).where(instances.c.uuid == _OF_SERVER)
+        instances.c.user_data,
+        instances.c.key_type,
+        instances.c.public_key,
+        instances.c.system,
+        guest_holds.c.held,
+    )
+    .outerjoin(
+        guest_holds,
+        sa.and_(
+            guest_holds.c.server_id == instances.c.uuid, guest_holds.c.host == instances.c.host
+        ),
+    )
+    .where(instances.c.uuid == _OF_SERVER)
 )
 _DISKS = Prepared(
     sa.select(disks.c.disk).where(disks.c.server_id == _OF_SERVER).order_by(disks.c.position)
@@ -223,6 +242,7 @@ def move_to_cell(
 def leave_cell(tx: Tx, server_id: str) -> None:
     """Remove the server's rows here (it goes elsewhere); nothing there is success."""
     actions.forget(tx, server_id)
+    tx.execute(guest_holds.delete().where(guest_holds.c.server_id == server_id))
     for table in (tags, disks, nics, fixed_ips, instance_faults):
         _DROP[table].run(tx, {"server_key": server_id})
     tx.execute(instances.delete().where(instances.c.uuid == server_id))
@@ -299,8 +319,16 @@ def private(tx: Tx, server_id: str) -> Private | None:
     if row is None:
         return None
     own_disks = tuple(_DISKS.scalars(tx, {"server_key": server_id}))
-    user_data, key_type, public_key, system = row
-    return Private(own_disks, get_nics(tx, server_id), user_data, key_type, public_key, system)
+    user_data, key_type, public_key, system, held = row
+    return Private(
+        own_disks,
+        get_nics(tx, server_id),
+        user_data,
+        key_type,
+        public_key,
+        system,
+        held or msgspec.UNSET,
+    )
 
 
 def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
@@ -447,6 +475,7 @@ def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
     _save(tx, server, ended)
     for table in (disks, nics, fixed_ips):
         _DROP[table].run(tx, {"server_key": server_id})
+    holds.leave(tx, server_id, now=now)
 
 
 def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetime) -> None:

@@ -40,14 +40,14 @@ class VifPlugger(Protocol):
         """Remove it; nothing there is success."""
 
 
-Content = Callable[[GuestSpec], dict[str, bytes]]
+Content = Callable[[GuestSpec], Awaitable[dict[str, bytes]]]
 """What goes onto a guest's config drive: path → bytes."""
 
 MetadataServer = Callable[[GuestSpec, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Answers the HTTP requests of one connection a guest made to 169.254.169.254."""
 
 
-def no_content(guest: GuestSpec) -> dict[str, bytes]:
+async def no_content(guest: GuestSpec) -> dict[str, bytes]:
     """An empty config drive."""
     return {}
 

@@ -290,7 +290,8 @@ async def _run(
     store = service.idempotency
     if store is not None and route.method == "POST" and not route.stream and not route.public:
         key = call.request.headers.get("idempotency-key")
-        if key is not None:
+        # A rehearsal must not answer for the real thing.
+        if key is not None and not call.prefers("dry-run"):
             scope = scope_of(service.api.name, call.caller, key)
 
             async def run() -> Rendered | Response:
@@ -301,7 +302,7 @@ async def _run(
 
 
 def _rendered(result: Any, status: int) -> Rendered | Response:
-    return result if isinstance(result, Response) else render(result, status)
+    return result if isinstance(result, (Response, Rendered)) else render(result, status)
 
 
 async def _send(

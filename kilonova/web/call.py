@@ -238,6 +238,12 @@ class Call(Generic[A]):
         if not self.allows(rule, target):
             raise Forbidden(f"Policy does not allow {rule} to be performed by this caller.")
 
+    def prefers(self, name: str) -> bool:
+        """Whether a ``Prefer`` header names that preference (RFC 7240)."""
+        said = self.request.headers.getlist("prefer")
+        tokens = (part.partition(";")[0].strip().lower() for one in said for part in one.split(","))
+        return name in tokens
+
     def link(self, *path: str) -> str:
         """The absolute URL of ``path`` under the root the request came by."""
         return join(self.base + self.root, *path)

@@ -20,6 +20,7 @@ from kilonova.base.errors import Fault
 from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.agent import GuestList, Known, Leftovers, topic
+from kilonova.domain.group import broken_rule
 from kilonova.domain.guest import GuestStatus, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.network import Port
@@ -102,7 +103,12 @@ async def audit(sources: Sources) -> AuditReport:
     """Look at everything once; findings in a stable order."""
     unseen: list[str] = []
     seen = await _look(sources, unseen)
-    found = [*_servers(seen), *_sagas(seen, sources.clock.now().timestamp())]
+    found = [
+        *_servers(seen),
+        *_groups(seen),
+        *_holds(seen),
+        *_sagas(seen, sources.clock.now().timestamp()),
+    ]
     if sources.placement is not None:
         found += await _told(unseen, "Placement", _allocations(seen, sources.placement))
     if sources.ports is not None:
@@ -215,6 +221,40 @@ def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
         yield Finding("server.homeless", row.id, "It is active on no host.")
     for action in row.open_actions:
         yield Finding("action.open", row.id, f"Its action {action} was never finished.")
+
+
+def _holds(seen: Seen) -> Iterator[Finding]:
+    for picture in seen.cells.values():
+        for server_id, host in picture.holds:
+            row = picture.servers.get(server_id)
+            if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
+                continue
+            if row is None or row.host != host:
+                sentence = f"It holds CPUs, pages or devices of host {host}, but is not there."
+                yield Finding("hold.left", server_id, sentence)
+
+
+def _groups(seen: Seen) -> Iterator[Finding]:
+    for server_id in seen.api.members | seen.api.places.keys():
+        row = seen.row(server_id)
+        counted = seen.api.places.get(server_id, frozenset())
+        real = {row.host} if row is not None and row.host else set()
+        if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
+            continue
+        if real != counted:
+            where, said = _listed(real), _listed(counted)
+            sentence = f"Its group counts it on {said}, but it is on {where}."
+            yield Finding("group.place", server_id, sentence)
+    for group_id, (policy, rules, counts) in seen.api.crowds.items():
+        for host, there in counts.items():
+            others = {**counts, host: there - 1}
+            broken = broken_rule(policy, rules, others, host)
+            if broken is not None:
+                yield Finding("group.rule", group_id, f"Host {host} breaks it: {broken}.")
+
+
+def _listed(hosts: Iterable[str]) -> str:
+    return ", ".join(sorted(hosts)) or "no host"
 
 
 def _sagas(seen: Seen, now: float) -> Iterator[Finding]:

@@ -36,6 +36,7 @@ from kilonova.interfaces.placement import Inventory
 from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
+from kilonova.scheduler.hosts import StoredHosts
 from kilonova.store import actions, mappings, nodes, quotas, servers, services
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import FakeGuest
@@ -404,7 +405,7 @@ class CloudStage:
         return Selection((refs,) if refs else ())
 
     async def _group(self, group_id: str, but: Collection[str]) -> ServerGroup | None:
-        return None
+        return await StoredHosts(self.api, self.cells, self.clock).group(group_id, but=but)
 
     async def plug(self, server_id: str, port_id: str) -> None:
         """The network service says that a port is open."""

@@ -8,7 +8,11 @@ from typing import Any
 import msgspec
 
 from kilonova.db.database import Tx
-from kilonova.domain.guest import Disk
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
+from kilonova.domain.guest import Disk, HostReport
+from kilonova.domain.request import RequestSpec, Selection
+from kilonova.domain.resources import Group
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
     ATTACH_VOLUME,
@@ -35,10 +39,11 @@ from kilonova.domain.sagas import (
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import servers
+from kilonova.store import groups, holds, nodes, servers
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
-from tests.sagas.cloud import GIVEN, CloudStage, opened
+from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
+from tests.support import compute
 
 
 def stage(kind: type[CloudStage]) -> Any:
@@ -95,6 +100,99 @@ class NoHost(Build):
     hosts = ()
 
 
+class InGroup(Build):
+    """An anti-affinity group whose other members came while the scheduler did not look."""
+
+    others: tuple[str, ...] = ("h1",)
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.api.run(self._join)
+
+    def _join(self, tx: Tx) -> None:
+        group = Group("g1", "g", "p1", "u1", "anti-affinity", {})
+        groups.create(tx, group, now=self.clock.now(), limit=9)
+        groups.add_members(tx, "g1", [self.server], limit=9)
+        for number, host in enumerate(self.others, 2):
+            assert groups.take_place(tx, "g1", compute.server_id(number), host) is None
+
+    async def open(self) -> None:
+        await super().open()
+        self.looked = False
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        request, spec = super().request()
+        return request, msgspec.structs.replace(spec, group_id="g1")
+
+    async def select(self, request: RequestSpec) -> Selection:
+        assert request.group is not None
+        chosen = await super().select(request)
+        stale, self.looked = not self.looked, True
+        if stale:
+            return Selection((chosen.servers[0][:1],))
+        counts = request.group.counts
+        left = tuple(ref for ref in chosen.servers[0] if not counts.get(ref.host))
+        return Selection((left,) if left else ())
+
+    async def outcome(self) -> Any:
+        return await super().outcome() | {"counts": await self.api.read(groups.counts, "g1")}
+
+    async def audit(self) -> list[str]:
+        # The other members are places only, without servers.
+        there = {compute.server_id(number) for number, _ in enumerate(self.others, 2)}
+        return [p for p in await super().audit() if p.split()[1].rstrip(":") not in there]
+
+
+class FullGroup(InGroup):
+    others = ("h1", "h2")
+
+
+class BrokenInGroup(InGroup):
+    others = ()
+
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("spawn", on="h1", times=None)
+
+    async def select(self, request: RequestSpec) -> Selection:
+        return await CloudStage.select(self, request)
+
+
+class Pinned(Build):
+    """A guest that wants CPUs of its own, of which the first host has too few left."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.cell.run(self._full)
+
+    def _host(self, tx: Tx, host: str) -> None:
+        super()._host(tx, host)
+        cells = (HostCell(0, 8192, pcpus=frozenset(range(4))),)
+        report = HostReport(host, "fake", 1, 8, 8192, 100, pcpus=4, shape=HostShape(cells))
+        nodes.save(tx, uuid=provider(host), host=host, report=report, now=self.clock.now())
+
+    def _full(self, tx: Tx) -> None:
+        row = GuestTopology((GuestCell(0, 64, pcpus=frozenset({0, 1, 2, 3})),), "dedicated")
+        other = compute.server_id(2)
+        wanted = Wanted(row)
+        assert holds.take(tx, other, wanted, host="h1", node="h1", now=self.clock.now())
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        request, spec = super().request()
+        specs = {"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}
+        flavor = msgspec.structs.replace(request.server.flavor, extra_specs=specs)
+        server = msgspec.structs.replace(request.server, flavor=flavor)
+        return msgspec.structs.replace(request, server=server), spec
+
+    async def outcome(self) -> Any:
+        held = await self.cell.read(holds.of_hosts, ["h1", "h2"])
+        return await super().outcome() | {"held": msgspec.to_builtins(held)}
+
+    async def audit(self) -> list[str]:
+        other = compute.server_id(2)
+        return [p for p in await super().audit() if not p.startswith(f"hold.left {other}")]
+
+
 class NeverOpened(Build):
     nics = (WantedNic("0", network_id="n1"),)
     hosts = ("h1",)
@@ -118,6 +216,30 @@ class There(CloudStage):
 
 
 class Delete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class PinnedDelete(Pinned, There):
+    async def prepare(self) -> None:
+        await CloudStage.prepare(self)
+        await self.create()
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class DeleteInGroup(InGroup, Delete):
+    others = ()
+
+    async def prepare(self) -> None:
+        await CloudStage.prepare(self)
+        await self.api.run(self._join)
+        self.looked = False
+        await self.create()
+        await Runner(self.kit()).drain()
+
     async def start(self) -> tuple[str, str]:
         return await self.delete()
 
@@ -392,7 +514,13 @@ for name, saga, kind, ends in (
     ("extend a volume", "server.extend_volume", ExtendVolume, "done"),
     ("swap a volume", "server.swap_volume", SwapVolume, "done"),
     ("swap a volume in vain", "server.swap_volume", FailingSwap, "undone"),
+    ("build in a group, a race lost", "server.build", InGroup, "done"),
+    ("build in a group that is full", "server.build", FullGroup, "undone"),
+    ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),
+    ("build with pinned CPUs", "server.build", Pinned, "done"),
     ("delete", "server.delete", Delete, "done"),
+    ("delete with pinned CPUs", "server.delete", PinnedDelete, "done"),
+    ("delete in a group", "server.delete", DeleteInGroup, "done"),
     ("delete in cell0", "server.delete", DeleteBuried, "done"),
     ("delete on a dead host", "server.delete", DeleteOnDeadHost, "done"),
     ("stop", "server.stop", Stop, "done"),

@@ -15,7 +15,7 @@ from kilonova.base.errors import BadRequest
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import disks
-from kilonova.domain.describe import IMAGE_PREFIX
+from kilonova.domain.describe import BOOT_ROLES, IMAGE_PREFIX
 from kilonova.domain.guest import Disk, ImageRef
 from kilonova.domain.quotas import Rules, check
 from kilonova.domain.sagas import BUILD, ServerArgs
@@ -36,7 +36,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
     """Choose ids, disks and names. BadRequest when the disks do not fit the flavor."""
-    image = _image_ref(found)
+    image = image_ref(found)
     ids = tuple(call.ids.uuid() for _ in range(request.most))
     reservation = f"r-{call.ids.hex()[:8]}"
     start = found.volumes.start
@@ -91,13 +91,13 @@ def _accept(
         project_id=project,
         user_id=user,
         flavor=found.flavor,
-        image=_image_ref(found),
+        image=image_ref(found),
         least=request.least,
         most=request.most,
     )
     limits = quota_rules.limits(tx, rules, project, user)
     _check_small_quotas(request, rules, limits)
-    rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
+    rows = [one(call, request, found, chosen, index, count) for index in range(count)]
     servers.accept(tx, rows)
     ids = list(chosen.ids[:count])
     if found.group is not None:
@@ -133,7 +133,7 @@ def _check_small_quotas(request: ServerRequest, rules: Rules, limits: dict[str, 
             check(limits, name, wanted, unified=rules.unified)
 
 
-def _one(
+def one(
     call: Context,
     request: ServerRequest,
     found: Resolved,
@@ -141,10 +141,11 @@ def _one(
     index: int,
     count: int,
 ) -> tuple[BuildRequest, BuildSpec]:
+    """The rows of one of the servers."""
     server_id = chosen.ids[index]
     name = f"{request.name}-{index + 1}" if count > 1 else request.name
     now = chosen.now + dt.timedelta(microseconds=index)
-    image = _image_ref(found)
+    image = image_ref(found)
     own_disks = chosen.disks[index]
     start = found.volumes.start
     properties = image.properties if image else start.properties if start else {}
@@ -193,7 +194,7 @@ def _one(
         user_data=request.user_data,
         key_type=found.key.type if found.key else "ssh",
         public_key=found.key.public_key if found.key else None,
-        system={} if image is not None else {IMAGE_PREFIX + k: v for k, v in properties.items()},
+        system={BOOT_ROLES: ",".join(call.caller.roles), **_marked(image, properties)},
     )
     spec = BuildSpec(
         nics=found.nics,
@@ -220,7 +221,14 @@ def _auto(request: ServerRequest, properties: dict[str, str]) -> bool:
     return properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
 
 
-def _image_ref(found: Resolved) -> ImageRef | None:
+def _marked(image: ImageRef | None, properties: dict[str, str]) -> dict[str, str]:
+    """Properties of what the root volume was made from, for a server without an image."""
+    if image is not None:
+        return {}
+    return {IMAGE_PREFIX + name: value for name, value in properties.items()}
+
+
+def image_ref(found: Resolved) -> ImageRef | None:
     """The image as the server remembers it: without what only the API asks for."""
     if found.image is None:
         return None

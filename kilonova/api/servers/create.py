@@ -7,6 +7,7 @@ from typing import Any
 from kilonova.api.servers import schema
 from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
+from kilonova.api.servers.rehearse import rehearse
 from kilonova.api.servers.resolve import resolve
 from kilonova.api.servers.volumes import reserve, unreserve
 from kilonova.base.errors import BadRequest, Conflict, Fault
@@ -33,6 +34,8 @@ async def create(call: Context) -> Reply:
     await _unique_name(call, request.name)
     found = await resolve(call, request)
     chosen = plan(call, request, found)
+    if call.prefers("dry-run"):
+        return await rehearse(call, request, found, chosen)
     await reserve(call, found.volumes.wanted, list(chosen.ids))
     try:
         ids = await accept(call, request, found, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,8 +12,12 @@ import msgspec
 from kilonova.api.servers.parse import ServerRequest, WantedNetwork
 from kilonova.api.servers.volumes import Looked, look
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
+from kilonova.config.pci import Pci
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties
+from kilonova.domain.fit import pci
+from kilonova.domain.fit.wanted import topology
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
 from kilonova.domain.server import WantedNic
@@ -59,10 +63,13 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
         raise BadRequest("Invalid key_name provided.")
     if "group" in request.hints and rows.group is None:
         raise BadRequest(f"Instance group {request.hints['group']} could not be found.")
+    start = volumes.start
     if image is not None:
-        _check_image(call, rows.flavor, image, local=volumes.start is None)
-    elif volumes.start is not None and volumes.start.min_ram > rows.flavor.memory_mb:
+        _check_image(call, rows.flavor, image, local=start is None)
+    elif start is not None and start.min_ram > rows.flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
+    properties = image.properties if image else start.properties if start else {}
+    check_shape(rows.flavor, properties, call.app.settings.pci)
     _check_zone(call, request, rows.zones, hosts_task.result())
     return Resolved(
         rows.flavor,
@@ -120,7 +127,16 @@ async def _image(call: Context, image_id: str) -> Image | None:
     return image
 
 
+def check_shape(flavor: FlavorSpec, properties: Mapping[str, str], options: Pci) -> None:
+    """BadRequest for words of flavor and image about NUMA nodes, CPUs, pages and PCI devices that
+    are wrong or contradict each other."""
+    topology(flavor, properties)
+    known = pci.aliases(options.alias) if pci.ASKED in flavor.extra_specs else {}
+    pci.requests(flavor.extra_specs, properties, known)
+
+
 def _check_image(call: Context, flavor: FlavorSpec, image: Image, *, local: bool) -> None:
+    image_properties.validate(image.properties)
     if image.min_ram > flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if not local:

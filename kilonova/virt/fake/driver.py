@@ -60,6 +60,8 @@ class FakeDriver:
             },
             supported=(("x86_64", "fake", "hvm"),),
             traits=capacity.traits,
+            pcpus=capacity.pcpus,
+            shape=capacity.shape,
         )
 
     async def guests(self) -> list[GuestStatus]:

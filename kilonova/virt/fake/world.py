@@ -10,6 +10,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.errors import NotFound
+from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
 from kilonova.virt.driver import GuestEvent
 from kilonova.virt.fake.script import Script
@@ -26,6 +27,8 @@ class Capacity(msgspec.Struct, frozen=True):
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
     traits: tuple[str, ...] = ()
+    pcpus: int = 0
+    shape: HostShape | None = None
 
 
 PLENTY = Capacity()

@@ -13,7 +13,8 @@ from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import configdrive, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
-from kilonova.virt.imagecache import Base, ImageCache
+from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.qemu import qcow2
 
 MIB = 1 << 20
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
@@ -46,13 +47,14 @@ class Maker:
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
-            files = self._content(guest)
+            files = await self._content(guest)
             await asyncio.to_thread(configdrive.write, target, files)
             return DiskFile(str(target), "raw")
         if what.source == "image" and what.image is not None:
             size = what.size_mb * MIB
             base = await self._cache.base(what.image, most_bytes=size or None)
-            await _overlay(target, base, max(size, base.virtual_size))
+            # A few hundred bytes are written faster than a thread is found for it.
+            qcow2.overlay(target, base.path, base.format, max(size, base.virtual_size))
             return DiskFile(str(target), "qcow2", base.path, base.format)
         if what.source == "blank":
             await self._blank(target, disk)
@@ -91,13 +93,6 @@ def name(disk: DiskDevice) -> str:
     if disk.disk.role == "root":
         return "disk"
     return "disk.config" if disk.disk.role == "config" else f"disk.{disk.device}"
-
-
-async def _overlay(target: Path, base: Base, size: int) -> None:
-    await tools.run(
-        *("qemu-img", "create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path),
-        *("-u", str(target), str(size)),
-    )
 
 
 async def _format(*command: str) -> None:

@@ -207,8 +207,10 @@ class Guest:
             return
         with self._busy():
             await self._given.host.vifs.plug(nic)
-            self._note(ports=self._choose_ports(self.record))
             alone = msgspec.structs.replace(spec, nics=(nic,))
+            if nic.port_id not in self.record.ports:
+                chosen = self._choose_ports(Record(spec=alone))
+                self._note(ports={**self.record.ports, **chosen})
             (device,) = nic_devices(alone)
             await hotplug.plug_nic(self._qemu, device, port=self.record.ports.get(nic.port_id, 0))
 

@@ -15,14 +15,14 @@ from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
-from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
+from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.placing import Entering
+from kilonova.workflows.steps.placing import Entering, hold
 from kilonova.workflows.visible import BURIED, EVENTS
 from kilonova.workflows.world import Env
 
@@ -63,7 +63,8 @@ class Place(msgspec.Struct, frozen=True):
 
 @transaction(db="cell")
 def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostRef) -> None:
-    """Write the server's row into the host's cell and hold it there."""
+    """Write the server's row into the host's cell and hold it there, with what it has of the
+    host's cells and devices."""
     engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
     servers.move_to_cell(
         tx,
@@ -73,6 +74,7 @@ def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostR
         zone=entering.zone,
         now=env.clock.now(),
     )
+    hold(tx, env, entering.request.server, host)
 
 
 @transaction(db="cell")
@@ -114,16 +116,14 @@ def catch_up(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
 @transaction(db="cell")
 def keep_nics(tx: Tx, env: Env, server_id: str, nics: list[Nic]) -> None:
     """Keep the server's cards and show their addresses."""
-    now = env.clock.now()
-    servers.set_nics(tx, server_id, nics, now=now)
-    servers.update(tx, server_id, now=now, addresses=addresses(nics))
+    servers.set_nics(tx, server_id, nics, now=env.clock.now())
 
 
 @remote()
 async def describe_new(env: Env, server_id: str) -> GuestSpec:
     """The guest of a server that is being made, with what is known only now."""
     spec = await env.world.db.read(mappings.find_spec, server_id)
-    here = await find_place(env, server_id)
+    here = await _place_in(env, server_id, env.cell)
     if here.guest is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     if spec is None:
@@ -389,15 +389,22 @@ async def find_place(env: Env, server_id: str) -> Place:
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None or mapping.cell_id is None:
         return Place(None)
-    cell = env.world.cells.get(mapping.cell_id)
+    return await _place_in(env, server_id, mapping.cell_id)
+
+
+async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
+    """The same where the cell is known."""
+    if cell_id is None:
+        return Place(None)
+    cell = env.world.cells.get(cell_id)
 
     def read(tx: Tx) -> Place:
         server = servers.get(tx, server_id)
         private = servers.private(tx, server_id)
         if server is None or private is None:
-            return Place(mapping.cell_id)
+            return Place(cell_id)
         return Place(
-            mapping.cell_id,
+            cell_id,
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,

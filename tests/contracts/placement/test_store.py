@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import uuid
@@ -169,11 +170,9 @@ async def test_the_index_follows_every_change_with_few_statements(db: Database) 
     assert {s.uuid for s in world.stocks.values()} == {B, C}
 
 
-def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> None:
-    """Four processes of 16 threads race for two providers; every unit is given exactly once."""
-    db.run_sync(host, A, vcpus=60)
-    db.run_sync(host, B, vcpus=60)
-    argv = [sys.executable, "-m", "tests.support.claiming", database_url, "16", "48", A, B]
+def _writers(url: str, mode: str, tries: int) -> tuple[int, int]:
+    """Four processes of 16 threads; how many tries came through, and how many were refused."""
+    argv = [sys.executable, "-m", "tests.support.claiming", url, mode, "16", str(tries), A, B]
     racers = [
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -184,6 +183,14 @@ def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> N
         assert racer.returncode == 0, err[-2000:]
         good, bad = map(int, out.split())
         accepted, refused = accepted + good, refused + bad
+    return accepted, refused
+
+
+def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> None:
+    """They race for two providers; every unit is given exactly once."""
+    db.run_sync(host, A, vcpus=60)
+    db.run_sync(host, B, vcpus=60)
+    accepted, refused = _writers(database_url, "race", 48)
     held = [a for u in (A, B) for a in db.run_sync(_held, u)]
     assert len({a.consumer.uuid for a in held}) == accepted
     assert db.run_sync(used, A)["VCPU"] <= 60
@@ -192,6 +199,27 @@ def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> N
     assert 60 in (db.run_sync(used, A)["VCPU"], db.run_sync(used, B)["VCPU"])
     assert refused == 4 * 48 - accepted
     assert db.run_sync(providers.find, A).generation == 1 + db.run_sync(used, A)["VCPU"]
+
+
+async def test_parallel_writers_lose_nothing_and_are_not_refused_what_fits(
+    db: Database, database_url: str
+) -> None:
+    """They take, move and give back with room for all: none is refused, half stay, and an index
+    that follows meanwhile ends with the truth."""
+    await db.run(host, A, vcpus=64)
+    await db.run(host, B, vcpus=64)
+    index = Index(Follower(db, SystemClock()))
+    job = asyncio.create_task(asyncio.to_thread(_writers, database_url, "churn", 16))
+    while not job.done():
+        await index.world()
+        await asyncio.sleep(0.05)
+    assert await job == (64, 0)
+    stocks = (await index.world()).stocks.values()
+    assert sorted(stock.used.get("VCPU", 0) for stock in stocks) == [0, 32]
+    for stock in stocks:
+        held = await db.read(_held, stock.uuid)
+        assert len({a.consumer.uuid for a in held}) == stock.used.get("VCPU", 0)
+        assert stock.generation == 1 + 64
 
 
 def _held(tx: Tx, uuid_: str) -> list[allocations.Allocation]:

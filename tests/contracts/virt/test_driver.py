@@ -8,8 +8,15 @@ import msgspec
 import pytest
 
 from kilonova.base.errors import Conflict, NotFound
-from kilonova.domain.guest import Disk, PowerState
-from kilonova.virt.driver import AttachesDisks, HasConsoles
+from kilonova.domain.guest import Disk, Nic, PowerState
+from kilonova.virt.driver import (
+    AttachesDisks,
+    HasConsoles,
+    HasDiagnostics,
+    InjectsNmi,
+    Pauses,
+    PlugsNics,
+)
 from tests.contracts.virt.conftest import Lab
 from tests.support.guests import SERVER, spec
 
@@ -183,3 +190,75 @@ async def test_a_guest_is_made_with_a_volume(lab: Lab) -> None:
     assert (await lab.driver.power_on(made)).power == PowerState.RUNNING
     await lab.driver.destroy(made, keep_disks=False)
     assert (lab.path / "volume-1").exists()
+
+
+NIC = Nic(port_id="22222222-0000-4000-8000-000000000001", mac="fa:16:3e:00:00:42",
+          network_id="n", vif_type="user")  # fmt: skip
+
+
+async def test_pausing(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, Pauses):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    for _ in range(2):
+        assert (await driver.pause(spec())).power == PowerState.PAUSED
+    assert (await driver.resume(spec())).power == PowerState.RUNNING
+    await driver.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await driver.pause(spec())
+    assert lab.events.heard == []
+
+
+async def test_dumping(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, InjectsNmi):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    assert (await driver.inject_nmi(spec())).power == PowerState.RUNNING
+    await driver.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await driver.inject_nmi(spec())
+
+
+async def test_a_card_for_a_guest_that_runs(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, PlugsNics) or not isinstance(driver, HasDiagnostics):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    for _ in range(2):
+        await driver.attach_nic(spec(), NIC)
+        assert [n.mac_address for n in (await driver.diagnostics(SERVER)).nics] == [NIC.mac]
+    assert lab.events.heard == []
+    restarted = await lab.restart()
+    assert isinstance(restarted, HasDiagnostics)
+    assert len((await restarted.diagnostics(SERVER)).nics) == 1
+
+
+async def test_a_card_for_a_guest_that_is_off(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, PlugsNics) or not isinstance(driver, HasDiagnostics):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    await driver.power_off(spec(), seconds=0)
+    await driver.attach_nic(spec(), NIC)
+    assert (await driver.power_on(spec(nics=(NIC,)))).power == PowerState.RUNNING
+    await driver.power_off(spec(nics=(NIC,)), seconds=0)
+    for _ in range(2):
+        await driver.detach_nic(spec(nics=(NIC,)), NIC)
+    told = await driver.diagnostics(SERVER)
+    assert (told.state, told.nics) == ("shutdown", ())
+
+
+async def test_counters(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, HasDiagnostics):
+        pytest.skip("it has none")
+    with pytest.raises(NotFound):
+        await driver.diagnostics(SERVER)
+    await driver.spawn(spec(), paused=False)
+    told = await driver.diagnostics(SERVER)
+    assert (told.state, told.maximum_memory, len(told.cpus)) == ("running", 64, 1)
+    (disk,) = told.disks
+    assert (disk.name, disk.errors_count is not None) == ("vda", True)
+    assert told.cpus[0].time is not None

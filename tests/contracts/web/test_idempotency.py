@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from kilonova.base.clock import VirtualClock
+from kilonova.db import idempotency
 from kilonova.db.database import Database
-from kilonova.store import idempotency
 from kilonova.web.idempotency import (
     Fresh,
     IdempotencyStore,
