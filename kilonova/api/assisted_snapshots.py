@@ -11,7 +11,7 @@ from kilonova.api.actions.later import not_yet
 from kilonova.api.schemas import UUID, closed
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
-from kilonova.store import servers
+from kilonova.store import block_devices
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, until
 
@@ -54,7 +54,7 @@ DELETE = Schema(
 
 
 async def _used(call: Context, volume_id: str) -> None:
-    answers = await call.app.cells.gather(servers.users_of, volume_id)
+    answers = await call.app.cells.gather(block_devices.users_of, volume_id)
     if not any(found for _, found in answers.found):
         raise NotFound(f"No volume Block Device Mapping with id {volume_id}.")
 

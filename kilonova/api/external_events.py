@@ -12,7 +12,7 @@ from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import EXTEND_VOLUME, DiskSaga, ServerArgs
-from kilonova.store import mappings, servers
+from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, since
@@ -126,7 +126,7 @@ async def _extended(call: Context, cell: Cell, server_id: str, volume_id: str) -
     """A volume of the server has grown: its guest is to see that."""
 
     def begin(tx: Tx) -> bool:
-        for disk in servers.get_disks(tx, server_id):
+        for disk in block_devices.of_server(tx, server_id):
             if disk.volume_id == volume_id:
                 record(tx, call, EXTEND_VOLUME.action, server_id)
                 start(tx, call, EXTEND_VOLUME, DiskSaga(server_id, disk.id), server_id)

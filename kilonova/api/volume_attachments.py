@@ -30,7 +30,7 @@ from kilonova.domain.sagas import (
 from kilonova.domain.server import Server
 from kilonova.domain.states import VmState
 from kilonova.interfaces.volume import Volume
-from kilonova.store import servers
+from kilonova.store import block_devices, servers
 from kilonova.web.call import Query, Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, until
@@ -127,7 +127,7 @@ async def _disks(found: Found) -> list[Disk]:
     if found.cell is None:
         assert found.request is not None
         return [d for d in found.request.private.disks if d.volume_id]
-    present = await found.cell.db.read(servers.get_disks, found.server.id)
+    present = await found.cell.db.read(block_devices.of_server, found.server.id)
     return [disk for disk in present if disk.volume_id]
 
 
@@ -200,7 +200,7 @@ async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
     )
 
     def begin(tx: Tx) -> Disk:
-        present = servers.get_disks(tx, server_id)
+        present = block_devices.of_server(tx, server_id)
         disk = msgspec.structs.replace(
             wanted, device=next_device(present, None if offloaded else device, wanted.bus)
         )
@@ -246,7 +246,7 @@ async def _volume(call: Context, volume_id: str, server: Server) -> Volume:
 async def _check_others(
     call: Context, cell: Cell, server_id: str, volume: Volume, *, offloaded: bool
 ) -> None:
-    present = await cell.db.read(servers.get_disks, server_id)
+    present = await cell.db.read(block_devices.of_server, server_id)
     if any(disk.volume_id == volume.id for disk in present):
         raise BadRequest(
             f"Invalid volume: volume {volume.id} already attached to instance {server_id}."
@@ -338,7 +338,7 @@ async def _accept(
             now=call.clock.now(),
             override_lock=is_admin(call),
         )
-        if disk.id not in {present.id for present in servers.get_disks(tx, server_id)}:
+        if disk.id not in {present.id for present in block_devices.of_server(tx, server_id)}:
             raise NotFound(f"Instance {server_id} is not attached with volume {disk.volume_id}")
         record(tx, call, kind.action, server_id)
         start(tx, call, kind, args, server_id)
@@ -373,7 +373,7 @@ async def update(call: Context, server_id: str, volume_id: str) -> None:
     keep = truth(given["delete_on_termination"])
 
     def work(tx: Tx) -> None:
-        present = servers.get_disks(tx, server_id)
+        present = block_devices.of_server(tx, server_id)
         changed = [
             msgspec.structs.replace(other, delete_on_termination=keep)
             if other.id == disk.id

@@ -23,6 +23,7 @@ SERVICES = {
     "identity": "The identity service, with users and catalog when ``admin_password`` is set.",
     "image": "The image service.",
     "network": "The network service; its hosts run ``kilonova serve network-agent``.",
+    "volume": "The block storage service; compute hosts open its directory by the same path.",
     "network-agent": "The embedded network on a host without nova-compute; needs root.",
 }
 

@@ -32,11 +32,10 @@ from kilonova.domain.server import (
     Private,
     Server,
     ServerFault,
-    VolumeRef,
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, holds, sql
+from kilonova.store import actions, block_devices, holds, sql
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -221,7 +220,7 @@ def move_to_cell(
     )
     server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
-    attached = volume_refs(private.disks)
+    attached = block_devices.volume_refs(private.disks)
     if attached:
         server = _save(tx, server, {"volumes": attached})
     if private.nics:
@@ -482,32 +481,7 @@ def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetim
     """Replace the server's disks, and with them its list of volumes."""
     server = _require(tx, server_id)
     _write_disks(tx, server_id, wanted)
-    _save(tx, server, {"volumes": volume_refs(wanted), "updated_at": now})
-
-
-def get_disks(tx: Tx, server_id: str) -> list[Disk]:
-    """The server's disks in their order."""
-    query = sa.select(disks.c.disk).where(disks.c.server_id == server_id)
-    return list(tx.execute(query.order_by(disks.c.position)).scalars())
-
-
-def volume_refs(wanted: Sequence[Disk]) -> tuple[VolumeRef, ...]:
-    """What is shown of the volumes among the disks."""
-    return tuple(
-        VolumeRef(disk.volume_id, disk.delete_on_termination) for disk in wanted if disk.volume_id
-    )
-
-
-def users_of(tx: Tx, volume_id: str) -> list[str]:
-    """The servers that have a volume."""
-    rows = tx.execute(sa.select(disks.c.server_id).where(disks.c.volume_id == volume_id))
-    return list(rows.scalars())
-
-
-def all_volumes(tx: Tx) -> list[tuple[str, Disk]]:
-    """Server id and disk, of every volume of every living server."""
-    query = sa.select(disks.c.server_id, disks.c.disk).where(disks.c.volume_id.is_not(None))
-    return [(row[0], row[1]) for row in tx.execute(query)]
+    _save(tx, server, {"volumes": block_devices.volume_refs(wanted), "updated_at": now})
 
 
 def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:

@@ -28,7 +28,7 @@ from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeAttachment
 from kilonova.messaging.bus import Bus
 from kilonova.scheduler.demand import takes
-from kilonova.store import pictures, servers
+from kilonova.store import block_devices, pictures
 from kilonova.store.pictures import ApiPicture, CellPicture, Row
 from kilonova.workflows.engine.journal import SAGAS, SagaRow
 
@@ -356,7 +356,7 @@ async def _volumes(seen: Seen, sources: Sources) -> list[Finding]:
     ours = []
     for cell in sources.cells.all:
         if cell.id in seen.cells:
-            ours += await cell.db.read(servers.all_volumes)
+            ours += await cell.db.read(block_devices.all_volumes)
     used = {disk.attachment_id for _, disk in ours}
     wanted = {(server_id, disk.volume_id) for server_id, disk in ours}
     found = [

@@ -37,7 +37,7 @@ from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
 from kilonova.scheduler.hosts import StoredHosts
-from kilonova.store import actions, mappings, nodes, quotas, servers, services
+from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import FakeGuest
 from kilonova.web.client import HttpClient
@@ -645,7 +645,7 @@ def _server(tx: Tx, server_id: str) -> Any:
         "launched": row.launched_at is not None,
         "disks": [
             [d.role, d.device, d.volume_id in GIVEN_VOLUMES, d.connection is not None]
-            for d in servers.get_disks(tx, server_id)
+            for d in block_devices.of_server(tx, server_id)
         ],
         "cards": [[n.network_id, n.tag] for n in servers.get_nics(tx, server_id)],
         "actions": [

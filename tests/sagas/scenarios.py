@@ -39,7 +39,7 @@ from kilonova.domain.sagas import (
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import groups, holds, nodes, servers
+from kilonova.store import block_devices, groups, holds, nodes, servers
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
 from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
@@ -369,7 +369,7 @@ class AttachVolume(ThereWithVolumes):
         disk = volume_disk(2, volume_id="v2", attachment_id=attachment)
 
         def add(tx: Tx) -> None:
-            present = servers.get_disks(tx, self.server)
+            present = block_devices.of_server(tx, self.server)
             servers.set_disks(tx, self.server, [*present, disk], now=self.clock.now())
 
         await self.cell.run(add)

@@ -11,7 +11,7 @@ from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
 from kilonova.interfaces.volume import AVAILABLE, NewVolume
-from kilonova.store import servers
+from kilonova.store import block_devices, servers
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.steps.records import end_action, fault, find_place
@@ -126,7 +126,7 @@ async def complete_volume(env: Env, disk: Disk) -> None:
 def keep_volumes(tx: Tx, env: Env, server_id: str, ready: list[Disk]) -> None:
     """Write connected volumes into the server's disks."""
     known = {disk.id: disk for disk in ready}
-    present = servers.get_disks(tx, server_id)
+    present = block_devices.of_server(tx, server_id)
     wanted = [known.get(disk.id, disk) for disk in present]
     servers.set_disks(tx, server_id, wanted, now=env.clock.now())
 
@@ -137,7 +137,7 @@ def keep_volumes(tx: Tx, env: Env, server_id: str, ready: list[Disk]) -> None:
 @transaction(db="own")
 def keep_volume(tx: Tx, env: Env, server_id: str, disk: Disk) -> None:
     """Write a disk of the server as it is by now."""
-    present = servers.get_disks(tx, server_id)
+    present = block_devices.of_server(tx, server_id)
     wanted = [disk if other.id == disk.id else other for other in present]
     servers.set_disks(tx, server_id, wanted, now=env.clock.now())
 
@@ -152,7 +152,7 @@ def finish_volume(tx: Tx, env: Env, server_id: str) -> None:
 def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
     """The disk is gone, its action over."""
     now = env.clock.now()
-    left = [disk for disk in servers.get_disks(tx, server_id) if disk.id != disk_id]
+    left = [disk for disk in block_devices.of_server(tx, server_id) if disk.id != disk_id]
     servers.set_disks(tx, server_id, left, now=now)
     end_action(tx, env, server_id, now)
 
@@ -254,7 +254,7 @@ async def _drop(env: Env, server_id: str, disk_id: str) -> None:
 
     def work(tx: Tx) -> None:
         journal.guard(tx, env.saga_id, env.epoch)
-        present = servers.get_disks(tx, server_id)
+        present = block_devices.of_server(tx, server_id)
         left = [disk for disk in present if disk.id != disk_id]
         if len(left) != len(present):
             servers.set_disks(tx, server_id, left, now=env.clock.now())
