@@ -399,8 +399,11 @@ class CloudStage:
         return host not in self.dead
 
     async def select(self, request: RequestSpec) -> Selection:
+        wanted = dict(AMOUNT)
+        if request.boot_from_volume:
+            del wanted["DISK_GB"]
         refs = tuple(
-            HostRef(h, h, provider(h), CELL, {provider(h): dict(AMOUNT)}) for h in self.hosts
+            HostRef(h, h, provider(h), CELL, {provider(h): dict(wanted)}) for h in self.hosts
         )
         return Selection((refs,) if refs else ())
 
@@ -536,19 +539,12 @@ class CloudStage:
         """Everything two good runs have in common."""
         mapping = await self.api.read(mappings.find, self.server)
         places = {name: await db.read(_server, self.server) for name, db in self.databases.items()}
-        return {
+        found: dict[str, Any] = {
             "mapping": [mapping.cell_id, mapping.queued_for_delete] if mapping else None,
             "request": await self.api.read(servers.building, self.server) is not None,
             "server": {name: found for name, found in places.items() if found},
             "quota": msgspec.to_builtins(await self.api.read(quotas.usage, "p1")),
             "holds": (await self.placement.allocations_of(self.server)).allocations,
-            "volumes": sorted(
-                [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]
-                for v in self.volumes.table.values()
-            ),
-            "plugged": {
-                host: [len(g.volumes) for g in self.fakes.guests(host).values()] for host in HOSTS
-            },
             "ports": sorted([p.mark, p.device_id, p.host] for p in self.network.table.values()),
             "guests": {
                 host: [
@@ -558,6 +554,18 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.volumes.table:
+            found["volumes"] = sorted(
+                [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]
+                for v in self.volumes.table.values()
+            )
+            found["plugged"] = {
+                host: [len(g.volumes) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
+            found["disks"] = {
+                name: await db.read(_disks, self.server) for name, db in self.databases.items()
+            }
+        return found
 
     async def audit(self) -> list[str]:
         """The audit, and that no secret lies about."""
@@ -643,10 +651,6 @@ def _server(tx: Tx, server_id: str) -> Any:
         "zone": row.availability_zone,
         "fault": row.fault.message if row.fault else None,
         "launched": row.launched_at is not None,
-        "disks": [
-            [d.role, d.device, d.volume_id in GIVEN_VOLUMES, d.connection is not None]
-            for d in block_devices.of_server(tx, server_id)
-        ],
         "cards": [[n.network_id, n.tag] for n in servers.get_nics(tx, server_id)],
         "actions": [
             [a.action, a.message, a.finish is not None, [[e.name, e.result] for e in a.events]]
@@ -654,6 +658,15 @@ def _server(tx: Tx, server_id: str) -> Any:
             if a is not None
         ],
     }
+
+
+def _disks(tx: Tx, server_id: str) -> Any:
+    if not sa.inspect(tx).has_table("disks"):
+        return []
+    return [
+        [d.role, d.device, d.volume_id in GIVEN_VOLUMES, d.connection is not None]
+        for d in block_devices.of_server(tx, server_id)
+    ]
 
 
 def _secrets(tx: Tx) -> list[str]:

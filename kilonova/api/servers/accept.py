@@ -48,7 +48,7 @@ def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
             root=request.root,
             new_id=call.ids.uuid,
             volumes=found.volumes.wanted,
-            properties=start.properties if start is not None and image is None else None,
+            properties=None if start is None else (found.image or start).properties,
         )
         for _ in ids
     )
@@ -148,7 +148,8 @@ def one(
     image = image_ref(found)
     own_disks = chosen.disks[index]
     start = found.volumes.start
-    properties = image.properties if image else start.properties if start else {}
+    source = found.image or start
+    properties = source.properties if source is not None else {}
     server = Server(
         id=server_id,
         number=0,
@@ -229,7 +230,10 @@ def _marked(image: ImageRef | None, properties: dict[str, str]) -> dict[str, str
 
 
 def image_ref(found: Resolved) -> ImageRef | None:
-    """The image as the server remembers it: without what only the API asks for."""
-    if found.image is None:
+    """The image as the server remembers it: without what only the API asks for.
+
+    A server that starts from a volume has none; its image's properties are kept all the same.
+    """
+    if found.image is None or found.volumes.start is not None:
         return None
     return ImageRef(**{n: getattr(found.image, n) for n in ImageRef.__struct_fields__})
