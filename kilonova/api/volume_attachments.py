@@ -106,8 +106,8 @@ VIEW = View(
         Field("volumeId", "volume_id"),
         Field("device", lambda disk: f"/dev/{disk.device}"),
         Field("tag", "tag", since=70),
-        Field("delete_on_termination", "delete_on_termination", since=79),
-        Field("attachment_id", "attachment_id", since=89),
+        Field("delete_on_termination", "ends_with_server", since=79),
+        Field("attachment_id", lambda disk: disk.attachment_id or None, since=89),
         Field("bdm_uuid", "id", since=89),
     ],
 )

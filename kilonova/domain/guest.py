@@ -80,11 +80,17 @@ class Disk(msgspec.Struct, frozen=True):
     read_only: bool = False
     device_type: str = "disk"
     tag: str | None = None
-    delete_on_termination: bool = True
-    attachment_id: str | None = None
-    origin: str = ""
-    origin_id: str | None = None
-    volume_type: str | None = None
+    # Left out of what is kept where they say nothing: journals hold disks without them.
+    delete_on_termination: bool | msgspec.UnsetType = msgspec.UNSET
+    attachment_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    origin: str | msgspec.UnsetType = msgspec.UNSET
+    origin_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    volume_type: str | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def ends_with_server(self) -> bool:
+        """Whether it is deleted with its server: local disks always, volumes when asked for."""
+        return self.source != "volume" or bool(self.delete_on_termination)
 
     @property
     def usable(self) -> bool:

@@ -21,7 +21,7 @@ def of_server(tx: Tx, server_id: str) -> list[Disk]:
 def volume_refs(wanted: Sequence[Disk]) -> tuple[VolumeRef, ...]:
     """What is shown of the volumes among the disks."""
     return tuple(
-        VolumeRef(disk.volume_id, disk.delete_on_termination) for disk in wanted if disk.volume_id
+        VolumeRef(disk.volume_id, disk.ends_with_server) for disk in wanted if disk.volume_id
     )
 
 

@@ -493,7 +493,7 @@ def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
                 "server_id": server_id,
                 "position": position,
                 "volume_id": disk.volume_id,
-                "delete_on_termination": disk.delete_on_termination,
+                "delete_on_termination": disk.ends_with_server,
                 "disk": disk,
             }
             for position, disk in enumerate(wanted)

@@ -37,9 +37,9 @@ async def make_volume(env: Env, _server_id: str, disk: Disk) -> Disk:
         project_id=env.asked.project_id,
         user_id=env.asked.user_id,
         source=disk.origin or "blank",
-        source_id=disk.origin_id,
+        source_id=disk.origin_id or None,
         size=disk.size_mb // GIB or None,
-        volume_type=disk.volume_type,
+        volume_type=disk.volume_type or None,
     )
     volume = await env.world.volumes.create(wanted)
     default = env.settings.default
@@ -118,7 +118,7 @@ async def disconnect_volume(env: Env, server_id: str, _host: str, disk: Disk) ->
 @remote()
 async def complete_volume(env: Env, disk: Disk) -> None:
     """Tell the volume service that the server has it."""
-    if disk.attachment_id is not None:
+    if disk.attachment_id:
         await env.world.volumes.complete(disk.attachment_id)
 
 
@@ -226,7 +226,7 @@ async def release_volumes(env: Env, server_id: str, disks: list[Disk]) -> None:
     for present in await volumes.attachments(server_id):
         await volumes.release(present.id)
     for disk in disks:
-        if disk.volume_id is None or not disk.delete_on_termination:
+        if disk.volume_id is None or not disk.ends_with_server:
             continue
         try:
             await volumes.delete(disk.volume_id)
@@ -237,7 +237,7 @@ async def release_volumes(env: Env, server_id: str, disks: list[Disk]) -> None:
 async def _release(env: Env, server_id: str, disk: Disk) -> None:
     for present in await env.world.volumes.attachments(server_id):
         if present.id == disk.attachment_id or (
-            disk.attachment_id is None and present.volume_id == disk.volume_id
+            not disk.attachment_id and present.volume_id == disk.volume_id
         ):
             await env.world.volumes.release(present.id)
 
