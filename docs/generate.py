@@ -17,6 +17,7 @@ from kilonova.config import section
 from kilonova.config.settings import Settings
 from kilonova.domain import states
 from kilonova.policy import compute
+from kilonova.web.error_codes import CODES
 from kilonova.web.routes import Route
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -112,6 +113,19 @@ def routes() -> str:
     return _page(parts)
 
 
+def errors() -> str:
+    """Every error code."""
+    parts = [_head("Error codes", "`kilonova/web/error_codes.py`")]
+    parts.append(
+        "An error has a code beside its text when the request carries `Prefer: error-code`\n"
+        "(the answer then carries `Preference-Applied: error-code`), and always below `/ext/`:\n"
+        '`{"forbidden": {"code": 403, "message": "…", "error_code": "quota.exceeded"}}`. Codes\n'
+        "keep their meaning; without the header answers are exactly Nova's."
+    )
+    parts.append(_table(("code", "meaning"), [(f"`{c}`", text) for c, text in CODES.items()]))
+    return _page(parts)
+
+
 def not_yet() -> str:
     """The actions that are checked and refused as they should be, but not done."""
     parts = [_head("Actions that answer 501", "the route tables under `kilonova/api/`")]
@@ -130,6 +144,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "policy.md": policy,
     "actions.md": actions,
     "compute-routes.md": routes,
+    "errors.md": errors,
     "not-yet.md": not_yet,
 }
 

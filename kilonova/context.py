@@ -15,7 +15,7 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
-from kilonova.interfaces.image import ImageService
+from kilonova.interfaces.image import ImageDocuments, ImageService
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeService
@@ -72,6 +72,7 @@ class Services(msgspec.Struct, frozen=True):
     networks: NetworkService
     volumes: VolumeService
     documents: NetworkDocuments
+    image_documents: ImageDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids

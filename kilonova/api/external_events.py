@@ -11,7 +11,13 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import EXTEND_VOLUME, DiskSaga, ServerArgs
+from kilonova.domain.sagas import (
+    DETACH_INTERFACE,
+    EXTEND_VOLUME,
+    DiskSaga,
+    PortArgs,
+    ServerArgs,
+)
 from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
@@ -20,8 +26,9 @@ from kilonova.web.schema import Schema, since
 ROUTES: Routes[Services] = Routes(tag="server events")
 
 PLUGGED = "network-vif-plugged"
+DELETED = "network-vif-deleted"
 EXTENDED = "volume-extended"
-CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", "network-vif-deleted")
+CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", DELETED)
 MOST = 1000
 
 BODY = Schema(
@@ -118,6 +125,10 @@ async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
         await cell.db.run(write)
     if event["name"] == EXTENDED:
         await _extended(call, cell, server_id, event.get("tag", ""))
+    if event["name"] == DELETED:
+        with contextlib.suppress(Conflict):
+            # Whatever holds the server may be what deleted the port; it ends in order by itself.
+            await cell.db.run(_lost_port, call, server_id, event.get("tag", ""))
     if event["name"] in CHANGED:
         await call.app.bus_of(cell.id).cast("conductor", "network_changed", ServerArgs(server_id))
 
@@ -136,3 +147,10 @@ async def _extended(call: Context, cell: Cell, server_id: str, volume_id: str) -
     # A server that is busy with something else sees the size with its next start.
     with contextlib.suppress(Conflict):
         await when_free(call, cell, begin)
+
+
+def _lost_port(tx: Tx, call: Context, server_id: str, port_id: str) -> None:
+    """A port that somebody deleted leaves its server."""
+    if port_id in {nic.port_id for nic in servers.get_nics(tx, server_id)}:
+        start(tx, call, DETACH_INTERFACE, PortArgs(server_id, port_id), server_id)
+        record(tx, call, DETACH_INTERFACE.action, server_id)

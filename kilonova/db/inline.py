@@ -26,7 +26,7 @@ class Lane:
     belongs into a thread. ``lock`` is held by whoever writes, also by threads.
     """
 
-    def __init__(self, engine: sa.Engine, *, begin: str, autocheckpoint: bool) -> None:
+    def __init__(self, engine: sa.Engine, *, autocheckpoint: bool, begin: str = "BEGIN") -> None:
         self.lock = threading.Lock()
         self.waiting = 0
         self.writes = 0

@@ -56,7 +56,7 @@ def guest_spec(
             files=tuple(files),
             dedicated_cpus=dedicated_cpus(private.held),
             security_groups=server.security_groups,
-            boot_roles=private.system.get(BOOT_ROLES, ""),
+            boot_roles=private.system.get(BOOT_ROLES) or msgspec.UNSET,
         ),
         config_drive=server.config_drive,
         root_device=(server.root_device or "vda").removeprefix("/dev/"),

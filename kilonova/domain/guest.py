@@ -169,7 +169,8 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
-    boot_roles: str = ""
+    # Not written when there are none: journals hold the hash of a guest as it was before.
+    boot_roles: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GuestSpec(msgspec.Struct, frozen=True):
@@ -220,7 +221,7 @@ class HostReport(msgspec.Struct, frozen=True):
     ``reserved`` (resource class → units kept for the host) and ``ratios`` (resource class →
     allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
     configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
-    as far as the driver tells them.
+    as far as the driver tells them. ``failed_builds``: guests in a row it could not make.
     """
 
     node: str
@@ -243,3 +244,4 @@ class HostReport(msgspec.Struct, frozen=True):
     initial_ratios: dict[str, float] = {}
     pcpus: int = 0
     shape: HostShape | None = None
+    failed_builds: int = 0

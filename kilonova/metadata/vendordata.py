@@ -108,5 +108,5 @@ def question(guest: GuestSpec) -> dict[str, Any]:
         "user-data": about.user_data,
         "hostname": about.hostname,
         "metadata": about.meta,
-        "boot-roles": about.boot_roles,
+        "boot-roles": about.boot_roles or "",
     }

@@ -116,6 +116,7 @@ def assemble(
         aggregates=member_of,
         supported=report.supported,
         cpu_info=report.cpu_info,
+        failed_builds=report.failed_builds,
         pci_free=_free_devices(row),
         shape=report.shape,
         held=row.held,

@@ -297,9 +297,9 @@ def _at(probe: Probe, name: str, asked: int, amount: int, host: str) -> tuple[Pr
 
 def _smaller(name: str, asked: int, amount: int) -> Change:
     unit = _UNITS.get(name, name)
-    text = f"A flavor with {amount} {unit} has room: {asked - amount} less than asked for."
+    text = f"A flavor with {amount} {unit} would fit: {asked - amount} less than asked for."
     if not amount:
-        text = f"A flavor without {unit} has room."
+        text = f"A flavor without {unit} would fit."
     args = {"resource": name, "asked": asked, "to": amount, "less": asked - amount}
     cost = 0.5 + (asked - amount) / asked
     return Change("resource", text, cost=round(cost, 3), args=args)
@@ -357,8 +357,11 @@ def _phrase(token: str, failed: Attempt, whynot: WhyNot | None) -> str:
                 unit = _UNITS.get(name, name)
                 return f"no suitable host has {one.asked} {unit} free in one place (at most {most})"
         return f"no suitable host has enough {_UNITS.get(name, name)} free"
+    required = failed.wanted is None or name in failed.wanted.traits
     return {
-        "trait": f"no suitable host goes with trait {name} as it is asked for",
+        "trait": f"no suitable host has trait {name}"
+        if required
+        else f"every suitable host has trait {name}, which is not wanted",
         "zone": f"no suitable host is in availability zone {name}",
         "host": "the host asked for does not take it",
         "group": f"the rule {name} of its server group leaves no suitable host",

@@ -61,6 +61,7 @@ def application(
             networks=neighbours.networks,
             volumes=neighbours.volumes,
             documents=neighbours.documents,
+            image_documents=neighbours.image_documents,
             sagas=EngineSagas(),
             placement=neighbours.placement,
             clock=clock,

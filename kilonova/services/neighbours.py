@@ -7,7 +7,7 @@ import msgspec
 from kilonova.base.clock import Clock
 from kilonova.clients import keystone
 from kilonova.clients.cinder import Cinder
-from kilonova.clients.glance import Glance
+from kilonova.clients.glance import Glance, GlanceDocuments
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.neutron_documents import NeutronDocuments
@@ -25,6 +25,7 @@ class Neighbours(msgspec.Struct, frozen=True):
     http: HttpClient
     source: TokenSource
     images: Glance
+    image_documents: GlanceDocuments
     networks: Neutron
     documents: NeutronDocuments
     volumes: Cinder
@@ -71,10 +72,12 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
 
     glance, neutron, placement = settings.glance, settings.neutron, settings.placement
     network = endpoint("network", neutron.endpoint_override, neutron.region_name)
+    image = endpoint("image", glance.endpoint_override, glance.region_name)
     return Neighbours(
         http=http,
         source=source,
-        images=Glance(http, endpoint("image", glance.endpoint_override, glance.region_name)),
+        images=Glance(http, image),
+        image_documents=GlanceDocuments(image),
         networks=Neutron(network),
         documents=NeutronDocuments(network),
         volumes=Cinder(

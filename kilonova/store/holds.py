@@ -43,9 +43,12 @@ def take(
         return NoFit(f"there is no node {node}")
     others = of_hosts(tx, [host]).get(host, ())
     shape = with_guests(report.shape or HostShape(), others)
+    if not shape.cells:
+        # Nothing can be said of the cells of a host whose driver does not tell them.
+        wanted = Wanted(None, wanted.devices)
     limits = limits_of(report.ratios, report.initial_ratios, pack=pack)
     found = fit(shape, wanted, limits, providers=providers)
-    if isinstance(found, Held):
+    if isinstance(found, Held) and found:
         tx.execute(guest_holds.insert().values(server_id=server_id, host=host, held=found))
     return found
 

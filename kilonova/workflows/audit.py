@@ -35,7 +35,8 @@ from kilonova.workflows.engine.journal import SAGAS, SagaRow
 ASK_SECONDS = 30.0
 IDLE_SECONDS = 300.0
 API = "api"
-COMPARED = ("VCPU", "MEMORY_MB", "DISK_GB")
+# Dedicated CPUs may be taken out of shared ones and the other way round.
+COMPARED = (("VCPU", "PCPU"), ("MEMORY_MB",), ("DISK_GB",))
 GUESTLESS = (
     VmState.ERROR,
     VmState.BUILDING,
@@ -300,7 +301,11 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
             sentence = f"It is on {row.host}, but holds allocations on {', '.join(hosts)}."
             found.append(Finding("allocation.elsewhere", consumer, sentence))
         else:
-            found += _amounts(row, uuids.values())
+            differ = _amounts(row, uuids.values())
+            if differ:
+                # A part may lie on a provider that shares it: ask for all the server holds.
+                whole = await placement.allocations_of(consumer)
+                found += _amounts(row, whole.allocations.values())
     for _, row in seen.rows():
         if row.host is not None and row.id not in holding and row.id not in seen.busy:
             found.append(
@@ -309,20 +314,22 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
     return found
 
 
-def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> Iterator[Finding]:
-    """What a server holds on its host against what its flavor asks for."""
+def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> list[Finding]:
+    """What a server holds against what its flavor asks for."""
     if row.flavor is None or row.vm_state in (VmState.RESIZED, VmState.ERROR):
-        return
+        return []
     total: Counter[str] = Counter()
     for amounts in held:
         total.update(amounts)
     # Without an image it was booted from a volume, and its root disk takes no room on the host.
     asked = takes(row.flavor, row.image, boot_from_volume=row.image is None)
-    for name in COMPARED:
-        want, has = asked.get(name, 0), total[name]
+    found = []
+    for names in COMPARED:
+        want, has = (sum(amounts.get(n, 0) for n in names) for amounts in (asked, total))
         if want != has:
-            sentence = f"It holds {has} {name}, but its flavor asks for {want}."
-            yield Finding("allocation.amount", row.id, sentence)
+            sentence = f"It holds {has} {names[0]}, but its flavor asks for {want}."
+            found.append(Finding("allocation.amount", row.id, sentence))
+    return found
 
 
 async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> list[Finding]:

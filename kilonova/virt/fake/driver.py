@@ -16,6 +16,7 @@ from kilonova.domain.guest import (
 from kilonova.virt.driver import Host
 from kilonova.virt.fake.world import FakeGuest, FakeWorld, volumes_of
 
+CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
@@ -168,7 +169,7 @@ class FakeDriver:
             raise NotFound(f"The guest {guest.name} has no {kind} console.")
         if guest.power != PowerState.RUNNING:
             raise Conflict(f"The guest {guest.name} does not run.")
-        return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path="FAKE")
+        return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path=CONSOLE_PATH)
 
     async def pause(self, guest: GuestSpec) -> GuestStatus:
         """Freeze a guest."""

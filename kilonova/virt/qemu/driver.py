@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import vifs
+from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.nics import tap_name
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -29,6 +31,7 @@ from kilonova.virt.qemu.guest import Given, Guest
 
 LOG_BYTES = 1 << 20
 LOG_LIMIT = 4 << 20
+SYSFS = Path("/sys")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
@@ -88,13 +91,23 @@ class QemuDriver:
     async def report(self) -> HostReport:
         given = self._need()
         await asyncio.to_thread(self._trim_logs)
+        settings = self._host.settings
+        shape = await asyncio.to_thread(
+            hostshape.read,
+            SYSFS,
+            usable=frozenset(os.sched_getaffinity(0)),
+            shared=settings.compute.cpu_shared_set,
+            dedicated=settings.compute.cpu_dedicated_set,
+            specs=hostshape.specifications(settings.pci.device_spec),
+        )
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             qemu_version=self._version,
             accel=given.accel,
             guests=[g.record.spec for g in self._made() if g.record is not None],
-            vnc=self._host.settings.vnc.enabled,
+            vnc=settings.vnc.enabled,
+            shape=shape,
         )
 
     async def guests(self) -> list[GuestStatus]:

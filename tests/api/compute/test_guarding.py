@@ -51,6 +51,8 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
         "remote_console": {"protocol": "vnc", "type": "novnc"}
     },
     ("POST", "/servers/{server_id}/shares", None): {"share": {"share_id": support.IMAGE}},
+    ("POST", "/os-floating-ips", None): {"pool": "public"},
+    ("PUT", "/os-hosts/{host}", None): {"status": "enable"},
     ("POST", "/os-security-groups", None): {"security_group": {"name": "g", "description": ""}},
     ("PUT", "/os-security-groups/{group_id}", None): {
         "security_group": {"name": "g", "description": ""}
@@ -108,6 +110,20 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
 
 # What the rules open to everyone with a token, or to everyone for their own key pairs.
 OPEN = {
+    ("GET", "/images"),
+    ("GET", "/images/detail"),
+    ("GET", "/images/{image_id}"),
+    ("DELETE", "/images/{image_id}"),
+    ("GET", "/images/{image_id}/metadata"),
+    ("POST", "/images/{image_id}/metadata"),
+    ("PUT", "/images/{image_id}/metadata"),
+    ("GET", "/images/{image_id}/metadata/{key}"),
+    ("PUT", "/images/{image_id}/metadata/{key}"),
+    ("DELETE", "/images/{image_id}/metadata/{key}"),
+    ("GET", "/os-floating-ip-pools"),
+    ("POST", "/os-baremetal-nodes"),
+    ("DELETE", "/os-baremetal-nodes/{node_id}"),
+    ("POST", "/os-baremetal-nodes/{node_id}/action"),
     ("GET", "/flavors"),
     ("GET", "/flavors/detail"),
     ("GET", "/flavors/{flavor_id}"),

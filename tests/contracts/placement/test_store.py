@@ -8,6 +8,7 @@ import sys
 import uuid
 
 import pytest
+import sqlalchemy as sa
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import BadRequest, Conflict, NotFound
@@ -15,11 +16,18 @@ from kilonova.db import migrate
 from kilonova.db.database import Database, Tx, counted
 from kilonova.placement.api.common import Follower
 from kilonova.placement.index import Index
-from kilonova.placement.rows import Inventory
+from kilonova.placement.rows import Allocation, Inventory
 from kilonova.placement.service import HISTORY, prepare
-from kilonova.placement.store import allocations, inventories, names, providers, reshape
+from kilonova.placement.store import (
+    allocations,
+    inventories,
+    names,
+    providers,
+    reshape,
+    snapshot,
+)
 from kilonova.placement.store.allocations import Claim
-from kilonova.placement.store.tables import metadata
+from kilonova.placement.store.tables import metadata, provider_changes
 
 NOW = SystemClock().now()
 A, B, C = (str(uuid.UUID(int=n)) for n in (10, 11, 12))
@@ -170,6 +178,37 @@ async def test_the_index_follows_every_change_with_few_statements(db: Database) 
     assert {s.uuid for s in world.stocks.values()} == {B, C}
 
 
+async def test_the_index_sees_what_was_begun_earlier_and_committed_later(db: Database) -> None:
+    if db.dialect == "sqlite":
+        pytest.skip("has one writer at a time")
+    for one in (A, B):
+        await db.run(host, one)
+    index = Index(Follower(db, SystemClock()))
+    await index.world()
+    with db.engine.connect() as late, late.begin():
+        names.set_provider_aggregates(late, A, [C], generation=None, now=NOW)
+        await db.run(names.set_provider_aggregates, B, [C], generation=None, now=NOW)
+        world = await index.world()
+        assert [s.uuid for s in world.stocks.values() if s.aggregates] == [B]
+    world = await index.world()
+    assert {s.uuid for s in world.stocks.values() if s.aggregates} == {A, B}
+    assert await db.read(snapshot.moved, index.mark) is False
+
+
+async def test_who_is_further_behind_than_the_log_loads_everything(db: Database) -> None:
+    await db.run(host, A)
+    index, late = (Index(Follower(db, SystemClock())) for _ in range(2))
+    await late.world()
+    many = [{"provider_id": 10**6}] * (snapshot.KEPT + 10)
+    await db.run(lambda tx: tx.execute(sa.insert(provider_changes), many))
+    await db.run(names.set_provider_aggregates, A, [C], generation=None, now=NOW)
+    await db.run(snapshot.prune)
+    count = sa.select(sa.func.count()).select_from(provider_changes)
+    assert await db.read(lambda tx: tx.execute(count).scalar()) == snapshot.KEPT
+    for one in (index, late):
+        assert [stock.aggregates for stock in (await one.world()).stocks.values()] == [{C}]
+
+
 def _writers(url: str, mode: str, tries: int) -> tuple[int, int]:
     """Four processes of 16 threads; how many tries came through, and how many were refused."""
     argv = [sys.executable, "-m", "tests.support.claiming", url, mode, "16", str(tries), A, B]
@@ -222,5 +261,5 @@ async def test_parallel_writers_lose_nothing_and_are_not_refused_what_fits(
         assert stock.generation == 1 + 64
 
 
-def _held(tx: Tx, uuid_: str) -> list[allocations.Allocation]:
+def _held(tx: Tx, uuid_: str) -> list[Allocation]:
     return allocations.of_provider(tx, providers.find(tx, uuid_).id)

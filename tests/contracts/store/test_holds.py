@@ -102,3 +102,10 @@ async def test_hosts_that_are_not_there_or_tell_nothing(db: Database) -> None:
     assert isinstance(await db.run(elsewhere), NoFit)
     await db.run(node, None)
     assert isinstance(await take(db, "s1"), NoFit)
+
+    def cells_only(tx: Tx) -> Held | NoFit:
+        wanted = Wanted(WANTED.topology)
+        return holds.take(tx, "s1", wanted, host="h1", node="h1", now=NOW)
+
+    assert await db.run(cells_only) == Held()
+    assert await db.read(holds.of_hosts, ["h1"]) == {}

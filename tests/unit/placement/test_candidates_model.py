@@ -22,7 +22,7 @@ from kilonova.placement.world import World
 CLASSES = ("X", "Y", "Z")
 TRAITS = ("A", "B", "C")
 PLACES = ("g1", "g2")
-Key = tuple[object, object]
+Key = tuple[frozenset[tuple[tuple[int, str], int]], frozenset[tuple[str, int]]]
 
 
 def some(chance: random.Random, things: tuple[str, ...], share: float) -> frozenset[str]:
