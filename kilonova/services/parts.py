@@ -52,6 +52,8 @@ async def start(cloud: Cloud) -> None:
     cloud.tell.step("network service")
     cloud.network, app = await embedded.network(cloud, outside, auth)
     cloud.serve("network", app)
+    cloud.tell.step("block storage service")
+    cloud.serve("volume", await embedded.volume(cloud, outside, auth))
     cloud.tell.step("placement service")
     cloud.serve("placement", await placement.build(cloud, lambda: auth))
     cloud.tell.step("compute: databases")

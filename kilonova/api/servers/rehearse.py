@@ -13,6 +13,7 @@ from kilonova.api.servers.parse import ServerRequest
 from kilonova.api.servers.resolve import Resolved
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain.disks import on_volume
 from kilonova.domain.explain import OPERATOR, Change, Why
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.shapes import DeviceRequest
@@ -127,7 +128,13 @@ async def _asked(
         properties = made.server.image.properties if made.server.image else {}
         known = pci.aliases(call.app.settings.pci.alias)
         devices = pci.requests(found.flavor.extra_specs, properties, known)
-    asked = request_of(made.server, spec, group=group, devices=devices)
+    asked = request_of(
+        made.server,
+        spec,
+        group=group,
+        devices=devices,
+        boot_from_volume=on_volume(made.private.disks),
+    )
     return msgspec.structs.replace(asked, servers=chosen.ids[:count], dry_run=True)
 
 
