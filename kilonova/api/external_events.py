@@ -28,7 +28,8 @@ ROUTES: Routes[Services] = Routes(tag="server events")
 PLUGGED = "network-vif-plugged"
 DELETED = "network-vif-deleted"
 EXTENDED = "volume-extended"
-CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", DELETED)
+CHANGED = ("network-changed", "network-vif-unplugged", DELETED)
+"""Events after which the cards are read anew; an opened port is the same card as before."""
 MOST = 1000
 
 BODY = Schema(

@@ -119,7 +119,9 @@ class Networks:
     async def delete_port(self, port_id: str) -> None:
         self.made.pop(port_id, None)
 
-    async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
+    async def nics(
+        self, server_id: str, port_ids: tuple[str, ...], *, new: bool = False
+    ) -> list[Nic]:
         return []
 
 
