@@ -186,17 +186,20 @@ async def _nics(call: Context, request: ServerRequest) -> tuple[WantedNic, ...]:
     project = caller.project_id or ""
     if wanted == "none":
         return ()
-    if wanted == "auto":
-        await _asked(net.auto_network(token=caller.token, project_id=project, dry_run=True))
-        return (WantedNic("0", auto=True),)
-    if wanted is None:
+    if wanted is None or wanted == "auto":
         networks = await net.networks(token=caller.token, project_id=project)
         networks = [item for item in networks if not item.external]
+        auto = wanted == "auto"
+        if auto:
+            networks = [item for item in networks if item.subnets]
         if len(networks) > 1:
             raise Conflict(
                 "Multiple possible networks found, use a Network ID to be more specific."
             )
-        return tuple(WantedNic("0", network_id=item.id) for item in networks if item.subnets)
+        if auto and not networks:
+            await _asked(net.auto_network(token=caller.token, project_id=project, dry_run=True))
+            return (WantedNic("0", auto=True),)
+        return tuple(WantedNic("0", item.id, auto=auto) for item in networks if item.subnets)
     assert isinstance(wanted, tuple)
     return await _named(call, wanted, project)
 
