@@ -18,6 +18,7 @@ from kilonova.interfaces.identity import IdentityService
 from kilonova.interfaces.image import ImageDocuments, ImageService
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -69,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    volumes: VolumeService
     documents: NetworkDocuments
     image_documents: ImageDocuments
     sagas: Sagas

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from kilonova.api.volume_attachments import when_free
 from kilonova.api.work import record, start
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import DETACH_INTERFACE, PortArgs, ServerArgs
-from kilonova.store import mappings, servers
+from kilonova.domain.sagas import (
+    DETACH_INTERFACE,
+    EXTEND_VOLUME,
+    DiskSaga,
+    PortArgs,
+    ServerArgs,
+)
+from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, since
@@ -20,7 +27,9 @@ ROUTES: Routes[Services] = Routes(tag="server events")
 
 PLUGGED = "network-vif-plugged"
 DELETED = "network-vif-deleted"
-CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", DELETED)
+EXTENDED = "volume-extended"
+CHANGED = ("network-changed", "network-vif-unplugged", DELETED)
+"""Events after which the cards are read anew; an opened port is the same card as before."""
 MOST = 1000
 
 BODY = Schema(
@@ -98,6 +107,8 @@ async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
         return {**event, "status": "failed", "code": 404}
     if server.host is None:
         return {**event, "status": "failed", "code": 422}
+    if event["name"] == EXTENDED and event.get("tag") not in {v.id for v in server.volumes}:
+        return {**event, "status": "failed", "code": 404}
     await _apply(call, cell, event)
     return {**event, "code": 200}
 
@@ -113,12 +124,30 @@ async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
             call.app.sagas.signal(tx, server_id, name, ids=call.app.ids, clock=call.clock)
 
         await cell.db.run(write)
+    if event["name"] == EXTENDED:
+        await _extended(call, cell, server_id, event.get("tag", ""))
     if event["name"] == DELETED:
         with contextlib.suppress(Conflict):
             # Whatever holds the server may be what deleted the port; it ends in order by itself.
             await cell.db.run(_lost_port, call, server_id, event.get("tag", ""))
     if event["name"] in CHANGED:
         await call.app.bus_of(cell.id).cast("conductor", "network_changed", ServerArgs(server_id))
+
+
+async def _extended(call: Context, cell: Cell, server_id: str, volume_id: str) -> None:
+    """A volume of the server has grown: its guest is to see that."""
+
+    def begin(tx: Tx) -> bool:
+        for disk in block_devices.of_server(tx, server_id):
+            if disk.volume_id == volume_id:
+                record(tx, call, EXTEND_VOLUME.action, server_id)
+                start(tx, call, EXTEND_VOLUME, DiskSaga(server_id, disk.id), server_id)
+                return True
+        return False
+
+    # A server that is busy with something else sees the size with its next start.
+    with contextlib.suppress(Conflict):
+        await when_free(call, cell, begin)
 
 
 def _lost_port(tx: Tx, call: Context, server_id: str, port_id: str) -> None:

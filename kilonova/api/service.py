@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from kilonova.api import (
     aggregates,
+    assisted_snapshots,
     audit,
     audit_log,
     consoles,
@@ -34,6 +35,9 @@ from kilonova.api import (
     shares,
     usage,
     versions,
+    volume_attachments,
+    volume_proxies,
+    volumes_boot,
     zones,
 )
 from kilonova.api.actions import (
@@ -81,6 +85,10 @@ ROUTES: tuple[Routes[Services], ...] = (
     migrations.ROUTES,
     metadata.ROUTES,
     tags.ROUTES,
+    volume_attachments.ROUTES,
+    volume_proxies.ROUTES,
+    volumes_boot.ROUTES,
+    assisted_snapshots.ROUTES,
     instance_actions.ROUTES,
     flavors.ROUTES,
     keypairs.ROUTES,
@@ -124,6 +132,7 @@ def api() -> Api[Services]:
             Root("/v2/{project_id}", relaxed=True),
         ),
         wrong_method=404,
+        closing_slash=False,
         request_id_header="X-Compute-Request-Id",
     )
     return made

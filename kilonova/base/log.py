@@ -24,11 +24,15 @@ _SECRET = re.compile(
     """
 )
 _URL_SECRET = re.compile(r"(\w+://[^:/@\s]+:)[^@/\s]+@")
+_SECRET_WORDS = ("pass", "secret", "token", "private_key", "transport_url", "connection")
 
 
 def mask(text: str) -> str:
     """The text with passwords, tokens and credentials in URLs replaced by ``***``."""
-    return _URL_SECRET.sub(r"\1***@", _SECRET.sub(r"\1***", text))
+    small = text.lower()
+    if any(word in small for word in _SECRET_WORDS):
+        text = _SECRET.sub(r"\1***", text)
+    return _URL_SECRET.sub(r"\1***@", text) if "://" in text else text
 
 
 class OsloFormatter(logging.Formatter):

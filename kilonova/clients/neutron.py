@@ -134,7 +134,9 @@ class Neutron:
         if answer.status != 404:
             expect(answer, 204, what=f"Port {port_id} could not be deleted")
 
-    async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
+    async def nics(
+        self, server_id: str, port_ids: tuple[str, ...], *, new: bool = False
+    ) -> list[Nic]:
         rows = await self._list("ports", device_id=server_id)
         by_id = {row["id"]: row for row in rows}
         chosen = [by_id[i] for i in port_ids if i in by_id] if port_ids else rows
@@ -146,7 +148,7 @@ class Neutron:
                 "subnets",
                 id=_unique(ip["subnet_id"] for row in chosen for ip in row["fixed_ips"]),
             ),
-            self._list("floatingips", port_id=_unique(row["id"] for row in chosen)),
+            self._list("floatingips", port_id=() if new else _unique(r["id"] for r in chosen)),
         )
         nets = {row["id"]: row for row in networks}
         subs = {row["id"]: row for row in subnets}

@@ -15,6 +15,9 @@ class Compute(msgspec.Struct, frozen=True):
     vmdk_allowed_types: Annotated[
         tuple[str, ...], Opt("VMDK sub-formats taken as images; none when empty.")
     ] = ("streamOptimized", "monolithicSparse")
+    max_disk_devices_to_attach: Annotated[
+        int, Opt("Most disks a server may have by attaching volumes; -1 for any number.", min=-1)
+    ] = -1
     cpu_shared_set: Annotated[
         str | None, Opt("Host CPUs that shared vCPUs run on (0-3,^2); all when unset.")
     ] = None

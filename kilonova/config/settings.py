@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from kilonova.config import section
 from kilonova.config.api import Api
+from kilonova.config.cinder import Cinder
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
@@ -49,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True):
     vendordata_dynamic_auth: VendordataDynamicAuth = VendordataDynamicAuth()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
+    cinder: Cinder = Cinder()
     quota: Quota = Quota()
     oslo_limit: OsloLimit = OsloLimit()
     workarounds: Workarounds = Workarounds()

@@ -59,8 +59,9 @@ class Disk(msgspec.Struct, frozen=True):
     """One disk of a guest.
 
     ``role``: root, ephemeral, swap, volume or config. ``source``: image (overlay over the cached
-    base), blank, or volume (``connection`` says how to reach it). ``device`` is the guest's name
-    without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size.
+    base), blank, or volume (``connection`` says how to reach it, None: not yet). ``device`` is the
+    guest's name without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size. ``origin``
+    and ``origin_id`` say what a volume is made from while it has no ``volume_id``.
     """
 
     id: str
@@ -79,6 +80,22 @@ class Disk(msgspec.Struct, frozen=True):
     read_only: bool = False
     device_type: str = "disk"
     tag: str | None = None
+    # Left out of what is kept where they say nothing: journals hold disks without them.
+    delete_on_termination: bool | msgspec.UnsetType = msgspec.UNSET
+    attachment_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    origin: str | msgspec.UnsetType = msgspec.UNSET
+    origin_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    volume_type: str | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def ends_with_server(self) -> bool:
+        """Whether it is deleted with its server: local disks always, volumes when asked for."""
+        return self.source != "volume" or bool(self.delete_on_termination)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a guest can be made with it: a volume needs a connection."""
+        return self.source != "volume" or self.connection is not None
 
 
 class FixedIp(msgspec.Struct, frozen=True):

@@ -110,8 +110,13 @@ class NetworkService(Protocol):
     async def delete_port(self, port_id: str) -> None:
         """Delete; a port that is gone is success."""
 
-    async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
-        """The server's bound ports in that order, complete with addresses, routes and MTU."""
+    async def nics(
+        self, server_id: str, port_ids: tuple[str, ...], *, new: bool = False
+    ) -> list[Nic]:
+        """The server's bound ports in that order, complete with addresses, routes and MTU.
+
+        ``new``: all of them were just made, so that no floating IP leads to them yet.
+        """
 
 
 class NetworkDocuments(Protocol):

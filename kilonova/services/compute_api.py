@@ -59,6 +59,7 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
             documents=neighbours.documents,
             image_documents=neighbours.image_documents,
             sagas=EngineSagas(),

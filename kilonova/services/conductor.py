@@ -98,6 +98,7 @@ class Conductor:
             bus=bus,
             placement=neighbours.placement,
             ports=neighbours.networks.compute_ports,
+            volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
         self.leftovers = LeftoverCleaner(
@@ -106,6 +107,7 @@ class Conductor:
             sources=self.sources,
             placement=neighbours.placement,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
         )
         self.journals = Journals({API: db, **{c.id: c.db for c in cells.all}}, clock)
         world = _world(
@@ -218,6 +220,7 @@ def _world(
         db=db,
         cells=cells,
         networks=neighbours.networks,
+        volumes=neighbours.volumes,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

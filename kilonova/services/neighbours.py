@@ -1,4 +1,4 @@
-"""Clients of identity, image, network and placement, made from the settings."""
+"""Clients of identity, image, network, volume and placement, made from the settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.clients import keystone
+from kilonova.clients.cinder import Cinder
 from kilonova.clients.glance import Glance, GlanceDocuments
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
@@ -27,6 +28,7 @@ class Neighbours(msgspec.Struct, frozen=True):
     image_documents: GlanceDocuments
     networks: Neutron
     documents: NeutronDocuments
+    volumes: Cinder
     placement: Placement
     identity: Endpoint
     compute: Endpoint
@@ -78,6 +80,11 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
         image_documents=GlanceDocuments(image),
         networks=Neutron(network),
         documents=NeutronDocuments(network),
+        volumes=Cinder(
+            endpoint(
+                "block-storage", settings.cinder.endpoint_override, settings.cinder.os_region_name
+            )
+        ),
         placement=Placement(
             endpoint("placement", placement.endpoint_override, placement.region_name)
         ),

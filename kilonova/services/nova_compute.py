@@ -7,7 +7,7 @@ from kilonova.compute.service import NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.services import agents, buses, neighbours, vendor
 from kilonova.services.daemon import Daemon
-from kilonova.services.figures import GuestFigures
+from kilonova.services.gauges import GuestFigures
 from kilonova.services.neighbours import Neighbours
 from kilonova.services.paths import state_path
 from kilonova.virt import load

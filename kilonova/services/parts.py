@@ -25,7 +25,7 @@ from kilonova.services import (
 )
 from kilonova.services.agents import Agents, guests
 from kilonova.services.conductor import Conductor
-from kilonova.services.figures import GuestFigures
+from kilonova.services.gauges import GuestFigures
 from kilonova.services.neighbours import OwnTokens, authenticator
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
@@ -52,6 +52,8 @@ async def start(cloud: Cloud) -> None:
     cloud.tell.step("network service")
     cloud.network, app = await embedded.network(cloud, outside, auth)
     cloud.serve("network", app)
+    cloud.tell.step("block storage service")
+    cloud.serve("volume", await embedded.volume(cloud, outside, auth))
     cloud.tell.step("placement service")
     cloud.serve("placement", await placement.build(cloud, lambda: auth))
     cloud.tell.step("compute: databases")

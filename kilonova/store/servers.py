@@ -31,11 +31,10 @@ from kilonova.domain.server import (
     Private,
     Server,
     ServerFault,
-    VolumeRef,
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, holds, sql
+from kilonova.store import actions, block_devices, holds, sql
 from kilonova.store import server_statements as q
 
 decode = msgspec.json.Decoder(Server).decode
@@ -169,6 +168,9 @@ def move_to_cell(
     )
     server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
+    attached = block_devices.volume_refs(private.disks)
+    if attached:
+        server = _save(tx, server, {"volumes": attached})
     if private.nics:
         server = set_nics(tx, server.id, private.nics, now=now)
     _write_tags(tx, server.id, server.tags)
@@ -427,8 +429,7 @@ def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetim
     """Replace the server's disks, and with them its list of volumes."""
     server = _require(tx, server_id)
     _write_disks(tx, server_id, wanted)
-    volumes = tuple(VolumeRef(disk.volume_id) for disk in wanted if disk.volume_id)
-    _save(tx, server, {"volumes": volumes, "updated_at": now})
+    _save(tx, server, {"volumes": block_devices.volume_refs(wanted), "updated_at": now})
 
 
 def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
@@ -440,7 +441,7 @@ def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
                 "server_id": server_id,
                 "position": position,
                 "volume_id": disk.volume_id,
-                "delete_on_termination": True,
+                "delete_on_termination": disk.ends_with_server,
                 "disk": disk,
             }
             for position, disk in enumerate(wanted)

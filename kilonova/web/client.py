@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # slow to import; a cloud in one process may never use the ne
 
 Params = Mapping[str, Any] | list[tuple[str, str]]
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _LARGEST_ANSWER = 64 * 1024 * 1024
 _CHUNK = 256 * 1024
 
@@ -252,5 +254,15 @@ def _with_params(url: str, params: Params | None) -> str:
     if not params:
         return url
     rows = params if isinstance(params, list) else list(params.items())
-    query = urlencode([(key, value) for key, value in rows if value is not None], doseq=True)
+    query = _encoded([(key, value) for key, value in rows if value is not None])
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+
+def _encoded(rows: list[tuple[str, Any]]) -> str:
+    """The query of these parameters; a list gives one for each of its members."""
+    pairs = []
+    for key, value in rows:
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            text = str(one)
+            pairs.append(f"{key}={text}" if _PLAIN(text) else urlencode([(key, text)]))
+    return "&".join(pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -138,32 +139,44 @@ class Pipe:
 
 
 def _headers(message: Message) -> Headers:
-    rows: CIMultiDict[str] = CIMultiDict()
-    for name, value in message.get("headers", ()):
-        rows.add(name.decode("latin-1"), value.decode("latin-1"))
-    return CIMultiDictProxy(rows)
+    rows = message.get("headers", ())
+    return CIMultiDictProxy(
+        CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in rows])
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _address(origin: str) -> tuple[str, str, tuple[str, int]]:
+    """Scheme, network location, and host and port of an origin."""
+    parts = urlsplit(origin)
+    return parts.scheme, parts.netloc, (parts.hostname or "localhost", parts.port or 80)
 
 
 def _scope(method: str, url: str, headers: dict[str, str], data: Data | None) -> dict[str, Any]:
-    parts = urlsplit(url)
-    rows = [(b"host", headers.get("host", parts.netloc).encode("latin-1"))]
+    before, _, after = url.partition("#")[0].partition("://")
+    netloc, slash, rest = after.partition("/")
+    path, _, query = rest.partition("?")
+    if not slash:
+        netloc, _, query = netloc.partition("?")
+    path = f"/{path}"
+    scheme, host, server = _address(f"{before}://{netloc}")
+    rows = [(b"host", headers.get("host", host).encode("latin-1"))]
     rows += [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items() if k != "host"]
     if isinstance(data, bytes) and data and "content-length" not in headers:
         rows.append((b"content-length", b"%d" % len(data)))
-    path = parts.path or "/"
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": method.upper(),
-        "scheme": parts.scheme,
+        "scheme": scheme,
         "path": unquote(path),
         "raw_path": path.encode("latin-1", "replace"),
         "root_path": "",
-        "query_string": parts.query.encode("latin-1", "replace"),
+        "query_string": query.encode("latin-1", "replace"),
         "headers": rows,
         "client": ("127.0.0.1", 0),
-        "server": (parts.hostname or "localhost", parts.port or 80),
+        "server": server,
         "state": {},
         "extensions": {LOOPBACK: {}},
     }

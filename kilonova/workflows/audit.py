@@ -25,9 +25,10 @@ from kilonova.domain.guest import GuestStatus, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.network import Port
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeAttachment
 from kilonova.messaging.bus import Bus
 from kilonova.scheduler.demand import takes
-from kilonova.store import pictures
+from kilonova.store import block_devices, pictures
 from kilonova.store.pictures import ApiPicture, CellPicture, Row
 from kilonova.workflows.engine.journal import SAGAS, SagaRow
 
@@ -61,7 +62,10 @@ class AuditReport(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Where to look. ``ports`` gives every port of a server; ``more`` are further audits."""
+    """Where to look. ``ports`` gives every port of a server, ``volumes`` every attachment of one.
+
+    ``more`` are further audits.
+    """
 
     db: Database
     cells: Cells
@@ -69,6 +73,7 @@ class Sources(msgspec.Struct, frozen=True):
     bus: Bus | None = None
     placement: PlacementService | None = None
     ports: Callable[[], Awaitable[Sequence[Port]]] | None = None
+    volumes: Callable[[], Awaitable[Sequence[VolumeAttachment]]] | None = None
     down_after: float = 60.0
     more: tuple[Callable[[], Awaitable[Sequence[Finding]]], ...] = ()
 
@@ -109,6 +114,8 @@ async def audit(sources: Sources) -> AuditReport:
         found += await _told(unseen, "Placement", _allocations(seen, sources.placement))
     if sources.ports is not None:
         found += await _told(unseen, "the network service", _ports(seen, sources.ports))
+    if sources.volumes is not None:
+        found += await _told(unseen, "the volume service", _volumes(seen, sources))
     if sources.bus is not None:
         found += await _hosts(seen, sources, sources.bus, unseen)
     for look in sources.more:
@@ -346,6 +353,40 @@ async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> 
         for port_id in row.ports:
             if port_id not in known and row.id not in seen.busy:
                 found.append(Finding("port.missing", port_id, f"Server {row.id} lost this port."))
+    return found
+
+
+async def _volumes(seen: Seen, sources: Sources) -> list[Finding]:
+    """Attachments and the disks of servers have to be the same."""
+    assert sources.volumes is not None
+    known = {item.id: item for item in await sources.volumes() if item.server_id}
+    ours = []
+    for cell in sources.cells.all:
+        if cell.id in seen.cells:
+            ours += await cell.db.read(block_devices.all_volumes)
+    used = {disk.attachment_id for _, disk in ours}
+    wanted = {(server_id, disk.volume_id) for server_id, disk in ours}
+    found = [
+        Finding(
+            "volume.orphan", item.id, f"Server {item.server_id} does not have {item.volume_id}."
+        )
+        for item in known.values()
+        if item.id not in used
+        and (item.server_id, item.volume_id) not in wanted
+        and item.server_id not in seen.busy
+        and item.server_id not in seen.api.requests
+    ]
+    for server_id, disk in ours:
+        row = seen.row(server_id)
+        if row is None or server_id in seen.busy or disk.connection is None:
+            continue
+        there = known.get(disk.attachment_id or "")
+        if there is None:
+            text = f"Its volume {disk.volume_id} is attached to it no more."
+            found.append(Finding("volume.lost", server_id, text))
+        elif there.status not in ("attached", "", "detaching"):
+            text = f"The attachment of {disk.volume_id} is {there.status}."
+            found.append(Finding("volume.unfinished", server_id, text))
     return found
 
 

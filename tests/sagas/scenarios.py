@@ -10,29 +10,36 @@ import msgspec
 from kilonova.db.database import Tx
 from kilonova.domain.fit.host import Wanted
 from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
-from kilonova.domain.guest import HostReport
+from kilonova.domain.guest import Disk, HostReport
 from kilonova.domain.request import RequestSpec, Selection
 from kilonova.domain.resources import Group
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_VOLUME,
     CRASH_DUMP,
     DETACH_INTERFACE,
+    DETACH_VOLUME,
+    EXTEND_VOLUME,
     PAUSE,
     REBOOT,
     RESTORE,
     SOFT_DELETE,
     START,
     STOP,
+    SWAP_VOLUME,
     UNPAUSE,
     AttachArgs,
+    DiskSaga,
     PortArgs,
     RebootArgs,
+    SagaKind,
     ServerArgs,
+    SwapSaga,
 )
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import groups, holds, nodes
+from kilonova.store import block_devices, groups, holds, nodes, servers
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
 from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
@@ -282,6 +289,131 @@ class FailingReboot(HardReboot):
         self.fakes.fails("reboot", times=None)
 
 
+def volume_disk(number: int, **values: Any) -> Disk:
+    """A disk on the volume v1, v2, or on one to be made."""
+    given: dict[str, Any] = {
+        "role": "volume",
+        "device": f"vd{'abc'[number]}",
+        "size_mb": 1024,
+        "format": "raw",
+        "delete_on_termination": False,
+        **values,
+    }
+    return Disk(id=f"disk-{number}", source="volume", **given)
+
+
+def on_volumes(asked: tuple[BuildRequest, BuildSpec]) -> tuple[BuildRequest, BuildSpec]:
+    """The root disk is a volume made from an image, another volume is given."""
+    request, spec = asked
+    root = volume_disk(
+        0, role="root", boot_index=0, origin="image", origin_id="i", delete_on_termination=True
+    )
+    disks = (root, volume_disk(1, volume_id="v1"))
+    private = msgspec.structs.replace(request.private, disks=disks)
+    server = msgspec.structs.replace(request.server, image=None)
+    return msgspec.structs.replace(request, private=private, server=server), spec
+
+
+class OnVolumes(Build):
+    """What it starts from is made, what else it has was given."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.volumes.add("v1")
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        return on_volumes(super().request())
+
+    async def create(self) -> tuple[str, str]:
+        await self.volumes.reserve("v1", self.server)
+        return await super().create()
+
+
+class OnVolumesFirstHostBroken(OnVolumes):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("spawn", on="h1", times=None, late=True)
+
+
+class OnBrokenVolume(OnVolumes):
+    async def open(self) -> None:
+        await super().open()
+        self.volumes.broken = True
+
+
+class ThereWithVolumes(There):
+    """A server with a given volume is there, and another volume."""
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        return on_volumes(super().request())
+
+    async def prepare(self) -> None:
+        self.volumes.add("v1")
+        self.volumes.add("v2")
+        await self.volumes.reserve("v1", self.server)
+        await super().prepare()
+
+    async def disk(self, kind: SagaKind[Any], disk_id: str) -> tuple[str, str]:
+        """The API's part of a saga about one disk."""
+        args = DiskSaga(self.server, disk_id)
+        return await self.act(kind, args, "attach_volume", None)
+
+
+class DeleteOnVolumes(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class AttachVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        attachment = await self.volumes.reserve("v2", self.server)
+        disk = volume_disk(2, volume_id="v2", attachment_id=attachment)
+
+        def add(tx: Tx) -> None:
+            present = block_devices.of_server(tx, self.server)
+            servers.set_disks(tx, self.server, [*present, disk], now=self.clock.now())
+
+        await self.cell.run(add)
+        return await self.disk(ATTACH_VOLUME, disk.id)
+
+
+class FailingAttach(AttachVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("attach_disk", times=None, late=True)
+
+
+class DetachVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        await self.volumes.begin_detaching("v1")
+        return await self.disk(DETACH_VOLUME, "disk-1")
+
+
+class FailingDetach(DetachVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("detach_disk", times=None)
+
+
+class ExtendVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        return await self.disk(EXTEND_VOLUME, "disk-1")
+
+
+class SwapVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        await self.volumes.begin_detaching("v1")
+        attachment = await self.volumes.reserve("v2", self.server)
+        args = SwapSaga(self.server, "disk-1", "v2", attachment)
+        return await self.act(SWAP_VOLUME, args, "attach_volume", None)
+
+
+class FailingSwap(SwapVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("swap_disk")
+
+
 class Pause(There):
     async def start(self) -> tuple[str, str]:
         return await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
@@ -378,6 +510,17 @@ for name, saga, kind, ends in (
     ("build, first host dies", "server.build", FirstHostDies, "done"),
     ("build without a valid host", "server.build", NoHost, "undone"),
     ("build, ports never opened", "server.build", NeverOpened, "undone"),
+    ("build on volumes", "server.build", OnVolumes, "done"),
+    ("build on volumes, first host broken", "server.build", OnVolumesFirstHostBroken, "done"),
+    ("build on a volume that fails", "server.build", OnBrokenVolume, "undone"),
+    ("delete with volumes", "server.delete", DeleteOnVolumes, "done"),
+    ("attach a volume", "server.attach_volume", AttachVolume, "done"),
+    ("attach a volume in vain", "server.attach_volume", FailingAttach, "undone"),
+    ("detach a volume", "server.detach_volume", DetachVolume, "done"),
+    ("detach a volume in vain", "server.detach_volume", FailingDetach, "undone"),
+    ("extend a volume", "server.extend_volume", ExtendVolume, "done"),
+    ("swap a volume", "server.swap_volume", SwapVolume, "done"),
+    ("swap a volume in vain", "server.swap_volume", FailingSwap, "undone"),
     ("build in a group, a race lost", "server.build", InGroup, "done"),
     ("build in a group that is full", "server.build", FullGroup, "undone"),
     ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),

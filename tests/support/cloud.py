@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
 IMAGE = "70a599e0-31e7-49b7-b260-868f441e862b"
@@ -121,7 +122,9 @@ class Networks:
     async def delete_port(self, port_id: str) -> None:
         self.made.pop(port_id, None)
 
-    async def nics(self, server_id: str, port_ids: tuple[str, ...]) -> list[Nic]:
+    async def nics(
+        self, server_id: str, port_ids: tuple[str, ...], *, new: bool = False
+    ) -> list[Nic]:
         return []
 
 
@@ -381,6 +384,7 @@ class Cloud:
         self.bus = MemoryBus()
         self.images = Images()
         self.networks = Networks()
+        self.volumes = Volumes()
         self.documents = Documents()
         self.image_documents = ImageDocuments()
         self.sagas = SagaLog()
@@ -391,6 +395,7 @@ class Cloud:
             bus=self.bus,
             images=self.images,
             networks=self.networks,
+            volumes=self.volumes,
             documents=self.documents,
             image_documents=self.image_documents,
             sagas=self.sagas,

@@ -9,7 +9,8 @@ from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
 from kilonova.api.servers.rehearse import rehearse
 from kilonova.api.servers.resolve import resolve
-from kilonova.base.errors import BadRequest, Conflict
+from kilonova.api.servers.volumes import reserve, unreserve
+from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.context import Context, Services
 from kilonova.store import servers
 from kilonova.web.call import Reply
@@ -35,7 +36,12 @@ async def create(call: Context) -> Reply:
     chosen = plan(call, request, found)
     if call.prefers("dry-run"):
         return await rehearse(call, request, found, chosen)
-    ids = await accept(call, request, found, chosen)
+    await reserve(call, found.volumes.wanted, list(chosen.ids))
+    try:
+        ids = await accept(call, request, found, chosen)
+    except Fault:
+        await unreserve(call, found.volumes.wanted, list(chosen.ids))
+        raise
     if request.by_reservation:
         return Reply({"reservation_id": chosen.reservation_id})
     href = call.link("servers", ids[0])

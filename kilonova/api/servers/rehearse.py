@@ -13,6 +13,7 @@ from kilonova.api.servers.parse import ServerRequest
 from kilonova.api.servers.resolve import Resolved
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain.disks import on_volume
 from kilonova.domain.explain import OPERATOR, Change, Why
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.shapes import DeviceRequest
@@ -132,7 +133,14 @@ async def _asked(
     options, placement = call.app.settings.scheduler, call.app.placement
     if options.query_placement_for_routed_network_aggregates and placement is not None:
         routed = await aggregates_reached(call.app.networks, placement, spec.nics)
-    asked = request_of(made.server, spec, group=group, devices=devices, routed=routed)
+    asked = request_of(
+        made.server,
+        spec,
+        group=group,
+        devices=devices,
+        boot_from_volume=on_volume(made.private.disks),
+        routed=routed,
+    )
     return msgspec.structs.replace(asked, servers=chosen.ids[:count], dry_run=True)
 
 

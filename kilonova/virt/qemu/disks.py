@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from kilonova.base.errors import NotSupported, Unavailable
-from kilonova.domain.guest import GuestSpec
+from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import configdrive, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
@@ -42,6 +42,8 @@ class Maker:
     async def make(self, directory: Path, guest: GuestSpec, disk: DiskDevice) -> DiskFile:
         """Make one disk anew. Raises what the image cache raises, Unavailable without space."""
         what = disk.disk
+        if what.source == "volume":
+            return volume_file(what)
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
@@ -70,6 +72,20 @@ class Maker:
             option = ("-n", what.fs_label[:11]) if label and self._file_system == "vfat" else label
             quiet = () if self._file_system == "vfat" else ("-q",)
             await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
+
+
+def volume_file(disk: Disk) -> DiskFile:
+    """Where the data of a volume is. NotSupported for kinds of connection that need more."""
+    connection = disk.connection or {}
+    kind, data = connection.get("driver_volume_type"), connection.get("data", {})
+    path = data.get("device_path")
+    if kind != "local" or not isinstance(path, str) or not path.startswith("/"):
+        raise NotSupported(f"This hypervisor cannot reach volumes by {kind} connections.")
+    if not Path(path).exists():
+        raise Unavailable(
+            f"Volume {disk.volume_id} cannot be reached from this host: its file is not there."
+        )
+    return DiskFile(path, "qcow2" if data.get("format") == "qcow2" else "raw")
 
 
 def name(disk: DiskDevice) -> str:

@@ -12,6 +12,7 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
     ConsoleTarget,
+    Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
@@ -171,6 +172,30 @@ class QemuDriver:
                 if not await there.shut_down(self._host.settings.libvirt.wait_soft_reboot_seconds):
                     raise Conflict(f"The guest {guest.name} did not react; reboot it hard.")
             await there.start(guest)
+            return there.status()
+
+    async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.plug(guest, disk)
+            return there.status()
+
+    async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.unplug(guest, disk)
+            return there.status()
+
+    async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.resize(guest, disk)
+            return there.status()
+
+    async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.swap(guest, old, new)
             return there.status()
 
     async def console_log(self, server_id: str) -> bytes:

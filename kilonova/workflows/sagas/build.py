@@ -41,6 +41,14 @@ from kilonova.workflows.steps.records import (
     unmap,
     without_secrets,
 )
+from kilonova.workflows.steps.volumes import (
+    complete_volume,
+    connect_volume,
+    disconnect_volume,
+    keep_volumes,
+    make_volume,
+    unmake_volume,
+)
 
 TURNS = 10
 """How often a member of a group looks for hosts anew after others were faster."""
@@ -96,6 +104,14 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
     bound = await s.each(bind_port, host.host, ports)
     nics = await s.do(read_cards, server_id, ports, cards)
     await s.do(keep_nics, server_id, nics)
+    volumes = [disk for disk in entering.request.private.disks if disk.source == "volume"]
+    if volumes:
+        made = await s.each(
+            make_volume, server_id, volumes, undo=unmake_volume, task=Task.BLOCK_DEVICE_MAPPING
+        )
+        ready = await s.each(connect_volume, server_id, host.host, made, undo=disconnect_volume)
+        await s.do(keep_volumes, server_id, ready)
+        await s.each(complete_volume, ready)
     guest = await s.do(describe_new, server_id)
     await s.on(
         host.host,

@@ -92,7 +92,8 @@ async def bind_port(env: Env, host: str, port_id: str) -> BoundPort:
 @remote()
 async def read_cards(env: Env, server_id: str, ports: list[str], cards: Cards) -> list[Nic]:
     """The bound ports as complete cards, in their order, with the tags asked for."""
-    found = await env.world.networks.nics(server_id, tuple(ports))
+    new = all(nic.port_id is None for nic in cards.nics)
+    found = await env.world.networks.nics(server_id, tuple(ports), new=new)
     tags = {port: nic.tag for port, nic in zip(ports, cards.nics, strict=True)}
     return [msgspec.structs.replace(nic, tag=tags.get(nic.port_id)) for nic in found]
 

@@ -6,6 +6,7 @@ import msgspec
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.db.database import Tx
+from kilonova.domain.disks import on_volume
 from kilonova.domain.explanation import Explanation, Failure
 from kilonova.domain.fit import pci
 from kilonova.domain.fit.host import Wanted
@@ -43,6 +44,7 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
         request.server,
         spec,
         group=group,
+        boot_from_volume=on_volume(request.private.disks),
         ignore_hosts=tried,
         devices=devices_of(env, request.server),
         routed=routed,

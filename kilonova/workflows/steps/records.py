@@ -12,7 +12,7 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault
@@ -46,12 +46,16 @@ SEIZE_PAUSE = 0.2
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is: its cell, its host (None: none), and what its agent must know of it."""
+    """Where a server is: its cell, its host (None: none), and what its agent must know of it.
+
+    ``volumes``: its disks that are volumes, connected or not.
+    """
 
     cell_id: str | None
     host: str | None = None
     guest: GuestSpec | None = None
     vm_state: str = ""
+    volumes: tuple[Disk, ...] = ()
 
 
 # -- making ------------------------------------------------------------------------------------
@@ -158,11 +162,20 @@ async def bury(env: Env, server_id: str) -> None:
 
     One whose owner deleted it meanwhile is left to the deletion, which waits for us to end.
     """
+    await _let_volumes_go(env, server_id)
     request = await env.world.db.run(_to_bury, env, server_id)
     if request is None:
         return
     await env.world.cells.cell0.db.run(_write_grave, env, server_id, request)
     await env.world.db.run(_map_grave, env, server_id)
+
+
+async def _let_volumes_go(env: Env, server_id: str) -> None:
+    """Volumes that were reserved for it when it was asked for are free again."""
+    request = await env.world.db.read(servers.building, server_id)
+    if request is None or any(disk.source == "volume" for disk in request.private.disks):
+        for present in await env.world.volumes.attachments(server_id):
+            await env.world.volumes.release(present.id)
 
 
 def _to_bury(tx: Tx, env: Env, server_id: str) -> BuildRequest | None:
@@ -212,7 +225,7 @@ def _changes(before: Server, after: Server) -> dict[str, Any]:
 @remote()
 async def locate(env: Env, server_id: str) -> Place:
     """Where the server is, with its guest's description."""
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 @transaction(db="own")
@@ -244,7 +257,7 @@ async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
 
     A guest that a reboot left off is in ERROR.
     """
-    place = await _place(env, server_id)
+    place = await find_place(env, server_id)
     if place.cell_id is not None:
         power = await _power(env, server_id, place)
         await env.world.cells.get(place.cell_id).db.run(_give_up, env, server_id, power)
@@ -314,7 +327,7 @@ async def seize(env: Env, server_id: str) -> Place:
         if env.clock.monotonic() > end:
             raise Unavailable(f"Instance {server_id} is still busy with other work.")
         await env.clock.sleep(SEIZE_PAUSE)
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 def _seize(tx: Tx, env: Env, server_id: str) -> bool:
@@ -371,7 +384,8 @@ def end_action(
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
 
 
-async def _place(env: Env, server_id: str) -> Place:
+async def find_place(env: Env, server_id: str) -> Place:
+    """Where the server is, read now."""
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None or mapping.cell_id is None:
         return Place(None)
@@ -394,6 +408,7 @@ async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
+            tuple(disk for disk in private.disks if disk.source == "volume"),
         )
 
     return await cell.db.read(read)

@@ -60,6 +60,20 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
     ("POST", "/os-security-group-rules", None): {
         "security_group_rule": {"parent_group_id": SOME_GROUP}
     },
+    ("POST", "/servers/{server_id}/os-volume_attachments", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
+    ("PUT", "/servers/{server_id}/os-volume_attachments/{volume_id}", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
+    ("POST", "/os-volumes", None): {"volume": {"size": 1}},
+    ("POST", "/os-snapshots", None): {"snapshot": {"volume_id": "1"}},
+    ("POST", "/os-assisted-volume-snapshots", None): {
+        "snapshot": {
+            "volume_id": "1",
+            "create_info": {"snapshot_id": "1", "type": "qcow2", "new_file": "f"},
+        }
+    },
     ("POST", "/servers", None): body(networks="none"),
     ("PUT", "/servers/{server_id}", None): {"server": {"name": "n"}},
     ("POST", "/servers/{server_id}/metadata", None): {"metadata": {"a": "b"}},
@@ -158,7 +172,10 @@ async def ask(cloud: Cloud, route: Route, who: str | None, server_id: str) -> An
     path = re.sub(r"\{([a-z_]+)(:path)?\}", lambda found: known.get(found[1], "1"), route.path)
     version = f"2.{LATEST if route.until is None else max(1, min(LATEST, route.until))}"
     default = {route.action: None} if route.action else None
-    json = BODIES.get((route.method, route.path, route.action), default)
+    same = route.path.replace("/os-volumes_boot", "/servers")
+    json = BODIES.get((route.method, same, route.action), default)
+    if route.path.startswith("/os-assisted") and route.method == "DELETE":
+        path += "?delete_info={}"
     client = Client(cloud.app) if who is None else cloud.client(who)
     root = "/v2.1" if route.rooted else ""
     return await client.request(route.method, root + path, json=json, version=version)

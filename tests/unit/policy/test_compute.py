@@ -86,8 +86,8 @@ def enforcer() -> PolicyEnforcer:
 
 def test_the_table_has_all_rules() -> None:
     listed = [name for name, _, _ in rows()]
-    assert len(listed) == 214
-    assert set(listed) == {rule.name for rule in compute.RULES if not own(rule.name)}
+    assert len([name for name in listed if not own(name)]) == 214
+    assert set(listed) == {rule.name for rule in compute.RULES}
     assert set(ALLOWED_BASE) == {name for name, _, operations in rows() if not operations}
 
 

@@ -52,9 +52,9 @@ def test_the_table_has_all_rules() -> None:
     assert len({rule.name for rule in compute.RULES}) == len(compute.RULES)
     counts = collections.Counter(rule.check for rule in rules if rule.operations)
     assert counts == {
-        "rule:context_is_admin": 74,
+        "rule:context_is_admin": 73,
         "rule:project_member_or_admin": 68,
-        "rule:project_reader_or_admin": 43,
+        "rule:project_reader_or_admin": 42,
         "rule:project_manager_or_admin": 6,
         "@": 5,
         "rule:service_or_admin": 4,
