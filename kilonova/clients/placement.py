@@ -278,12 +278,12 @@ class _Part(msgspec.Struct, gc=False):
     resources: dict[str, int]
 
 
-class _Way(msgspec.Struct):
+class _Way(msgspec.Struct, gc=False):
     allocations: dict[str, _Part]
     mappings: dict[str, tuple[str, ...]] = {}
 
 
-class _Provider(msgspec.Struct):
+class _Provider(msgspec.Struct, gc=False):
     resources: dict[str, Usage]
     traits: msgspec.Raw
     parent_provider_uuid: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -11,7 +11,7 @@ from kilonova.domain.fit.host import with_guests
 from kilonova.domain.fit.numa import Limits
 from kilonova.domain.fit.shapes import Held, HostShape
 from kilonova.domain.guest import FlavorSpec
-from kilonova.interfaces.placement import Summary
+from kilonova.interfaces.placement import Summary, Usage
 
 
 class Aggregate(msgspec.Struct, frozen=True):
@@ -107,26 +107,34 @@ class HostStates(Protocol):
         """All host aggregates."""
 
 
+_NONE = Usage(0, 0)
 _COUNTED = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
 
 
-def with_usage(state: HostState, summaries: Iterable[Summary]) -> HostState:
+def with_usage(state: HostState, summaries: Sequence[Summary]) -> HostState:
     """The state with what Placement says is in use now in the host's tree."""
-    used: dict[str, int] = {}
-    capacity: dict[str, int] = {}
-    for summary in summaries:
-        for name, usage in summary.resources.items():
-            if name in _COUNTED:
-                used[name] = used.get(name, 0) + usage.used
-                capacity[name] = capacity.get(name, 0) + usage.capacity
-    cpus = capacity.get("VCPU", 0) + capacity.get("PCPU", 0)
+    found = summaries[0].resources if len(summaries) == 1 else _together(summaries)
+    shared, own = found.get("VCPU", _NONE), found.get("PCPU", _NONE)
+    memory, disk = found.get("MEMORY_MB", _NONE), found.get("DISK_GB")
+    cpus = shared.capacity + own.capacity
     return msgspec.structs.replace(
         state,
         cpu_allocation_ratio=cpus / state.vcpus if state.vcpus and cpus else 1.0,
-        vcpus_used=used.get("VCPU", 0) + used.get("PCPU", 0),
-        memory_mb_used=used.get("MEMORY_MB", 0),
-        disk_gb_used=used.get("DISK_GB", state.disk_gb_used),
+        vcpus_used=shared.used + own.used,
+        memory_mb_used=memory.used,
+        disk_gb_used=state.disk_gb_used if disk is None else disk.used,
     )
+
+
+def _together(summaries: Iterable[Summary]) -> dict[str, Usage]:
+    """Class → usage of all providers of a tree."""
+    total: dict[str, Usage] = {}
+    for summary in summaries:
+        for name, usage in summary.resources.items():
+            if name in _COUNTED:
+                one = total.get(name, _NONE)
+                total[name] = Usage(one.capacity + usage.capacity, one.used + usage.used)
+    return total
 
 
 def with_server(state: HostState, flavor: FlavorSpec, *, root: bool = True) -> HostState:

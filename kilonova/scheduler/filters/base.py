@@ -24,28 +24,33 @@ class Env(msgspec.Struct, frozen=True):
 
 
 Check = Callable[[HostState, RequestSpec, Env], str | None]
+Concerns = Callable[[RequestSpec, Env], bool]
 
 
 class HostFilter(msgspec.Struct, frozen=True):
     """A check of one host: None when it will do, otherwise why not.
 
-    ``on_rebuild``: it also looks at a server that stays and gets a new image.
+    ``on_rebuild``: it also looks at a server that stays and gets a new image. ``concerns``: whether
+    it has anything against any host for such a request; where it has not, no host is looked at.
     """
 
     name: str
     check: Check
     on_rebuild: bool = False
+    concerns: Concerns | None = None
 
 
 FILTERS: Registry[HostFilter] = Registry("scheduler filter")
 GROUP = "kilonova.filters"
 
 
-def host_filter(name: str, *, on_rebuild: bool = False) -> Callable[[Check], Check]:
+def host_filter(
+    name: str, *, on_rebuild: bool = False, concerns: Concerns | None = None
+) -> Callable[[Check], Check]:
     """Register the decorated check under the name operators enable it by."""
 
     def register(check: Check) -> Check:
-        FILTERS.add(name, HostFilter(name, check, on_rebuild))
+        FILTERS.add(name, HostFilter(name, check, on_rebuild, concerns))
         return check
 
     return register

@@ -14,7 +14,9 @@ from kilonova.scheduler.state import HostState
 _OTHERS = frozenset({"group_policy", "hide_hypervisor_id"})
 
 
-@host_filter("ComputeCapabilitiesFilter")
+@host_filter(
+    "ComputeCapabilitiesFilter", concerns=lambda request, _env: bool(request.flavor.extra_specs)
+)
 def check(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Keys are attributes of the host, or paths like ``cpu_info:features`` into them."""
     for key, wanted in request.flavor.extra_specs.items():

@@ -38,7 +38,11 @@ _COMPARE: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
 }
 
 
-@host_filter("ImagePropertiesFilter", on_rebuild=True)
+def _names_any(request: RequestSpec, env: Env) -> bool:
+    return bool(request.properties or env.options.image_properties_default_architecture)
+
+
+@host_filter("ImagePropertiesFilter", on_rebuild=True, concerns=_names_any)
 def check(host: HostState, request: RequestSpec, env: Env) -> str | None:
     """One of the host's (architecture, hypervisor type, vm mode) must be what the image names."""
     have = request.properties

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from kilonova.domain.group import AFFINITY, ANTI_AFFINITY, broken_rule
 from kilonova.domain.request import RequestSpec
-from kilonova.scheduler.filters.base import Env, host_filter
+from kilonova.scheduler.filters.base import Concerns, Env, host_filter
 from kilonova.scheduler.state import HostState
 
 
-@host_filter("ServerGroupAntiAffinityFilter")
+def _is(policy: str) -> Concerns:
+    return lambda request, _env: request.group is not None and request.group.policy == policy
+
+
+@host_filter("ServerGroupAntiAffinityFilter", concerns=_is(ANTI_AFFINITY))
 def apart(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """At most ``max_server_per_host`` members (one if not said) on a host."""
     return _broken(ANTI_AFFINITY, host, request)
 
 
-@host_filter("ServerGroupAffinityFilter")
+@host_filter("ServerGroupAffinityFilter", concerns=_is(AFFINITY))
 def together(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Where the members are; anywhere for the first."""
     return _broken(AFFINITY, host, request)

@@ -10,7 +10,9 @@ from kilonova.scheduler.filters.base import Env, host_filter
 from kilonova.scheduler.state import HostState
 
 
-@host_filter("NUMATopologyFilter")
+@host_filter(
+    "NUMATopologyFilter", concerns=lambda request, _env: request.shape.topology is not None
+)
 def cells(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Every NUMA node of the guest has one of the host's that holds its CPUs and pages, near the
     devices it wants."""
@@ -20,7 +22,7 @@ def cells(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     return found.reason if isinstance(found, NoFit) else None
 
 
-@host_filter("PciPassthroughFilter")
+@host_filter("PciPassthroughFilter", concerns=lambda request, _env: bool(request.shape.devices))
 def devices(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Enough devices that match are free."""
     if not request.shape.devices:

@@ -26,6 +26,8 @@ def ratios(setting: Sequence[str]) -> dict[str, float]:
 def metrics(host: HostState, _request: RequestSpec, env: Env) -> float:
     """The metrics of ``weight_setting`` times their ratios; a host without one of them weighs
     ``weight_of_unavailable`` (MetricsFilter leaves it out altogether)."""
+    if not env.metrics.weight_setting:
+        return 0.0
     wanted = ratios(env.metrics.weight_setting)
     if not wanted.keys() <= host.metrics.keys():
         return env.metrics.weight_of_unavailable
