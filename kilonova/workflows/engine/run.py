@@ -78,6 +78,7 @@ class Run:
             self.cancel.set()
         self.asked: Asked = decode(row.request, Asked)
         self._position = max((u.position for u in undo), default=0)
+        self._unwritten: list[tuple[str, Callable[[Tx], None]]] = []
 
     @property
     def forward(self) -> bool:
@@ -179,21 +180,30 @@ class Run:
     # -- transactions --------------------------------------------------------------------------
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """A transaction on the saga's own database, fenced."""
+        """A transaction on the saga's own database, fenced, with the ends that wait for one."""
         epoch, cell = self.row.epoch, self.cell
+        ends, self._unwritten = self._unwritten, []
 
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
+            for _, end in ends:
+                end(tx)
             result = work(tx)
             if cell != self.row.cell:
                 journal.set_cell(tx, self.row.id, cell)
             return result, guard.cancel_requested
 
         known_as(fenced, work)
-        result, asked_to_stop = await self._transact(self.own, fenced)
+        try:
+            result, asked_to_stop = await self._transact(self.own, fenced)
+        except BaseException:
+            self._unwritten = [*ends, *self._unwritten]
+            raise
         self.row.cell = cell
         if asked_to_stop:
             self.cancel.set()
+        for name, _ in ends:
+            self.kit.at("journal", name)
         return result
 
     async def abroad(self, place: str, step: str, work: Callable[[Tx], str | None]) -> str | None:
@@ -322,7 +332,11 @@ class Run:
         error: ErrorInfo | None = None,
         new: bool = False,
     ) -> None:
-        """Write down how a step ended."""
+        """Write down how a step ended.
+
+        A step done in another database has left its receipt there, beside its effect: that keeps
+        it from running again, and its end goes with the saga's next write.
+        """
         closed = self._closed(step, status, result=result, error=error)
 
         def close(tx: Tx) -> None:
@@ -331,6 +345,9 @@ class Run:
 
         await self.show_abroad(closed, error)
         self.steps[step.name] = closed
+        if status == "done" and step.place not in (None, self.own):
+            self._unwritten.append((step.name, close))
+            return
         await self.write(close)
         self.kit.at("journal", step.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kilonova.db.database import counted
@@ -313,6 +314,20 @@ async def test_new_keys(cloud: Cloud) -> None:
     missing = await cloud.client(version="2.37").post("/v2.1/servers", json=body())
     assert missing.status == 400
     assert (await client.post("/v2.1/servers", json=body(networks="none"))).status == 202
+
+
+async def test_an_automatic_network_is_the_only_one_there_is(cloud: Cloud) -> None:
+    client = cloud.client(version="2.104")
+    known = cloud.networks.known
+    sid = await make(client, networks="auto")
+    (nic,) = (await cloud.db.read(mappings.find_spec, sid)).nics  # type: ignore[union-attr]
+    assert (nic.network_id, nic.auto) == (NETWORK, True)
+    known[PORT] = msgspec.structs.replace(known[NETWORK], id=PORT)
+    assert (await client.post("/v2.1/servers", json=body(networks="auto"))).status == 409
+    known.clear()
+    sid = await make(client, networks="auto")
+    (nic,) = (await cloud.db.read(mappings.find_spec, sid)).nics  # type: ignore[union-attr]
+    assert (nic.network_id, nic.auto) == (None, True)
 
 
 async def test_update(cloud: Cloud) -> None:
