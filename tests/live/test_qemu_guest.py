@@ -111,6 +111,10 @@ class Machine:
         return out.decode()
 
 
+async def _content(guest: GuestSpec) -> dict[str, bytes]:
+    return drive.content(guest, EXTRAS)
+
+
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     image = await build(
@@ -129,7 +133,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     lab.images = Files(tiny=image.path)
     http = HttpClient()
     await lab.start(
-        config_drive=lambda guest: drive.content(guest, EXTRAS),
+        config_drive=_content,
         metadata=door(http, service.url, "shared"),
     )
     ref = ImageRef(

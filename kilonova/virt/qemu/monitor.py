@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,20 @@ class Monitor:
         """Connect and negotiate; Unavailable when QEMU does not answer in time."""
         client = QMPClient()
         client.register_listener(_Listener(on_event))
+        link: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds):
                 link = await sockets.connect(path)
                 await client.connect(link)
-        except (OSError, EOFError, QMPError, TimeoutError) as error:
+        except BaseException as error:
+            # Also when the work is given up: the library lets go only of what it has taken over.
             with contextlib.suppress(Exception):
                 await client.disconnect()
-            raise Unavailable("The guest's monitor does not answer.") from error
+            if link is not None:
+                link.close()
+            if isinstance(error, (OSError, EOFError, QMPError, TimeoutError)):
+                raise Unavailable("The guest's monitor does not answer.") from error
+            raise
         return cls(client)
 
     async def execute(
