@@ -218,6 +218,11 @@ def _rows(lines: Iterable[str], tell: Callable[[Outcome], None]) -> Iterator[Out
         yield outcome
 
 
+def judged_here() -> list[Suite]:
+    """The suites that have a list; the others take too long for every run."""
+    return [suite for suite in SUITES if suite.listed()]
+
+
 def by_name() -> Mapping[str, Suite]:
     """All suites."""
     return {suite.name: suite for suite in SUITES}
