@@ -11,11 +11,13 @@ from typing import Any
 from oslo_config import cfg
 
 from kilonova.api import service
+from kilonova.api.actions.later import LATER
 from kilonova.api.versions import MICROVERSIONS
 from kilonova.config import section
 from kilonova.config.settings import Settings
 from kilonova.domain import states
 from kilonova.policy import compute
+from kilonova.web.error_codes import CODES
 from kilonova.web.routes import Route
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -111,11 +113,39 @@ def routes() -> str:
     return _page(parts)
 
 
+def errors() -> str:
+    """Every error code."""
+    parts = [_head("Error codes", "`kilonova/web/error_codes.py`")]
+    parts.append(
+        "An error has a code beside its text when the request carries `Prefer: error-code`\n"
+        "(the answer then carries `Preference-Applied: error-code`), and always below `/ext/`:\n"
+        '`{"forbidden": {"code": 403, "message": "…", "error_code": "quota.exceeded"}}`. Codes\n'
+        "keep their meaning; without the header answers are exactly Nova's."
+    )
+    parts.append(_table(("code", "meaning"), [(f"`{c}`", text) for c, text in CODES.items()]))
+    return _page(parts)
+
+
+def not_yet() -> str:
+    """The actions that are checked and refused as they should be, but not done."""
+    parts = [_head("Actions that answer 501", "the route tables under `kilonova/api/`")]
+    parts.append(
+        "These routes check body, caller, state and everything they name, and refuse what is\n"
+        "wrong. What is right they answer with 501: the work behind them is not there yet."
+    )
+    rows = sorted((row for row in service.api().routes if LATER[1] in row.tags), key=_order)
+    told = [(row.method, f"`{row.path}`", f"`{row.action or ''}`", row.summary) for row in rows]
+    parts.append(_table(("method", "path", "action", "what it is for"), told))
+    return _page(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "options.md": options,
     "policy.md": policy,
     "actions.md": actions,
     "compute-routes.md": routes,
+    "errors.md": errors,
+    "not-yet.md": not_yet,
 }
 
 

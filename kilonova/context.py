@@ -15,9 +15,10 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
-from kilonova.interfaces.image import ImageService
+from kilonova.interfaces.image import ImageDocuments, ImageService
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
 
@@ -69,7 +70,9 @@ class Services(msgspec.Struct, frozen=True):
     bus: Bus
     images: ImageService
     networks: NetworkService
+    volumes: VolumeService
     documents: NetworkDocuments
+    image_documents: ImageDocuments
     sagas: Sagas
     clock: Clock
     ids: Ids

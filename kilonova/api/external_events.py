@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from kilonova.base.errors import NotFound
+from kilonova.api.volume_attachments import when_free
+from kilonova.api.work import record, start
+from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import ServerArgs
-from kilonova.store import mappings, servers
+from kilonova.domain.sagas import (
+    DETACH_INTERFACE,
+    EXTEND_VOLUME,
+    DiskSaga,
+    PortArgs,
+    ServerArgs,
+)
+from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, since
@@ -17,7 +26,9 @@ from kilonova.web.schema import Schema, since
 ROUTES: Routes[Services] = Routes(tag="server events")
 
 PLUGGED = "network-vif-plugged"
-CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", "network-vif-deleted")
+DELETED = "network-vif-deleted"
+EXTENDED = "volume-extended"
+CHANGED = ("network-changed", PLUGGED, "network-vif-unplugged", DELETED)
 MOST = 1000
 
 BODY = Schema(
@@ -95,6 +106,8 @@ async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
         return {**event, "status": "failed", "code": 404}
     if server.host is None:
         return {**event, "status": "failed", "code": 422}
+    if event["name"] == EXTENDED and event.get("tag") not in {v.id for v in server.volumes}:
+        return {**event, "status": "failed", "code": 404}
     await _apply(call, cell, event)
     return {**event, "code": 200}
 
@@ -110,5 +123,34 @@ async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
             call.app.sagas.signal(tx, server_id, name, ids=call.app.ids, clock=call.clock)
 
         await cell.db.run(write)
+    if event["name"] == EXTENDED:
+        await _extended(call, cell, server_id, event.get("tag", ""))
+    if event["name"] == DELETED:
+        with contextlib.suppress(Conflict):
+            # Whatever holds the server may be what deleted the port; it ends in order by itself.
+            await cell.db.run(_lost_port, call, server_id, event.get("tag", ""))
     if event["name"] in CHANGED:
         await call.app.bus_of(cell.id).cast("conductor", "network_changed", ServerArgs(server_id))
+
+
+async def _extended(call: Context, cell: Cell, server_id: str, volume_id: str) -> None:
+    """A volume of the server has grown: its guest is to see that."""
+
+    def begin(tx: Tx) -> bool:
+        for disk in block_devices.of_server(tx, server_id):
+            if disk.volume_id == volume_id:
+                record(tx, call, EXTEND_VOLUME.action, server_id)
+                start(tx, call, EXTEND_VOLUME, DiskSaga(server_id, disk.id), server_id)
+                return True
+        return False
+
+    # A server that is busy with something else sees the size with its next start.
+    with contextlib.suppress(Conflict):
+        await when_free(call, cell, begin)
+
+
+def _lost_port(tx: Tx, call: Context, server_id: str, port_id: str) -> None:
+    """A port that somebody deleted leaves its server."""
+    if port_id in {nic.port_id for nic in servers.get_nics(tx, server_id)}:
+        start(tx, call, DETACH_INTERFACE, PortArgs(server_id, port_id), server_id)
+        record(tx, call, DETACH_INTERFACE.action, server_id)

@@ -28,7 +28,7 @@ class Found(msgspec.Struct, frozen=True):
 
 def missing(server_id: str) -> NotFound:
     """The error of a server that is not there, or not for this caller."""
-    return NotFound(f"Instance {server_id} could not be found.")
+    return NotFound(f"Instance {server_id} could not be found.", code="server.not_found")
 
 
 def is_admin(call: Context) -> bool:

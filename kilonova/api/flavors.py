@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import os_resource_classes
+import os_traits
+
 from kilonova.api.schemas import BOOLEAN, DESCRIPTION, NAME, TRUE, closed, no_query
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.context import Context, Services
+from kilonova.domain import extra_specs
 from kilonova.domain.guest import FlavorSpec
 from kilonova.store import flavors as store
 from kilonova.web import pages
@@ -350,6 +354,7 @@ _SPECS = {
 }
 SPECS = Schema(closed({"extra_specs": _SPECS}, "extra_specs"))
 SPEC = Schema({**_SPECS, "minProperties": 1, "maxProperties": 1})
+STANDARD_TRAITS = frozenset(os_traits.get_traits())
 SPEC_RULE = "os_compute_api:os-flavor-extra-specs:"
 SPEC_PATH = "/{flavor_id}/os-extra_specs"
 
@@ -364,6 +369,7 @@ async def specs(call: Context, flavor_id: str) -> dict[str, Any]:
 async def create_specs(call: Context, flavor_id: str) -> dict[str, Any]:
     """Add or overwrite extra specs."""
     given = {key: str(value) for key, value in call.body["extra_specs"].items()}
+    _check_specs(call, given)
     await get_flavor(call, flavor_id)
     await call.app.db.run(store.change_extra_specs, flavor_id, now=call.clock.now(), put=given)
     return {"extra_specs": given}
@@ -386,6 +392,7 @@ async def update_spec(call: Context, flavor_id: str, key: str) -> dict[str, Any]
     if key not in call.body:
         raise BadRequest("Request body and URI mismatch")
     value = str(call.body[key])
+    _check_specs(call, {key: value})
     await get_flavor(call, flavor_id)
     await call.app.db.run(
         store.change_extra_specs, flavor_id, now=call.clock.now(), put={key: value}
@@ -398,3 +405,13 @@ async def delete_spec(call: Context, flavor_id: str, key: str) -> None:
     """One extra spec less."""
     await get_flavor(call, flavor_id)
     await call.app.db.run(store.change_extra_specs, flavor_id, now=call.clock.now(), remove=[key])
+
+
+def _check_specs(call: Context, specs: dict[str, str]) -> None:
+    """From 2.86 known keys take what they can mean only."""
+    if call.version < 86:
+        return
+    for key, value in specs.items():
+        extra_specs.validate(
+            key, value, traits=STANDARD_TRAITS, classes=os_resource_classes.STANDARDS
+        )

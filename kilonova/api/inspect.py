@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
 from kilonova.api.agents import ask
-from kilonova.api.find import find, require_cell, target
+from kilonova.api.find import Found, find, require_cell, target
 from kilonova.api.schemas import no_query
-from kilonova.base.errors import Conflict
+from kilonova.base.errors import BadRequest, Conflict
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
 from kilonova.domain import states
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
+from kilonova.domain.fit import wanted
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology
 from kilonova.domain.guest import PowerState
 from kilonova.domain.operations import DIAGNOSTICS, GuestName
-from kilonova.domain.server import Server
 from kilonova.messaging.bus import NoReply, Undelivered
-from kilonova.store import servers
+from kilonova.store import holds, servers
 from kilonova.web.routes import Routes
 from kilonova.web.view import Field, View
 
@@ -105,49 +105,43 @@ def _flat(told: Diagnostics) -> dict[str, Any]:
 
 @ROUTES.get("/topology", since=78, query=no_query(), summary="Show a server's NUMA cells")
 async def topology(call: Context, server_id: str) -> dict[str, Any]:
-    """The cells asked for by the flavor; where they are on the host is for administrators."""
+    """The NUMA cells of the guest; where they are on the host is for administrators."""
     found = await find(call, server_id, "compute:server:topology:index")
-    cells = numa_cells(found.server)
-    if cells and call.allows("compute:server:topology:host:index", target(found.server)):
-        cells = [{**cell, "cpu_pinning": {}} for cell in cells]
-    return {"nodes": cells, "pagesize_kb": None}
+    shape = await _shape(found)
+    if shape is None:
+        return {"nodes": [], "pagesize_kb": None}
+    inside = call.allows("compute:server:topology:host:index", target(found.server))
+    pages = shape.cells[0].page_kb
+    return {
+        "nodes": [_node(cell, inside=inside) for cell in shape.cells],
+        "pagesize_kb": pages if pages is not None and pages > 0 else None,
+    }
 
 
-def numa_cells(server: Server) -> list[dict[str, Any]]:
-    """The NUMA cells of a guest: by ``hw:numa_nodes``, with its parts given or equal."""
-    specs = server.flavor.extra_specs
-    word = specs.get("hw:numa_nodes", "")
-    if not word.isdecimal() or not 0 < int(word) <= server.flavor.vcpus:
-        return []
-    count = int(word)
-    cells = []
-    for number in range(count):
-        cpus = _cpus(specs.get(f"hw:numa_cpus.{number}", ""))
-        memory = specs.get(f"hw:numa_mem.{number}", "")
-        share = server.flavor.vcpus // count
-        cells.append(
-            {
-                "vcpu_set": cpus or list(range(number * share, (number + 1) * share)),
-                "siblings": [],
-                "memory_mb": int(memory)
-                if memory.isdecimal()
-                else server.flavor.memory_mb // count,
-            }
-        )
-    return cells
+async def _shape(found: Found) -> GuestTopology | None:
+    """The topology as it was placed, else as flavor and image ask for it."""
+    server = found.server
+    if found.cell is not None and server.host is not None:
+        held = await found.cell.db.read(holds.get, server.id, server.host)
+        if held is not None and held.topology is not None:
+            return held.topology
+    try:
+        return wanted.topology(server.flavor, server.image.properties if server.image else {})
+    except BadRequest:
+        return None
 
 
-def _cpus(text: str) -> list[int]:
-    """``0-3,^2,7`` as numbers."""
-    wanted: set[int] = set()
-    out: set[int] = set()
-    for part in filter(None, text.split(",")):
-        match = re.fullmatch(r"(\^?)(\d{1,6})(?:-(\d{1,6}))?", part.strip())
-        if match is None:
-            return []
-        first, last = int(match[2]), int(match[3] or match[2])
-        (out if match[1] else wanted).update(range(first, min(last, first + 4096) + 1))
-    return sorted(wanted - out)
+def _node(cell: GuestCell, *, inside: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "vcpu_set": sorted(cell.cpus | cell.pcpus),
+        "siblings": [],
+        "memory_mb": cell.memory_mb,
+    }
+    if inside:
+        shown["cpu_pinning"] = {str(vcpu): cpu for vcpu, cpu in cell.pins}
+        if cell.host_cell is not None:
+            shown["host_node"] = cell.host_cell
+    return shown
 
 
 @ROUTES.get("/os-server-password", query=no_query(), summary="Show the guest's password")

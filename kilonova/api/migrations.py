@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kilonova.api.actions.later import check, not_yet
+from kilonova.api.actions.later import LATER, check, not_yet
 from kilonova.api.find import Found, find, target
 from kilonova.api.schemas import closed, no_query
 from kilonova.api.servers.filters import instant
@@ -226,7 +226,7 @@ async def _of(call: Context, found: Found, migration_id: str) -> Migration:
     PREFIX + "/{migration_id}",
     since=24,
     status=202,
-    tags=("migrations", "answers 501"),
+    tags=("migrations", LATER[1]),
     summary="Abort a live migration",
 )
 async def abort(call: Context, server_id: str, migration_id: str) -> None:
@@ -245,7 +245,7 @@ async def abort(call: Context, server_id: str, migration_id: str) -> None:
     since=22,
     status=202,
     body=FORCE,
-    tags=("migrations", "answers 501"),
+    tags=("migrations", LATER[1]),
     summary="Force a live migration to its end",
 )
 async def force_complete(call: Context, server_id: str, migration_id: str) -> None:

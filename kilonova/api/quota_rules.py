@@ -14,6 +14,7 @@ from kilonova.domain import quotas as words
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.quotas import NETWORK, UNLIMITED, Counted, Over, OverQuota, Rules
 from kilonova.domain.request import RequestSpec
+from kilonova.domain.server import Server
 from kilonova.scheduler.demand import demand
 from kilonova.store import quotas as store
 from kilonova.store.quotas import Usage
@@ -140,21 +141,20 @@ def fit(
     image: ImageRef | None,
     least: int,
     most: int,
+    locking: bool = True,
 ) -> int:
     """How many servers of that flavor may still be made, at most ``most``; OverQuota.
 
-    Takes the project's lock, so that the answer holds until the transaction ends.
+    Takes the project's lock, so that the answer holds until the transaction ends, unless it is
+    only asked for (``locking`` False).
     """
-    store.lock(tx, project_id)
+    if locking:
+        store.lock(tx, project_id)
     if rules.unified:
         return _fit_unified(tx, rules, project_id, amounts(flavor, image), least=least, most=most)
     if not rules.stored:
         return most
-    of_project = store.limits(tx, rules.defaults, project_id)
-    of_user = store.limits(tx, rules.defaults, project_id, user_id)
-    checks = [(of_project, usage(tx, rules, project_id))]
-    if of_user != of_project:
-        checks.append((of_user, usage(tx, rules, project_id, user_id)))
+    checks = _bounds(tx, rules, project_id, user_id)
     return store.room(
         checks, vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, least=least, most=most
     )
@@ -171,9 +171,18 @@ def amounts(flavor: FlavorSpec, image: ImageRef | None) -> dict[str, int]:
 
 
 def _fit_unified(
-    tx: Tx, rules: Rules, project_id: str, sizes: Mapping[str, int], *, least: int, most: int
+    tx: Tx,
+    rules: Rules,
+    project_id: str,
+    sizes: Mapping[str, int],
+    *,
+    least: int,
+    most: int,
+    servers: int = 1,
 ) -> int:
-    each = {"servers": 1, **{f"class:{name}": amount for name, amount in sizes.items()}}
+    each = {f"class:{name}": amount for name, amount in sizes.items()}
+    if servers:
+        each = {"servers": servers, **each}
     used = _used(tx, rules, project_id, frozenset(sizes))
     allowed = most
     for name, amount in each.items():
@@ -203,3 +212,89 @@ def _used(tx: Tx, rules: Rules, project_id: str, classes: frozenset[str]) -> dic
         held["VCPU"] = held.get("VCPU", 0) + held.get("PCPU", 0)
     servers = store.usage(tx, project_id).instances
     return {"servers": servers, **{f"class:{name}": amount for name, amount in held.items()}}
+
+
+async def check_growth(call: Context, server: Server, flavor: FlavorSpec) -> None:
+    """OverQuota when a server may not change to a flavor."""
+
+    async def look(rules: Rules) -> None:
+        await call.app.db.run(
+            grow,
+            rules,
+            project_id=server.project_id,
+            user_id=server.user_id,
+            old=server.flavor,
+            new=flavor,
+            image=server.image,
+        )
+
+    await within(call, server.project_id, look, user_id=server.user_id, counting=True)
+
+
+async def check_return(call: Context, server: Server) -> None:
+    """OverQuota when a server that holds nothing on any host may not come back to one.
+
+    Where rows of ours count it was counted all the time.
+    """
+
+    async def look(rules: Rules) -> None:
+        if rules.counted is not None:
+            await call.app.db.run(_come_back, rules, server)
+
+    await within(call, server.project_id, look, user_id=server.user_id, counting=True)
+
+
+def _come_back(tx: Tx, rules: Rules, server: Server) -> None:
+    store.lock(tx, server.project_id)
+    if rules.unified:
+        sizes = amounts(server.flavor, server.image)
+        _fit_unified(tx, rules, server.project_id, sizes, least=1, most=1, servers=0)
+        return
+    more = {"cores": server.flavor.vcpus, "ram": server.flavor.memory_mb}
+    _fit_more(tx, rules, server.project_id, server.user_id, more)
+
+
+def grow(
+    tx: Tx,
+    rules: Rules,
+    *,
+    project_id: str,
+    user_id: str,
+    old: FlavorSpec,
+    new: FlavorSpec,
+    image: ImageRef | None,
+) -> None:
+    """OverQuota when a server may not change from one flavor to another; takes the lock.
+
+    Rows of ours count what grows; with unified limits the new flavor is held besides the old one
+    until the change is confirmed.
+    """
+    store.lock(tx, project_id)
+    if rules.unified:
+        _fit_unified(tx, rules, project_id, amounts(new, image), least=1, most=1)
+    more = {"cores": new.vcpus - old.vcpus, "ram": new.memory_mb - old.memory_mb}
+    if rules.stored and max(more.values()) > 0:
+        _fit_more(tx, rules, project_id, user_id, more)
+
+
+def _fit_more(tx: Tx, rules: Rules, project_id: str, user_id: str, more: Mapping[str, int]) -> None:
+    over: dict[str, tuple[int, int]] = {}
+    for bounds, used in _bounds(tx, rules, project_id, user_id):
+        for name, amount in more.items():
+            there, limit = getattr(used, name), bounds[name]
+            if amount > 0 and limit != UNLIMITED and there + amount > limit:
+                over.setdefault(name, (there, limit))
+    if over:
+        raise words.exceeded(over, more)
+
+
+def _bounds(
+    tx: Tx, rules: Rules, project_id: str, user_id: str
+) -> list[tuple[dict[str, int], Usage]]:
+    """Limits and use of the project, and of the user who has limits of their own."""
+    of_project = store.limits(tx, rules.defaults, project_id)
+    of_user = store.limits(tx, rules.defaults, project_id, user_id)
+    found = [(of_project, usage(tx, rules, project_id))]
+    if of_user != of_project:
+        found.append((of_user, usage(tx, rules, project_id, user_id)))
+    return found

@@ -8,11 +8,13 @@ from typing import ClassVar
 class Fault(Exception):
     """An error a caller is meant to see: an HTTP status and a sentence that says what to do.
 
-    ``code`` is a stable machine word (``"quota.exceeded"``) some services put beside the text;
+    ``code`` is a stable machine word (``"quota.exceeded"``) some services put beside the text,
+    ``error_code`` one of a kind of error that clients see only when they ask for it;
     ``headers`` go out with the answer; ``details`` are further fields for services that show them.
     """
 
     status: ClassVar[int] = 500
+    error_code: ClassVar[str] = ""
 
     def __init__(
         self,

@@ -42,10 +42,14 @@ class SeededIds:
     """
 
     def __init__(self, *seed: str) -> None:
-        self._space = uuid.uuid5(uuid.NAMESPACE_URL, "\x1f".join(seed))
+        self._seed = "\x1f".join(seed)
+        self._space: uuid.UUID | None = None
         self._count = itertools.count()
 
     def uuid(self) -> str:
+        # Most who are given a source draw nothing from it.
+        if self._space is None:
+            self._space = uuid.uuid5(uuid.NAMESPACE_URL, self._seed)
         return str(uuid.uuid5(self._space, str(next(self._count))))
 
     def hex(self) -> str:

@@ -7,39 +7,8 @@ from typing import Any
 
 from kilonova.base.errors import NotFound, Unavailable
 from kilonova.clients.keystone import Endpoint, expect, of_status
-from kilonova.interfaces.image import Image
+from kilonova.interfaces.image import OWN_FIELDS, Image
 from kilonova.web.client import HttpClient
-
-# Fields of an image document that are no properties of its owner's choosing.
-_OWN = frozenset(
-    [
-        "id",
-        "name",
-        "status",
-        "visibility",
-        "protected",
-        "owner",
-        "min_disk",
-        "min_ram",
-        "checksum",
-        "os_hash_algo",
-        "os_hash_value",
-        "size",
-        "virtual_size",
-        "disk_format",
-        "container_format",
-        "created_at",
-        "updated_at",
-        "tags",
-        "self",
-        "file",
-        "schema",
-        "locations",
-        "direct_url",
-        "os_hidden",
-        "stores",
-    ]
-)
 
 
 class Glance:
@@ -68,6 +37,50 @@ class Glance:
                 yield chunk
 
 
+PATCH = "application/openstack-images-v2.1-json-patch"
+
+
+class GlanceDocuments:
+    """The same service's documents; implements ``interfaces.image.ImageDocuments``."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def url(self) -> str:
+        return await self._endpoint.url()
+
+    async def find(self, *, token: str, **params: Any) -> list[dict[str, Any]]:
+        answer = await self._endpoint.request("GET", "/v2/images", token=token, params=params)
+        rows: list[dict[str, Any]] = expect(answer, 200, what="Listing images")["images"]
+        return rows
+
+    async def get(self, image_id: str, *, token: str) -> dict[str, Any]:
+        answer = await self._endpoint.request("GET", f"/v2/images/{image_id}", token=token)
+        if answer.status in (400, 403, 404):
+            raise NotFound(f"Image {image_id} could not be found.")
+        found: dict[str, Any] = expect(answer, 200, what=f"Image {image_id}")
+        return found
+
+    async def remove(self, image_id: str, *, token: str) -> None:
+        answer = await self._endpoint.request("DELETE", f"/v2/images/{image_id}", token=token)
+        if answer.status == 400:
+            raise NotFound(f"Image {image_id} could not be found.")
+        expect(answer, 204, what=f"Image {image_id}")
+
+    async def change(
+        self, image_id: str, changes: list[dict[str, Any]], *, token: str
+    ) -> dict[str, Any]:
+        answer = await self._endpoint.request(
+            "PATCH",
+            f"/v2/images/{image_id}",
+            token=token,
+            json=changes,
+            headers={"Content-Type": PATCH},
+        )
+        changed: dict[str, Any] = expect(answer, 200, what=f"Image {image_id}")
+        return changed
+
+
 def image(doc: dict[str, Any]) -> Image:
     """An image document as our Struct; everything that is no own field is a property."""
     return Image(
@@ -81,7 +94,7 @@ def image(doc: dict[str, Any]) -> Image:
         checksum=doc.get("checksum") or "",
         os_hash_algo=doc.get("os_hash_algo") or "",
         os_hash_value=doc.get("os_hash_value") or "",
-        properties={k: str(v) for k, v in doc.items() if k not in _OWN and v is not None},
+        properties={k: str(v) for k, v in doc.items() if k not in OWN_FIELDS and v is not None},
         status=doc.get("status", "active"),
         owner=doc.get("owner") or "",
         visibility=doc.get("visibility", "private"),

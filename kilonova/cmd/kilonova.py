@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kilonova.cmd import audit, sagas, serve
+from kilonova.cmd import audit, explain, sagas, serve
 from kilonova.cmd.output import console, fail
 from kilonova.services import layout as layouts
 from kilonova.services import lifecycle
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(sagas.app, name="saga")
 app.command()(audit.audit)
+app.command()(explain.explain)
 app.add_typer(serve.app, name="serve")
 
 StateDir = Annotated[

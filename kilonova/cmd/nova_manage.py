@@ -13,7 +13,7 @@ from kilonova.base.errors import Unavailable
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings
 from kilonova.services import commandline, startup
-from kilonova.services.manage import cells, hosts, schema
+from kilonova.services.manage import cells, hosts, limits, schema
 from kilonova.services.startup import Unconfigured
 
 NAME = "nova-manage"
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = cell_v2.add_subparsers(required=True)
     _cells(actions)
     _hosts(actions)
+    _limits(areas.add_parser("limits", help="Quota.").add_subparsers(required=True))
     return made
 
 
@@ -221,6 +222,32 @@ def _hosts(actions: Actions) -> None:
     )
     verify.add_argument("--uuid", required=True, metavar="UUID")
     verify.add_argument("--quiet", action="store_true", help="Only the exit code.")
+
+
+def _limits(actions: Actions) -> None:
+    migrate = _add(
+        actions,
+        "migrate_to_unified_limits",
+        "Copy limits of quota from the API database to the identity service.",
+        lambda s, a: limits.migrate(
+            s,
+            project_id=a.project_id,
+            region_id=a.region_id,
+            dry_run=a.dry_run,
+            verbose=a.verbose,
+            quiet=a.quiet,
+            scan_servers=not a.no_embedded_flavor_scan,
+        ),
+    )
+    migrate.add_argument("--project-id", metavar="ID", help="Copy this project's limits, too.")
+    migrate.add_argument("--region-id", metavar="ID", help="Make the limits in this region.")
+    migrate.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
+    migrate.add_argument(
+        "--no-embedded-flavor-scan", action="store_true", help="Do not look at servers' flavors."
+    )
+    talk = migrate.add_mutually_exclusive_group()
+    talk.add_argument("--verbose", action="store_true", help="Say what is found and done.")
+    talk.add_argument("--quiet", action="store_true", help="Say nothing about missing limits.")
 
 
 if __name__ == "__main__":

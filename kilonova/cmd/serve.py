@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, help="Run an identity, image or network service beside the daemons."
+    no_args_is_help=True, help="Run an identity, image, network or volume service by the daemons."
 )
 
 Files = Annotated[
@@ -23,6 +23,7 @@ SERVICES = {
     "identity": "The identity service, with users and catalog when ``admin_password`` is set.",
     "image": "The image service.",
     "network": "The network service; its hosts run ``kilonova serve network-agent``.",
+    "volume": "The block storage service; compute hosts open its directory by the same path.",
     "network-agent": "The embedded network on a host without nova-compute; needs root.",
 }
 

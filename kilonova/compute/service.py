@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kilonova.base import aio
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault
@@ -29,7 +31,7 @@ from kilonova.domain.agent import (
     topic,
 )
 from kilonova.domain.guest import GuestSpec, GuestStatus, HostReport
-from kilonova.domain.operations import OperationReply, OperationRequest
+from kilonova.domain.operations import SPAWN, OperationReply, OperationRequest
 from kilonova.messaging.bus import Bus, Subscription
 from kilonova.virt.driver import (
     CachesImages,
@@ -106,6 +108,7 @@ class Agent:
             look=self._look,
         )
         self._serving: Subscription | None = None
+        self._failed_builds = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -148,7 +151,10 @@ class Agent:
 
     async def operate(self, request: OperationRequest) -> OperationReply:
         """Bus method: see domain.operations."""
-        return await self._worker.operate(request)
+        reply = await self._worker.operate(request)
+        if request.name == SPAWN.name and reply.state in ("done", "failed"):
+            self._failed_builds = self._failed_builds + 1 if reply.state == "failed" else 0
+        return reply
 
     async def guests(self) -> GuestList:
         """Bus method: every guest of ours on the host."""
@@ -213,7 +219,8 @@ class Agent:
 
     async def _look(self) -> HostReport:
         self._journal.prune()
-        return await inventory.look(self.driver, self._settings)
+        report = await inventory.look(self.driver, self._settings)
+        return msgspec.structs.replace(report, failed_builds=self._failed_builds)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -15,6 +15,18 @@ class Compute(msgspec.Struct, frozen=True):
     vmdk_allowed_types: Annotated[
         tuple[str, ...], Opt("VMDK sub-formats taken as images; none when empty.")
     ] = ("streamOptimized", "monolithicSparse")
+    max_disk_devices_to_attach: Annotated[
+        int, Opt("Most disks a server may have by attaching volumes; -1 for any number.", min=-1)
+    ] = -1
+    cpu_shared_set: Annotated[
+        str | None, Opt("Host CPUs that shared vCPUs run on (0-3,^2); all when unset.")
+    ] = None
+    cpu_dedicated_set: Annotated[
+        str | None, Opt("Host CPUs that are given to single vCPUs; none when unset.")
+    ] = None
+    packing_host_numa_cells_allocation_strategy: Annotated[
+        bool, Opt("Fill the NUMA nodes of a host one by one instead of evenly.")
+    ] = False
     image_type_exclude_list: Annotated[tuple[str, ...], Opt("Disk formats this host refuses.")] = ()
 
 

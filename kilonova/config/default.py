@@ -39,6 +39,15 @@ class Default(msgspec.Struct, frozen=True):
     transport_url: Annotated[
         str | None, Opt("Where the broker is, rabbit://user:password@host:port/vhost.", secret=True)
     ] = None
+    max_local_block_devices: Annotated[
+        int, Opt("Local disks a server may have; 0 lets servers start from volumes only.", min=-1)
+    ] = 3
+    block_device_allocate_retries: Annotated[
+        int, Opt("How often a new server's volume is looked at until it is ready.", min=0)
+    ] = 60
+    block_device_allocate_retries_interval: Annotated[
+        int, Opt("Seconds between two looks.", min=0)
+    ] = 3
     debug: Annotated[bool, Opt("Log debug lines too.", mutable=True)] = False
     use_json: Annotated[bool, Opt("Log one JSON object a line.")] = False
     log_file: Annotated[str | None, Opt("Log to this file instead of standard error.")] = None

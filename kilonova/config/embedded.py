@@ -1,4 +1,4 @@
-"""``[embedded]``: the identity, image and network services that come with kilonova."""
+"""``[embedded]``: the identity, image, network and volume services that come with kilonova."""
 
 from __future__ import annotations
 
@@ -22,18 +22,25 @@ class Embedded(msgspec.Struct, frozen=True):
     network_connection: Annotated[
         str | None, Opt("SQLAlchemy URL of the network service.", secret=True)
     ] = None
+    volume_connection: Annotated[
+        str | None, Opt("SQLAlchemy URL of the block storage service.", secret=True)
+    ] = None
     key_dir: Annotated[
         str | None, Opt("Directory of the token keys; $state_path/keys when unset.")
     ] = None
     image_dir: Annotated[
         str | None, Opt("Directory of the images' data; $state_path/images when unset.")
     ] = None
+    volume_dir: Annotated[
+        str | None, Opt("Directory of the volumes' data; $state_path/volumes when unset.")
+    ] = None
     admin_password: Annotated[
         str | None,
         Opt("Password of the user admin; users and catalog are made when it is set.", secret=True),
     ] = None
     service_password: Annotated[
-        str | None, Opt("Password of nova, placement, glance, neutron; as admin's.", secret=True)
+        str | None,
+        Opt("Password of nova, placement, glance, neutron, cinder; as admin's.", secret=True),
     ] = None
     demo_password: Annotated[
         str | None, Opt("Password of the user demo; as admin's when unset.", secret=True)

@@ -23,7 +23,8 @@ class FilterScheduler(msgspec.Struct, frozen=True):
         True
     )
     available_filters: Annotated[
-        tuple[str, ...], Opt("Where filters come from: all of ours, or paths of classes.")
+        tuple[str, ...],
+        Opt("Where filters come from: all of ours, or paths of single ones.", multi=True),
     ] = ("nova.scheduler.filters.all_filters",)
     enabled_filters: Annotated[tuple[str, ...], Opt("Filters run, in this order.")] = (
         "ComputeFilter",

@@ -19,6 +19,10 @@ class Libvirt(msgspec.Struct, frozen=True):
             choices=("auto", "kvm", "qemu"),
         ),
     ] = "auto"
+    device_detach_attempts: Annotated[
+        int, Opt("How often a running guest is asked to let go of a device.", min=1)
+    ] = 8
+    device_detach_timeout: Annotated[int, Opt("Seconds it may take each time.", min=1)] = 20
     wait_soft_reboot_seconds: Annotated[
         int, Opt("How long a guest may take to react to a soft reboot.", min=0)
     ] = 120

@@ -47,3 +47,15 @@ class Keystone(msgspec.Struct, frozen=True):
 
     endpoint_override: Annotated[str | None, Opt("Identity endpoint, past the catalog.")] = None
     region_name: Annotated[str | None, Opt("Region of the endpoint.")] = None
+
+
+class VendordataDynamicAuth(msgspec.Struct, frozen=True):
+    """``[vendordata_dynamic_auth]``: who we are towards services of dynamic vendor data."""
+
+    auth_url: Annotated[str | None, Opt("Identity URL; without it no token is sent.")] = None
+    auth_type: Annotated[str, Opt("keystoneauth plug-in.")] = "password"
+    username: Annotated[str | None, Opt("Our user.")] = None
+    password: Annotated[str | None, Opt("Its password.", secret=True)] = None
+    project_name: Annotated[str | None, Opt("Its project.")] = None
+    user_domain_name: Annotated[str, Opt("Domain of the user.")] = "Default"
+    project_domain_name: Annotated[str, Opt("Domain of the project.")] = "Default"

@@ -39,3 +39,6 @@ class Kilonova(msgspec.Struct, frozen=True):
             choices=("auto", "asyncio", "uvloop"),
         ),
     ] = "auto"
+    explanation_days: Annotated[
+        int, Opt("Days that explanations of failed placements are kept.", min=1)
+    ] = 7

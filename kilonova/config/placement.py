@@ -15,10 +15,10 @@ class Placement(msgspec.Struct, frozen=True):
     """``[placement]``."""
 
     randomize_allocation_candidates: Annotated[
-        bool, Opt("Answer candidates in random order instead of the order of the providers.")
+        bool, Opt("Answer candidates of random trees instead of the roomiest first.")
     ] = False
     allocation_conflict_retry_count: Annotated[
-        int, Opt("Tries of a claim that met another one of the same provider.", min=1)
+        int, Opt("Tries again of a write that met another one in the database.", min=1)
     ] = 10
     incomplete_consumer_project_id: Annotated[
         str, Opt("Project of consumers made before 1.8, which names none.")

@@ -13,7 +13,8 @@ from oslo_config import cfg
 class Opt(msgspec.Struct, frozen=True):
     """What oslo.config must know of an option beside its type and default.
 
-    ``formerly`` lists deprecated spellings as ``(group, name)``; ``name`` is needed only where the
+    ``multi``: each mention in a file adds a value, which may hold commas. ``formerly`` lists
+    deprecated spellings as ``(group, name)``; ``name`` is needed only where the
     option's name is no Python identifier.
     """
 
@@ -24,6 +25,7 @@ class Opt(msgspec.Struct, frozen=True):
     max: float | None = None
     mutable: bool = False
     secret: bool = False
+    multi: bool = False
     formerly: tuple[tuple[str, str], ...] = ()
 
 
@@ -94,8 +96,13 @@ def _option(name: str, kind: Any, meta: Opt, default: Any) -> cfg.Opt:
     if origin is float:
         return cfg.FloatOpt(spelled, min=meta.min, max=meta.max, **common)
     if origin is tuple:
+        common["default"] = list(default or ())
         item = cfg.types.Integer() if typing.get_args(kind)[0] is int else None
-        return cfg.ListOpt(spelled, item_type=item, **(common | {"default": list(default or ())}))
+        return (
+            cfg.MultiStrOpt(spelled, **common)
+            if meta.multi
+            else cfg.ListOpt(spelled, item_type=item, **common)
+        )
     if origin is dict:
         return cfg.DictOpt(spelled, **common)
     return cfg.StrOpt(spelled, choices=list(meta.choices) or None, **common)

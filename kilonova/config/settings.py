@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from kilonova.config import section
 from kilonova.config.api import Api
+from kilonova.config.cinder import Cinder
 from kilonova.config.compute import Compute, ImageCache
 from kilonova.config.database import ApiDatabase, Database, PlacementDatabase
 from kilonova.config.default import Default
@@ -26,9 +27,10 @@ from kilonova.config.hypervisor import (
     Spice,
     Vnc,
 )
-from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken
+from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
+from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import OsloLimit, Quota, Workarounds
 from kilonova.config.scheduler import Scheduler
@@ -45,8 +47,10 @@ class Settings(msgspec.Struct, frozen=True):
     api: Api = Api()
     keystone_authtoken: KeystoneAuthtoken = KeystoneAuthtoken()
     keystone: Keystone = Keystone()
+    vendordata_dynamic_auth: VendordataDynamicAuth = VendordataDynamicAuth()
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
+    cinder: Cinder = Cinder()
     quota: Quota = Quota()
     oslo_limit: OsloLimit = OsloLimit()
     workarounds: Workarounds = Workarounds()
@@ -55,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
     filter_scheduler: FilterScheduler = FilterScheduler()
     metrics: Metrics = Metrics()
     compute: Compute = Compute()
+    pci: Pci = Pci()
     image_cache: ImageCache = ImageCache()
     libvirt: Libvirt = Libvirt()
     qemu: Qemu = Qemu()

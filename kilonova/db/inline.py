@@ -26,7 +26,7 @@ class Lane:
     belongs into a thread. ``lock`` is held by whoever writes, also by threads.
     """
 
-    def __init__(self, engine: sa.Engine, *, begin: str, autocheckpoint: bool) -> None:
+    def __init__(self, engine: sa.Engine, *, autocheckpoint: bool, begin: str = "BEGIN") -> None:
         self.lock = threading.Lock()
         self.waiting = 0
         self.writes = 0
@@ -126,5 +126,11 @@ def _commit(dbapi: Any) -> None:
         raise sa.exc.OperationalError("COMMIT", None, error) from error
 
 
+def known_as(work: Callable[..., Any], inner: Callable[..., Any]) -> None:
+    """Let ``work`` count as ``inner``, which it only wraps, where long transactions are known."""
+    work.__dict__["__wrapped__"] = inner
+
+
 def _name(work: Callable[..., Any]) -> str:
+    work = getattr(work, "__wrapped__", work)
     return f"{getattr(work, '__module__', '')}.{getattr(work, '__qualname__', repr(type(work)))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -21,10 +21,9 @@ _LONGEST = 64
 
 class _Compiled(NamedTuple):
     text: str
-    names: tuple[str, ...]
+    binds: tuple[tuple[str, Processor | None], ...]
     defaults: dict[str, Any]
     makers: dict[str, Processor]
-    binders: dict[str, Processor]
     spread: dict[str, tuple[str, ...]]
     columns: tuple[str, ...]
     readers: tuple[tuple[int, Processor], ...]
@@ -166,10 +165,9 @@ class Prepared:
         ]
         return _Compiled(
             text=state.statement,
-            names=names,
+            binds=tuple((name, binders.get(name)) for name in names),
             defaults=fixed | constants,
             makers=makers,
-            binders={name: binders[name] for name in set(names) if name in binders},
             spread=spread,
             columns=tuple(column.keyname for column in results),
             readers=tuple(readers),
@@ -193,16 +191,15 @@ def _defaults(made: Any) -> tuple[dict[str, Any], dict[str, Processor]]:
 
 def _values(compiled: _Compiled, given: Values) -> list[Any]:
     values = {**compiled.defaults, **given} if compiled.defaults else given
-    if compiled.makers or compiled.spread or compiled.binders:
+    if compiled.makers or compiled.spread:
         values = dict(values)
         for name, maker in compiled.makers.items():
             values[name] = maker(None)
         for name, parts in compiled.spread.items():
-            members: Collection[Any] = values[name]
-            values.update(zip(parts, members, strict=False))
-        for name, binder in compiled.binders.items():
-            values[name] = binder(values[name])
-    return [values[name] for name in compiled.names]
+            values.update(zip(parts, values[name], strict=True))
+    return [
+        values[name] if binder is None else binder(values[name]) for name, binder in compiled.binds
+    ]
 
 
 def _read(row: tuple[Any, ...], readers: tuple[tuple[int, Processor], ...]) -> tuple[Any, ...]:

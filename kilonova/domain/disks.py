@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -35,17 +35,43 @@ class RootDisk(msgspec.Struct, frozen=True):
     tag: str | None = None
 
 
+class WantedVolume(msgspec.Struct, frozen=True):
+    """A volume asked for: an existing one (``source`` volume), or one to be made.
+
+    ``source``: volume, image, snapshot or blank. ``size_gb`` None: as great as its source.
+    """
+
+    source: str
+    source_id: str | None = None
+    size_gb: int | None = None
+    boot_index: int | None = None
+    bus: str | None = None
+    device: str | None = None
+    device_type: str = "disk"
+    tag: str | None = None
+    delete_on_termination: bool = False
+    volume_type: str | None = None
+
+    @property
+    def root(self) -> bool:
+        """Whether the server starts from it."""
+        return self.boot_index == 0
+
+
 def plan(
     flavor: FlavorSpec,
-    image: ImageRef,
+    image: ImageRef | None,
     blanks: Sequence[BlankDisk],
     *,
     root: RootDisk,
     new_id: Callable[[], str],
+    volumes: Sequence[WantedVolume] = (),
+    properties: Mapping[str, str] | None = None,
 ) -> tuple[Disk, ...]:
-    """Root, ephemeral and swap disks, each with the name the guest will know it by.
+    """Root, ephemeral and swap disks and volumes, each with the name the guest will know it by.
 
-    BadRequest when more is asked for than the flavor gives.
+    ``properties`` are those of the image, or of the root volume's. BadRequest when more is asked
+    for than the flavor gives.
     """
     ephemerals = [blank for blank in blanks if not blank.swap]
     swaps = [blank for blank in blanks if blank.swap]
@@ -54,22 +80,29 @@ def plan(
     if not swaps and flavor.swap_mb:
         swaps = [BlankDisk(swap=True)]
     _check(flavor, ephemerals, swaps)
-    default = image.properties.get("hw_disk_bus", "virtio")
-    names = _names({blank.device for blank in blanks} | {root.device})
-    disks = [
-        Disk(
-            id=new_id(),
-            role="root",
-            source="image",
-            device=names(root.device, root.bus or default),
-            bus=root.bus or default,
-            size_mb=flavor.root_gb * GIB,
-            boot_index=0,
-            image=image,
-            device_type=root.device_type,
-            tag=root.tag,
+    given = properties if properties is not None else image.properties if image else {}
+    default = given.get("hw_disk_bus", "virtio")
+    asked = [*(b.device for b in blanks), *(v.device for v in volumes), root.device]
+    wanted = [_short(name) for name in asked if name]
+    if len(set(wanted)) != len(wanted):
+        raise BadRequest("Block Device Mapping is Invalid: a device name is given twice.")
+    names = _names(set(asked))
+    disks = [_volume(v, new_id(), names, default) for v in volumes if v.root]
+    if not disks:
+        disks.append(
+            Disk(
+                id=new_id(),
+                role="root",
+                source="image",
+                device=names(root.device, root.bus or default),
+                bus=root.bus or default,
+                size_mb=flavor.root_gb * GIB,
+                boot_index=0,
+                image=image,
+                device_type=root.device_type,
+                tag=root.tag,
+            )
         )
-    ]
     for number, blank in enumerate([*ephemerals, *swaps]):
         size = flavor.ephemeral_gb if blank.size_gb is None else blank.size_gb
         disks.append(
@@ -85,7 +118,46 @@ def plan(
                 tag=blank.tag,
             )
         )
+    disks += [_volume(v, new_id(), names, default) for v in volumes if not v.root]
     return tuple(disks)
+
+
+def _volume(
+    wanted: WantedVolume, disk_id: str, names: Callable[[str | None, str], str], default: str
+) -> Disk:
+    bus = wanted.bus or default
+    exists = wanted.source == "volume"
+    return Disk(
+        id=disk_id,
+        role="root" if wanted.root else "volume",
+        source="volume",
+        device=names(wanted.device, bus),
+        bus=bus,
+        size_mb=(wanted.size_gb or 0) * GIB,
+        boot_index=wanted.boot_index,
+        format="raw",
+        serial=(wanted.source_id or "") if exists else "",
+        volume_id=wanted.source_id if exists else None,
+        device_type=wanted.device_type,
+        tag=wanted.tag,
+        delete_on_termination=wanted.delete_on_termination,
+        origin="" if exists else wanted.source,
+        origin_id=None if exists else wanted.source_id,
+        volume_type=wanted.volume_type,
+    )
+
+
+def on_volume(disks: Iterable[Disk]) -> bool:
+    """Whether a server with these disks starts from a volume."""
+    return any(disk.role == "root" and disk.source == "volume" for disk in disks)
+
+
+def next_device(disks: Iterable[Disk], wanted: str | None, bus: str) -> str:
+    """The name of one more disk: the wanted one, or the first that is free; BadRequest if taken."""
+    used = {disk.device for disk in disks}
+    if wanted and _short(wanted) in used:
+        raise BadRequest(f"The supplied device path ({wanted}) is in use.")
+    return _names(set(used))(wanted, bus)
 
 
 def _swap_mb(flavor: FlavorSpec, blank: BlankDisk) -> int:

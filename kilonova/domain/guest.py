@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from kilonova.domain.fit.shapes import Held, HostShape
+
 
 class PowerState(enum.IntEnum):
     """Power states with the numbers of ``OS-EXT-STS:power_state``."""
@@ -57,8 +59,9 @@ class Disk(msgspec.Struct, frozen=True):
     """One disk of a guest.
 
     ``role``: root, ephemeral, swap, volume or config. ``source``: image (overlay over the cached
-    base), blank, or volume (``connection`` says how to reach it). ``device`` is the guest's name
-    without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size.
+    base), blank, or volume (``connection`` says how to reach it, None: not yet). ``device`` is the
+    guest's name without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size. ``origin``
+    and ``origin_id`` say what a volume is made from while it has no ``volume_id``.
     """
 
     id: str
@@ -77,6 +80,22 @@ class Disk(msgspec.Struct, frozen=True):
     read_only: bool = False
     device_type: str = "disk"
     tag: str | None = None
+    # Left out of what is kept where they say nothing: journals hold disks without them.
+    delete_on_termination: bool | msgspec.UnsetType = msgspec.UNSET
+    attachment_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    origin: str | msgspec.UnsetType = msgspec.UNSET
+    origin_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    volume_type: str | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def ends_with_server(self) -> bool:
+        """Whether it is deleted with its server: local disks always, volumes when asked for."""
+        return self.source != "volume" or bool(self.delete_on_termination)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a guest can be made with it: a volume needs a connection."""
+        return self.source != "volume" or self.connection is not None
 
 
 class FixedIp(msgspec.Struct, frozen=True):
@@ -150,10 +169,15 @@ class GuestMetadata(msgspec.Struct, frozen=True):
     files: tuple[InjectedFile, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     security_groups: tuple[str, ...] = ()
+    # Not written when there are none: journals hold the hash of a guest as it was before.
+    boot_roles: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GuestSpec(msgspec.Struct, frozen=True):
-    """One guest, complete. ``name`` is the hypervisor's name for it (``instance-0000002a``)."""
+    """One guest, complete. ``name`` is the hypervisor's name for it (``instance-0000002a``).
+
+    ``held``: the host's NUMA cells, CPUs, pages and devices that are its own.
+    """
 
     server_id: str
     name: str
@@ -166,6 +190,8 @@ class GuestSpec(msgspec.Struct, frozen=True):
     root_device: str = "vda"
     properties: dict[str, str] = {}
     launched: bool = False
+    # Not written when there is nothing: journals hold the hash of a guest as it was before.
+    held: Held | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConsoleTarget(msgspec.Struct, frozen=True):
@@ -194,7 +220,8 @@ class HostReport(msgspec.Struct, frozen=True):
 
     ``reserved`` (resource class → units kept for the host) and ``ratios`` (resource class →
     allocation ratio; ``initial_ratios`` only for a provider that is new) come from the host's
-    configuration.
+    configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
+    as far as the driver tells them. ``failed_builds``: guests in a row it could not make.
     """
 
     node: str
@@ -215,3 +242,6 @@ class HostReport(msgspec.Struct, frozen=True):
     reserved: dict[str, int] = {}
     ratios: dict[str, float] = {}
     initial_ratios: dict[str, float] = {}
+    pcpus: int = 0
+    shape: HostShape | None = None
+    failed_builds: int = 0

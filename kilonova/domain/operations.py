@@ -8,7 +8,7 @@ import msgspec
 
 from kilonova.base.registry import Registry
 from kilonova.domain.diagnostics import Diagnostics
-from kilonova.domain.guest import ConsoleTarget, GuestSpec, GuestStatus, Nic
+from kilonova.domain.guest import ConsoleTarget, Disk, GuestSpec, GuestStatus, Nic
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -114,6 +114,24 @@ class ConsoleAsk(msgspec.Struct, frozen=True):
     kind: str
 
 
+class DiskArgs(msgspec.Struct, frozen=True):
+    """A volume to plug into the guest, to unplug, or one that has another size (``size_mb``).
+
+    ``guest`` is as it shall be afterwards.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+
+
+class SwapDisk(msgspec.Struct, frozen=True):
+    """Copy a volume's data to another one while the guest runs, and go on with that one."""
+
+    guest: GuestSpec
+    old: Disk
+    new: Disk
+
+
 class NicArgs(msgspec.Struct, frozen=True):
     """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
 
@@ -133,6 +151,10 @@ DESTROY = Operation("destroy", Destroy, GuestStatus, seconds=600)
 POWER_ON = Operation("power_on", GuestArgs, GuestStatus, seconds=600)
 POWER_OFF = Operation("power_off", PowerOff, GuestStatus, seconds=4000)
 REBOOT = Operation("reboot", Reboot, GuestStatus, seconds=1200)
+ATTACH_DISK = Operation("attach_disk", DiskArgs, GuestStatus, seconds=300)
+DETACH_DISK = Operation("detach_disk", DiskArgs, GuestStatus, seconds=600)
+RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
+SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
 PAUSE = Operation("pause", GuestArgs, GuestStatus, seconds=120)

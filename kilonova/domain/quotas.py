@@ -34,6 +34,9 @@ NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules
 class OverQuota(Forbidden):
     """More was asked for than a limit allows."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="quota.exceeded")
+
 
 class Counted(msgspec.Struct, frozen=True):
     """What Placement said a project (and the user) hold, by resource class.

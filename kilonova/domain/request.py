@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 
 from kilonova.domain.explain import Why
+from kilonova.domain.fit import wanted
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import DeviceRequest
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec, Server
 
@@ -42,7 +45,8 @@ class RequestSpec(msgspec.Struct, frozen=True):
     ``requested_host``/``requested_node`` do not. ``ignore_hosts`` were tried already or are being
     left. ``cell_id`` limits the search to one cell; ``source_cell_id`` is where a moving server
     comes from. ``networks`` are resource groups of ports; ``vnic_types`` their kinds.
-    ``rebuild`` runs only the filters that look at the image.
+    ``shape``: what is wanted of the host's NUMA cells, CPUs, pages and devices. ``rebuild`` runs
+    only the filters that look at the image.
     """
 
     servers: tuple[str, ...]
@@ -64,6 +68,7 @@ class RequestSpec(msgspec.Struct, frozen=True):
     networks: tuple[ResourceGroup, ...] = ()
     vnic_types: tuple[str, ...] = ()
     pci_devices: int = 0
+    shape: Wanted = Wanted()
     rebuild: bool = False
     dry_run: bool = False
 
@@ -86,7 +91,10 @@ class RequestSpec(msgspec.Struct, frozen=True):
 
 
 class HostRef(msgspec.Struct, frozen=True):
-    """A place for a server: where, and what to claim there."""
+    """A place for a server: where, and what to claim there.
+
+    ``group``: the server group whose rule is checked before anything is claimed.
+    """
 
     host: str
     node: str
@@ -95,6 +103,8 @@ class HostRef(msgspec.Struct, frozen=True):
     allocations: dict[str, dict[str, int]] = {}
     mappings: dict[str, tuple[str, ...]] = {}
     service_version: int = 0
+    # Not written when there is none: journals hold the hash of a host as it was before.
+    group: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -144,8 +154,14 @@ def request_of(
     group: ServerGroup | None = None,
     boot_from_volume: bool = False,
     ignore_hosts: tuple[str, ...] = (),
+    devices: tuple[DeviceRequest, ...] = (),
 ) -> RequestSpec:
-    """What to ask for one server, from its record and what was said when it was made."""
+    """What to ask for one server, from its record and what was said when it was made.
+
+    ``devices``: the PCI devices its flavor names, see `domain.fit.pci.requests`. BadRequest for
+    words of flavor and image that contradict each other.
+    """
+    properties = server.image.properties if server.image else {}
     return RequestSpec(
         servers=(server.id,),
         project_id=server.project_id,
@@ -161,4 +177,6 @@ def request_of(
         ignore_hosts=(*spec.ignore_hosts, *ignore_hosts),
         group=group,
         hints=spec.hints,
+        pci_devices=sum(request.count for request in devices),
+        shape=Wanted(wanted.topology(server.flavor, properties), devices),
     )

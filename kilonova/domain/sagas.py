@@ -44,6 +44,22 @@ class RebootArgs(msgspec.Struct, frozen=True):
     hard: bool = False
 
 
+class DiskSaga(msgspec.Struct, frozen=True):
+    """A saga about one disk of a server."""
+
+    server_id: str
+    disk_id: str
+
+
+class SwapSaga(msgspec.Struct, frozen=True):
+    """Another volume takes the place of a disk's; ``attachment_id`` is its reservation."""
+
+    server_id: str
+    disk_id: str
+    volume_id: str
+    attachment_id: str
+
+
 class AttachArgs(msgspec.Struct, frozen=True):
     """A network card that shall come to a server."""
 
@@ -73,6 +89,10 @@ DELETE = SagaKind("server.delete", ServerArgs, action="delete", cancels=True)
 START = SagaKind("server.start", ServerArgs, action="start")
 STOP = SagaKind("server.stop", ServerArgs, action="stop")
 REBOOT = SagaKind("server.reboot", RebootArgs, action="reboot")
+ATTACH_VOLUME = SagaKind("server.attach_volume", DiskSaga, action="attach_volume")
+DETACH_VOLUME = SagaKind("server.detach_volume", DiskSaga, action="detach_volume")
+EXTEND_VOLUME = SagaKind("server.extend_volume", DiskSaga, action="extend_volume")
+SWAP_VOLUME = SagaKind("server.swap_volume", SwapSaga, action="swap_volume")
 PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
 UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
 CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")

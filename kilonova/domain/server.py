@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import Disk, FlavorSpec, ImageRef, InjectedFile, Nic
 
 EMPTY = msgspec.Raw(b"{}")
@@ -87,7 +88,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Private(msgspec.Struct, frozen=True):
-    """What is kept of a server beside its `Server`: for making its guest, seldom read."""
+    """What is kept of a server beside its `Server`: for making its guest, seldom read.
+
+    ``held``: what it has of its host's shape.
+    """
 
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
@@ -95,6 +99,8 @@ class Private(msgspec.Struct, frozen=True):
     key_type: str = "ssh"
     public_key: str | None = None
     system: dict[str, str] = {}
+    # Not written when there is nothing: journals hold the hash of a request as it was before.
+    held: Held | msgspec.UnsetType = msgspec.UNSET
 
 
 class WantedNic(msgspec.Struct, frozen=True):

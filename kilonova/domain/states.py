@@ -202,9 +202,9 @@ def check(action: str, server: HasState, *, override_lock: bool = False, word: s
     """
     rule = ACTIONS[action]
     if rule.lock and server.locked_by and not override_lock:
-        raise Conflict(f"Instance {server.id} is locked")
+        raise Conflict(f"Instance {server.id} is locked", code="server.locked")
     if rule.host and not server.host:
-        raise Conflict(f"Instance {server.id} is not ready")
+        raise Conflict(f"Instance {server.id} is not ready", code="server.state")
     name = word or rule.word or action
     if server.vm_state not in rule.vm_states:
         raise wrong_state(name, server.id, "vm_state", server.vm_state)
@@ -216,7 +216,10 @@ def check(action: str, server: HasState, *, override_lock: bool = False, word: s
 
 def wrong_state(word: str, server_id: str, attribute: str, value: object) -> Conflict:
     """The Conflict of a server whose state does not allow an action."""
-    return Conflict(f"Cannot '{word}' instance {server_id} while it is in {attribute} {value}")
+    return Conflict(
+        f"Cannot '{word}' instance {server_id} while it is in {attribute} {value}",
+        code="server.state",
+    )
 
 
 _RESIZE = {

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from kilonova.domain.guest import ImageRef
+
+OWN_FIELDS = frozenset(
+    {
+        "id", "name", "status", "visibility", "protected", "owner", "min_disk", "min_ram",
+        "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format",
+        "container_format", "created_at", "updated_at", "tags", "self", "file", "schema",
+        "locations", "direct_url", "os_hidden", "stores",
+    }
+)  # fmt: skip
+"""Fields of an image document that are no property of its owner's choosing."""
 
 
 class Image(ImageRef, frozen=True):
@@ -29,3 +39,24 @@ class ImageService(Protocol):
 
     def download(self, image_id: str) -> AsyncIterator[bytes]:
         """The data in chunks, as our service user."""
+
+
+class ImageDocuments(Protocol):
+    """The image service's own documents, for what only passes them on; ``token`` is the user's."""
+
+    async def url(self) -> str:
+        """Where the image service is, without a slash at its end."""
+
+    async def find(self, *, token: str, **params: Any) -> list[dict[str, Any]]:
+        """Images that match, newest first; BadRequest for parameters it does not take."""
+
+    async def get(self, image_id: str, *, token: str) -> dict[str, Any]:
+        """One image; NotFound."""
+
+    async def remove(self, image_id: str, *, token: str) -> None:
+        """Delete an image; NotFound, Forbidden, Conflict."""
+
+    async def change(
+        self, image_id: str, changes: list[dict[str, Any]], *, token: str
+    ) -> dict[str, Any]:
+        """Apply operations of RFC 6902 to an image; NotFound, Forbidden."""

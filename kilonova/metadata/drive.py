@@ -7,7 +7,7 @@ import msgspec
 from kilonova.domain.guest import GuestSpec
 from kilonova.metadata import ec2, openstack
 
-EC2_VERSIONS = ("2009-04-04", ec2.LATEST)
+EC2_VERSIONS = (*ec2.VERSIONS, ec2.LATEST)
 
 
 def content(
@@ -29,7 +29,10 @@ def content(
                 document = openstack.meta_data(guest, actual, extras, with_password=True)
                 data = msgspec.json.encode(document)
             else:
-                data = openstack.read(guest, actual, name, extras) or b""
+                read = openstack.read(guest, actual, name, extras)
+                if read is None:
+                    continue
+                data = read
             files[f"openstack/{version}/{name}"] = data
     for index in range(len(guest.metadata.files)):
         name = openstack.content_name(index)

@@ -26,7 +26,6 @@ SINCE = {
     "local-hostname": "2007-01-19",
     "public-hostname": "2007-01-19",
     "public-ipv4": "2007-01-19",
-    "product-codes": "2007-03-01",
     "instance-type": "2007-08-29",
     "block-device-mapping": "2007-12-15",
     "kernel-id": "2007-12-15",
@@ -63,7 +62,6 @@ def meta_data(guest: GuestSpec, version: str, dhcp_domain: str) -> Tree:
         "local-hostname": name,
         "public-hostname": name,
         "public-ipv4": floating[0] if floating else "",
-        "product-codes": [],
         "instance-type": guest.flavor.name,
         "block-device-mapping": _disks(guest),
         "placement": {"availability-zone": about.availability_zone},
@@ -99,7 +97,7 @@ def render(node: Any) -> str:
     """A node as the service answers it: text, a line per item, or a listing of keys."""
     if isinstance(node, dict):
         lines = []
-        for key, value in node.items():
+        for key, value in sorted(node.items()):
             if key == "_name":
                 continue
             if isinstance(value, dict):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kilonova.domain.guest import GuestSpec
+from kilonova.domain.guest import Disk, GuestSpec, Nic
 from kilonova.metadata.network import network_data
 
 VERSIONS = (
@@ -40,13 +40,24 @@ FILES = {
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What a tree needs beside the guest: domain, vendor data, chance, and a kept password."""
+    """What a tree needs beside the guest: domain, vendor data, chance, and a kept password.
+
+    ``vendor_data`` None: there is no such file.
+    """
 
     random: Callable[[int], bytes]
     dhcp_domain: str = "novalocal"
-    vendor_data: dict[str, Any] = {}
+    vendor_data: dict[str, Any] | None = {}
     vendor_data2: dict[str, Any] = {}
     password: str = ""
+
+
+def shown(today: str) -> tuple[str, ...]:
+    """The versions a guest is told of: those not later than ``today`` (ISO date), and the latest.
+
+    Later ones answer all the same.
+    """
+    return (*(version for version in VERSIONS if version <= today), LATEST)
 
 
 def real(version: str) -> str | None:
@@ -72,13 +83,14 @@ def read(guest: GuestSpec, version: str, name: str, extras: Extras) -> bytes | N
         return user_data(guest)
     if name == "password":
         return extras.password.encode()
-    documents: dict[str, Callable[[], dict[str, Any]]] = {
+    documents: dict[str, Callable[[], dict[str, Any] | None]] = {
         "vendor_data.json": lambda: extras.vendor_data,
         "vendor_data2.json": lambda: extras.vendor_data2,
         "network_data.json": lambda: network_data(guest.nics),
         "meta_data.json": lambda: meta_data(guest, version, extras),
     }
-    return msgspec.json.encode(documents[name]())
+    document = documents[name]()
+    return None if document is None else msgspec.json.encode(document)
 
 
 def user_data(guest: GuestSpec) -> bytes:
@@ -123,32 +135,46 @@ def meta_data(
     if version >= "2015-10-15":
         doc["project_id"] = about.project_id
     if version >= "2016-06-30":
-        doc["devices"] = devices(guest)
+        doc["devices"] = devices(guest, version)
     if version >= "2020-10-14":
         doc["dedicated_cpus"] = list(about.dedicated_cpus)
     return doc
 
 
-def devices(guest: GuestSpec) -> list[dict[str, Any]]:
-    """Cards and disks that carry a tag."""
-    found: list[dict[str, Any]] = [
-        {"type": "nic", "bus": "none", "address": "none", "mac": nic.mac, "tags": [nic.tag]}
-        for nic in guest.nics
-        if nic.tag
-    ]
-    found += [
-        {
-            "type": "disk",
-            "bus": disk.bus,
-            "address": "none",
-            "path": f"/dev/{disk.device}",
-            "serial": disk.serial,
-            "tags": [disk.tag],
-        }
-        for disk in guest.disks
-        if disk.tag
-    ]
-    return found
+# bus of a disk -> what guests are told; where on it they sit is not known
+_BUSES = {"virtio": "pci", "scsi": "scsi", "usb": "usb", "ide": "ide"}
+_VIRTUAL_FUNCTIONS = frozenset({"direct", "macvtap", "direct-physical"})
+
+
+def devices(guest: GuestSpec, version: str = VERSIONS[-1]) -> list[dict[str, Any]]:
+    """Cards and disks that carry a tag; cards also when they are on a VLAN of their own."""
+    cards = [_card(nic, version) for nic in guest.nics]
+    found = [card for card in cards if "tags" in card or "vlan" in card]
+    return found + [_disk(disk) for disk in guest.disks if disk.tag]
+
+
+def _card(nic: Nic, version: str) -> dict[str, Any]:
+    card: dict[str, Any] = {"type": "nic", "bus": "pci", "address": "none", "mac": nic.mac}
+    vlan = nic.details.get("vlan") if nic.vnic_type in _VIRTUAL_FUNCTIONS else None
+    if version >= "2017-02-22" and vlan is not None:
+        card["vlan"] = int(vlan)
+    if version >= "2018-08-27":
+        card["vf_trusted"] = False
+    if nic.tag:
+        card["tags"] = [nic.tag]
+    return card
+
+
+def _disk(disk: Disk) -> dict[str, Any]:
+    serial = disk.serial or disk.volume_id
+    return {
+        "type": "disk",
+        "bus": _BUSES.get(disk.bus, "none"),
+        "address": "none",
+        "path": f"/dev/{disk.device}",
+        "tags": [disk.tag],
+        **({"serial": serial} if serial else {}),
+    }
 
 
 def content_name(index: int) -> str:

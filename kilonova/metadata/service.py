@@ -10,9 +10,10 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import posixpath
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -24,13 +25,15 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import BadRequest, Fault, Forbidden, NotFound
 from kilonova.base.ids import request_id
 from kilonova.domain.guest import GuestSpec
-from kilonova.metadata import ec2, openstack
+from kilonova.metadata import ec2, openstack, vendordata
+from kilonova.metadata.vendordata import VendorData
 from kilonova.web.health import Check, Health, Metrics
 
 log = logging.getLogger(__name__)
 
 LONGEST_PASSWORD = 4 * 255
 REMEMBERED = 2000
+VENDOR_DATA2 = "vendor_data2.json"
 
 
 class Guests(Protocol):
@@ -49,6 +52,13 @@ class Guests(Protocol):
         """Keep the posted password; Conflict when there is one already."""
 
 
+class Providers(Protocol):
+    """Who knows the guests behind load balancers' metadata providers."""
+
+    async def instance(self, provider_id: str, address: str) -> tuple[str, str]:
+        """(server, project) that has this address there; BadRequest when it is not one alone."""
+
+
 class Rules(msgspec.Struct, frozen=True):
     """How the service behaves; times in seconds."""
 
@@ -57,25 +67,35 @@ class Rules(msgspec.Struct, frozen=True):
     believe_forwarded: bool = False
     remember: int = 15
     dhcp_domain: str = "novalocal"
-    vendor_data: dict[str, Any] = {}
-    vendor_data2: dict[str, Any] = {}
 
 
 class Metadata:
     """The service's memory: guests asked for lately."""
 
     def __init__(
-        self, guests: Guests, rules: Rules, *, clock: Clock, random: Callable[[int], bytes]
+        self,
+        guests: Guests,
+        rules: Rules,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        vendor: VendorData | None = None,
+        providers: Providers | None = None,
     ) -> None:
         self._guests = guests
         self._rules = rules
         self._clock = clock
         self._random = random
+        self._vendor = vendor or VendorData(vendordata.Rules())
+        self._providers = providers
         self._known: OrderedDict[str, tuple[float, GuestSpec]] = OrderedDict()
+        self._behind: OrderedDict[tuple[str, str], tuple[float, tuple[str, str]]] = OrderedDict()
 
     async def respond(self, request: Request) -> Response:
         """The answer to one request; Faults for what is refused."""
-        parts = [p for p in request.url.path.split("/") if p]
+        parts = [p for p in posixpath.normpath(request.url.path).split("/") if p]
+        if not parts:
+            return _text("\n".join((*ec2.VERSIONS, ec2.LATEST)))
         if request.method == "POST" and parts[2:] != ["password"]:
             raise NotFound("There is nothing here to post to.")
         if request.method not in ("GET", "HEAD", "POST"):
@@ -83,11 +103,11 @@ class Metadata:
         guest = await self._asking(request)
         if parts[:1] == ["openstack"]:
             return await self._openstack(guest, parts[1:], request)
-        return _ec2(guest, parts, self._rules.dhcp_domain)
+        return _ec2(guest, parts[parts[0] == "ec2" :], self._rules.dhcp_domain)
 
     async def _openstack(self, guest: GuestSpec, parts: list[str], request: Request) -> Response:
         if not parts:
-            return _text("\n".join((*openstack.VERSIONS, openstack.LATEST)))
+            return _text("\n".join(openstack.shown(self._clock.now().date().isoformat())))
         if parts[0] == "content":
             data = openstack.content(guest, parts[1]) if len(parts) == 2 else None
             return _found(data, "application/octet-stream")
@@ -102,14 +122,14 @@ class Metadata:
         extras = openstack.Extras(
             random=self._random,
             dhcp_domain=self._rules.dhcp_domain,
-            vendor_data=self._rules.vendor_data,
-            vendor_data2=self._rules.vendor_data2,
+            vendor_data=self._vendor.first,
+            vendor_data2=await self._vendor.second(guest) if name == VENDOR_DATA2 else {},
             password=await self._guests.password(guest.server_id) if name == "password" else "",
         )
         data = openstack.read(guest, version, name, extras)
         if name.endswith(".json"):
             return _found(data, "application/json")
-        return _found(data, "application/octet-stream" if name == "user_data" else "text/plain")
+        return _found(data, "text/plain")
 
     async def _post_password(self, guest: GuestSpec, version: str, request: Request) -> Response:
         if version < openstack.FILES["password"]:
@@ -128,11 +148,11 @@ class Metadata:
 
     async def _asking(self, request: Request) -> GuestSpec:
         if self._rules.proxied:
-            server_id = _signed(request, self._rules.secret)
+            if request.headers.get("x-metadata-provider"):
+                server_id, tenant = await self._balanced(request)
+            else:
+                server_id, tenant = _signed(request, self._rules.secret)
             guest = await self._guest(server_id)
-            tenant = request.headers.get("x-tenant-id")
-            if tenant is None:
-                raise BadRequest("X-Tenant-ID header is missing from request.")
             if guest is None or tenant != guest.metadata.project_id:
                 raise NotFound("There is no metadata for this instance.")
             return guest
@@ -142,6 +162,29 @@ class Metadata:
         if guest is None:
             raise NotFound("There is no metadata for this address.")
         return guest
+
+    async def _balanced(self, request: Request) -> tuple[str, str]:
+        """(server, project) of who asks through a load balancer of the network service."""
+        forwarded = request.headers.get("x-forwarded-for")
+        if forwarded is None:
+            raise BadRequest("X-Forwarded-For is missing from request.")
+        provider = request.headers["x-metadata-provider"]
+        address = forwarded.split(",")[0].strip()
+        if self._rules.secret:
+            signature = request.headers.get("x-metadata-provider-signature", "")
+            _check_signature(self._rules.secret, provider, signature)
+        if self._providers is None:
+            raise BadRequest("The network service is not known here: configure our user for it.")
+        now = self._clock.monotonic()
+        known = self._behind.get((provider, address))
+        if known is not None and known[0] > now:
+            return known[1]
+        found = await self._providers.instance(provider, address)
+        if self._rules.remember:
+            self._behind[provider, address] = (now + self._rules.remember, found)
+            while len(self._behind) > REMEMBERED:
+                self._behind.popitem(last=False)
+        return found
 
     async def _guest(self, server_id: str) -> GuestSpec | None:
         now = self._clock.monotonic()
@@ -185,18 +228,23 @@ def sign(secret: str, server_id: str) -> str:
     return hmac.new(secret.encode(), server_id.encode(), hashlib.sha256).hexdigest()
 
 
-def _signed(request: Request, secret: str) -> str:
-    server_id = request.headers.get("x-instance-id", "")
-    if not server_id:
-        raise BadRequest("X-Instance-ID header is missing from request.")
-    if "," in server_id:
-        raise BadRequest("Multiple X-Instance-ID headers found within request.")
-    signature = request.headers.get("x-instance-id-signature", "")
-    if not secret or not hmac.compare_digest(
-        signature.encode("utf-8", "replace"), sign(secret, server_id).encode()
-    ):
+def _signed(request: Request, secret: str) -> tuple[str, str]:
+    """(server, project) that a proxy of the network service vouches for."""
+    for name in ("X-Instance-ID", "X-Instance-ID-Signature", "X-Tenant-ID"):
+        if not request.headers.get(name):
+            raise BadRequest(f"{name} header is missing from request.")
+    for name in ("X-Instance-ID", "X-Tenant-ID"):
+        if len(request.headers.getlist(name)) > 1 or "," in request.headers[name]:
+            raise BadRequest(f"Multiple {name} headers found within request.")
+    server_id = request.headers["x-instance-id"]
+    _check_signature(secret, server_id, request.headers["x-instance-id-signature"])
+    return server_id, request.headers["x-tenant-id"]
+
+
+def _check_signature(secret: str, what: str, signature: str) -> None:
+    right = sign(secret, what).encode()
+    if not secret or not hmac.compare_digest(signature.encode("utf-8", "replace"), right):
         raise Forbidden("Invalid proxy request signature.")
-    return server_id
 
 
 def _address(request: Request, *, believe: bool) -> str:
@@ -219,7 +267,7 @@ def _ec2(guest: GuestSpec, parts: list[str], dhcp_domain: str) -> Response:
     if len(parts) == 1:
         return _text("meta-data/\nuser-data" if has_user_data else "meta-data/")
     if parts[1] == "user-data" and len(parts) == 2 and has_user_data:
-        return _found(openstack.user_data(guest), "application/octet-stream")
+        return _found(openstack.user_data(guest), "text/plain")
     if parts[1] != "meta-data":
         raise NotFound("There is nothing here.")
     node = ec2.find(ec2.meta_data(guest, version, dhcp_domain), parts[2:])

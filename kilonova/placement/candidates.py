@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -22,6 +23,10 @@ STEPS = 20_000
 """Choices tried in vain before a tree is given up: groups that are alike combine factorially."""
 GIVEN_UP = 50
 """Trees given up before the search ends."""
+SLICE = 500
+"""Trees looked at between two pauses."""
+
+T = TypeVar("T")
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -50,24 +55,59 @@ class Bounds(msgspec.Struct, frozen=True):
     chance: random.Random | None = None
 
 
+Searching = Generator[None, None, list[Candidate]]
+
+
 def search(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> list[Candidate]:
     """The candidates, each once, at most ``wanted.limit``.
 
     ``nested`` False (before 1.29) leaves out those with two providers of one tree.
     """
+    return finish(searching(world, wanted, nested=nested, bounds=bounds))
+
+
+def finish(steps: Generator[None, None, T]) -> T:
+    """What a generator that pauses returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+
+def searching(world: World, wanted: Wanted, *, nested: bool, bounds: Bounds) -> Searching:
+    """``search``, with a pause after so many trees; ``world`` must not change meanwhile."""
     trees = anchors(world, wanted)
     if bounds.chance is not None:
         trees = _shuffled(list(trees), bounds.chance)
-    patience = Patience()
-    streams = (in_tree(world, wanted, anchor, patience) for anchor in trees)
+    streams = _streams(world, wanted, trees)
     made = _breadth(streams) if bounds.breadth_first else itertools.chain.from_iterable(streams)
     found: dict[object, Candidate] = {}
-    for candidate in itertools.islice(made, bounds.at_most):
+    left = -1 if bounds.at_most is None else bounds.at_most
+    for candidate in made:
+        if candidate is None:
+            yield
+            continue
+        if not left:
+            break
+        left -= 1
         if nested or flat(world, candidate):
             found.setdefault(candidate.key, candidate)
             if wanted.limit is not None and len(found) >= wanted.limit:
                 break
     return list(found.values())
+
+
+def _streams(
+    world: World, wanted: Wanted, trees: Iterable[int]
+) -> Iterator[Iterable[Candidate | None]]:
+    """The candidates of each tree; now and then instead of a tree a pause (None)."""
+    patience = Patience()
+    for number, anchor in enumerate(trees, 1):
+        yield in_tree(world, wanted, anchor, patience)
+        if number % SLICE == 0:
+            yield (None,)
 
 
 def summaries(world: World, found: Iterable[Candidate], *, nested: bool) -> list[Stock]:
@@ -87,13 +127,14 @@ def _shuffled(ids: list[int], chance: random.Random) -> Iterator[int]:
         yield ids[left - 1]
 
 
-def _breadth(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:
-    living: list[Iterator[Candidate]] = []
+def _breadth(streams: Iterable[Iterable[Candidate | None]]) -> Iterator[Candidate | None]:
+    living: list[Iterator[Candidate | None]] = []
     for stream in map(iter, streams):
-        candidate = next(stream, None)
-        if candidate is not None:
-            living.append(stream)
+        for candidate in stream:
+            if candidate is not None:
+                living.append(stream)
             yield candidate
+            break
     while living:
         still = []
         for stream in living:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 import msgspec
 
 from kilonova.domain.whynot import Constraint, Obstacle, WhyNot
-from kilonova.placement.candidates import Patience, flat, in_tree, root_will_do
+from kilonova.placement.candidates import Patience, finish, flat, in_tree, root_will_do
 from kilonova.placement.judge import (
     TOGETHER,
     Demand,
@@ -65,13 +65,7 @@ Steps = Generator[None, None, WhyNot]
 
 def explain(world: World, wanted: Wanted, *, nested: bool = True) -> WhyNot:
     """What became of every tree; ``nested`` as in ``candidates.search``."""
-    steps = explaining(world, wanted, nested=nested)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            found: WhyNot = done.value
-            return found
+    return finish(explaining(world, wanted, nested=nested))
 
 
 def explaining(world: World, wanted: Wanted, *, nested: bool = True) -> Steps:

@@ -9,15 +9,18 @@ from kilonova.base.ids import Ids
 from kilonova.config.placement import Placement as Options
 from kilonova.db import migrate
 from kilonova.db.database import Database, Tx
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.placement.api import allocations, candidates, inventories, names, providers, root
 from kilonova.placement.api.common import LARGEST_BODY, Follower, Placement
 from kilonova.placement.api.faults import VERSIONS, faults
 from kilonova.placement.front import Front, NoAuth
 from kilonova.placement.index import Index
 from kilonova.placement.store import names as vocabulary
+from kilonova.placement.store.tables import keys
 from kilonova.web.app import build
 from kilonova.web.auth import Authenticator
 from kilonova.web.call import Enforcer
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 HISTORY = "kilonova.placement.migrations"
@@ -31,6 +34,7 @@ API: Api[Placement] = Api(
         names.routes,
         allocations.routes,
         candidates.routes,
+        openapi_routes(lambda: API, title="Placement API"),
     ],
     versions=VERSIONS,
     faults=faults,
@@ -60,7 +64,12 @@ def application(
 
     ``auth`` None is the strategy ``noauth2``: everybody is who they say they are.
     """
-    state = Placement(db, Index(Follower(db, clock)), options or Options())
+    state = Placement(
+        db,
+        Index(Follower(db, clock)),
+        options or Options(),
+        SqlIdempotencyStore(db, keys, clock),
+    )
 
     def ping(tx: Tx) -> None:
         tx.exec_driver_sql("SELECT 1")
@@ -76,6 +85,7 @@ def application(
         policy=policy,
         clock=clock,
         ids=ids,
+        idempotency=state.keys,
         checks={"database": database},
         auth_uri=auth_uri,
         public_url=public_url,

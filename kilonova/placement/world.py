@@ -15,8 +15,9 @@ _NONE: frozenset[int] = frozenset()
 class World:
     """Providers by id, and the ids by what they have.
 
-    ``rooms`` is class → the providers by how many binary digits their largest free portion has;
-    so those that cannot give an amount are mostly passed over without a look.
+    ``rooms`` is class → shelves of providers by their largest free portion, each shelf an eighth
+    wider than the one before; so those that cannot give an amount are passed over without a look,
+    but for the few on the amount's own shelf.
     """
 
     def __init__(self, stocks: Iterable[Stock] = ()) -> None:
@@ -49,11 +50,11 @@ class World:
             self.trees.setdefault(stock.root_id, set()).add(stock.id)
         self.stocks[stock.id] = stock
         for name in stock.inventories:
-            digits = max(0, room(stock, name)).bit_length()
+            place = _shelf(room(stock, name))
             shelves = self.rooms.setdefault(name, [])
-            while len(shelves) <= digits:
+            while len(shelves) <= place:
                 shelves.append(set())
-            shelves[digits].add(stock.id)
+            shelves[place].add(stock.id)
 
     def drop(self, id_: int) -> None:
         """Forget a provider."""
@@ -80,9 +81,8 @@ class World:
 
     def _leave_rooms(self, stock: Stock) -> None:
         for name in stock.inventories:
-            digits = max(0, room(stock, name)).bit_length()
             shelves = self.rooms[name]
-            shelves[digits].discard(stock.id)
+            shelves[_shelf(room(stock, name))].discard(stock.id)
             while shelves and not shelves[-1]:
                 shelves.pop()
             if not shelves:
@@ -95,7 +95,8 @@ class World:
 
     def with_room(self, name: str, amount: int) -> list[set[int]]:
         """Sets of providers, roomiest first, outside of which none can give that amount."""
-        return self.rooms.get(name, [])[: amount.bit_length() - 1 : -1]
+        shelves = self.rooms.get(name, [])[: _shelf(amount) - 1 : -1]
+        return [shelf for shelf in shelves if shelf]
 
     def sharing(self, root_id: int) -> tuple[int, ...]:
         """Providers outside a tree that share their resources with it by an aggregate."""
@@ -144,6 +145,12 @@ class World:
         """The ids of the tree a provider is in; nothing for an unknown one."""
         id_ = self.ids.get(uuid)
         return set() if id_ is None else self.trees[self.stocks[id_].root_id]
+
+
+def _shelf(amount: int) -> int:
+    """Grows with the amount: by one each up to 16, then in eight steps to each double."""
+    digits = amount.bit_length() - 4
+    return max(0, amount) if digits <= 0 else (digits << 3) + (amount >> digits)
 
 
 def room(stock: Stock, name: str) -> int:

@@ -10,6 +10,7 @@ from kilonova.policy.rule import Rule
 
 # "ACTION (x)" stands for "POST /servers/{server_id}/action (x)".
 _ADMIN = {
+    "kilonova:explain:hosts": "GET /ext/explain/{name}; POST /servers",
     "os_compute_api:os-admin-actions:reset_state": "ACTION (os-resetState)",
     "os_compute_api:os-admin-actions:inject_network_info": "ACTION (injectNetworkInfo)",
     "os_compute_api:os-aggregates:set_metadata": (
@@ -213,6 +214,7 @@ _MEMBER = {
 }
 
 _READER = {
+    "kilonova:explain:show": "GET /ext/explain/{name}",
     "os_compute_api:os-attach-interfaces:list": "GET /servers/{server_id}/os-interface",
     "os_compute_api:os-attach-interfaces:show": "GET /servers/{server_id}/os-interface/{port_id}",
     "os_compute_api:os-flavor-extra-specs:show": (

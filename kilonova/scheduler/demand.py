@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
+import os_traits
 
 from kilonova.base.errors import BadRequest
+from kilonova.domain.fit import pci
+from kilonova.domain.fit.wanted import topology
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.request import RequestSpec, ResourceGroup
 
@@ -88,11 +91,17 @@ def _either(uuids: Iterable[str]) -> str:
     return "in:" + ",".join(sorted(uuids))
 
 
-def demand(request: RequestSpec) -> Demand:
-    """The demand of flavor, image and ports. BadRequest for extra specs that contradict."""
+def demand(request: RequestSpec, *, devices: bool = False) -> Demand:
+    """The demand of flavor, image and ports. BadRequest for extra specs that contradict.
+
+    ``devices``: PCI devices are claimed in Placement, so they are asked for there.
+    """
     resources: dict[str, dict[str, int]] = {"": _plain(request)}
     required: dict[str, set[str]] = {}
     forbidden: dict[str, set[str]] = {}
+    threads = _threads(request)
+    if threads is not None and "PCPU" in resources[""]:
+        (required if threads == "require" else forbidden)[""] = {"HW_CPU_HYPERTHREADING"}
     for key, value in request.flavor.extra_specs.items():
         if found := _RESOURCE.fullmatch(key):
             suffix, name = found[1] or "", found[2]
@@ -129,11 +138,29 @@ def demand(request: RequestSpec) -> Demand:
         if resources[suffix]
     )
     return Demand(
-        groups=(*groups, *request.networks),
+        groups=(*groups, *request.networks, *(_devices(request) if devices else ())),
         group_policy=request.flavor.extra_specs.get("group_policy"),
         root_required=root.required,
         root_forbidden=root.forbidden,
     )
+
+
+def _devices(request: RequestSpec) -> list[ResourceGroup]:
+    """A group for each PCI device; of an alias with several kinds the first is asked for."""
+    return [
+        ResourceGroup(
+            suffix=name,
+            resources={pci.resource_class(one.specs[0]): 1},
+            required=tuple(_trait(word) for word in one.specs[0].traits),
+        )
+        for one in request.shape.devices
+        for name in pci.group_names(one)
+    ]
+
+
+def _trait(word: str) -> str:
+    name = re.sub(r"[^A-Z0-9]+", "_", word.upper())
+    return name if name in os_traits.get_traits() else f"CUSTOM_{name.removeprefix('CUSTOM_')}"
 
 
 class _Root(msgspec.Struct, frozen=True):
@@ -165,6 +192,12 @@ def takes(flavor: FlavorSpec, image: ImageRef | None, *, boot_from_volume: bool)
     return dict(total)
 
 
+def _threads(request: RequestSpec) -> str | None:
+    """The thread policy, where it decides about hosts whose cores have several threads."""
+    shape = topology(request.flavor, request.properties)
+    return shape.threads if shape and shape.threads in ("isolate", "require") else None
+
+
 def _plain(request: RequestSpec) -> dict[str, int]:
     flavor = request.flavor
     specs = flavor.extra_specs
@@ -173,30 +206,12 @@ def _plain(request: RequestSpec) -> dict[str, int]:
     if not request.boot_from_volume:
         disk += flavor.root_gb
     found = {"MEMORY_MB": flavor.memory_mb, "DISK_GB": disk}
-    policy = specs.get("hw:cpu_policy") or properties.get("hw_cpu_policy")
-    if policy == "dedicated":
-        found["PCPU"] = flavor.vcpus
-    elif policy == "mixed":
-        dedicated = len(cpu_set(specs.get("hw:cpu_dedicated_mask", ""), flavor.vcpus))
-        found |= {"PCPU": dedicated, "VCPU": flavor.vcpus - dedicated}
-    else:
-        found["VCPU"] = flavor.vcpus
+    shape = topology(flavor, properties)
+    own = sum(len(cell.pcpus) for cell in shape.cells) if shape else 0
+    found |= {"VCPU": flavor.vcpus - own, "PCPU": own}
+    if shape and shape.emulator == "isolate":
+        found["PCPU"] += 1
     encrypted = specs.get("hw:mem_encryption") or properties.get("hw_mem_encryption") or ""
     if encrypted.lower() in TRUE:
         found["MEM_ENCRYPTION_CONTEXT"] = 1
     return {name: amount for name, amount in found.items() if amount}
-
-
-def cpu_set(mask: str, count: int) -> frozenset[int]:
-    """The vCPUs of ``hw:cpu_dedicated_mask`` (``0-3,^2``; ``^0-1`` alone means all others)."""
-    wanted: set[int] = set()
-    without: set[int] = set()
-    for part in filter(None, (p.strip() for p in mask.split(","))):
-        target, text = (without, part[1:]) if part.startswith("^") else (wanted, part)
-        first, _, last = text.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise BadRequest(f"hw:cpu_dedicated_mask {mask!r} is not a list of CPUs.")
-        target.update(range(int(first), int(last or first) + 1))
-    if not wanted and without:
-        wanted = set(range(count))
-    return frozenset(cpu for cpu in wanted - without if cpu < count)

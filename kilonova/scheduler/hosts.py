@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from kilonova.base.clock import Clock
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
+from kilonova.domain.fit.host import limits_of, with_guests
 from kilonova.domain.request import ServerGroup
 from kilonova.domain.resources import Aggregate as AggregateRow
 from kilonova.scheduler.state import Aggregate, HostState
@@ -67,13 +68,8 @@ class StoredHosts:
         row = await self._api.read(groups.get, group_id)
         if row is None:
             return None
-        members = [member for member in row.members if member not in but]
-        counts: Counter[str] = Counter()
-        if members:
-            answer = await self._cells.ask(self._cells.real, hosts.where_are, members)
-            for _, places in answer.found:
-                counts.update(places.values())
-        return ServerGroup(row.id, row.policy, dict(row.rules), dict(counts))
+        counts = await self._api.read(groups.counts, group_id, but=but)
+        return ServerGroup(row.id, row.policy, dict(row.rules), counts)
 
 
 def plain(row: AggregateRow) -> Aggregate:
@@ -120,4 +116,16 @@ def assemble(
         aggregates=member_of,
         supported=report.supported,
         cpu_info=report.cpu_info,
+        failed_builds=report.failed_builds,
+        pci_free=_free_devices(row),
+        shape=report.shape,
+        held=row.held,
+        limits=limits_of(report.ratios, report.initial_ratios),
     )
+
+
+def _free_devices(row: HostRow) -> int:
+    if row.report.shape is None or not row.report.shape.devices:
+        return 0
+    shape = with_guests(row.report.shape, row.held)
+    return sum(device.address not in shape.taken for device in shape.devices)

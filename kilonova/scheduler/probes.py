@@ -97,12 +97,12 @@ def _wishes(request: RequestSpec) -> Iterator[Probe]:
         yield Probe("host", change, anywhere)
     if request.group is not None:
         policy = request.group.policy
-        text = f"Outside its server group, whose rule is {policy}, it has room."
+        text = f"Outside its server group, whose rule is {policy}, it would fit."
         change = Change("group", text, cost=1.1, args={"policy": policy})
         yield Probe(f"group:{policy}", change, _replaced(group=None))
     for name in _HINTS:
         if name in request.hints:
-            text = f"Without the scheduler hint {name} it has room."
+            text = f"Without the scheduler hint {name} it would fit."
             change = Change("hint", text, cost=0.9, args={"name": name})
             yield Probe(f"hint:{name}", change, _without_hint(name))
     if request.ignore_hosts:
@@ -152,13 +152,13 @@ def _traits(request: RequestSpec, wanted: Demand | None) -> Iterator[Probe]:
     for key, value in request.flavor.extra_specs.items():
         if found := _TRAIT.fullmatch(key):
             said.add(found[2])
-            text = f"A flavor without {key}={value} has room."
+            text = f"A flavor without {key}={value} would fit."
             change = Change("trait", text, cost=1.2, args={"name": found[2], "flavor": key})
             yield Probe(f"trait:{found[2]}", change, without_spec(key))
     for key in request.properties:
         if found := _TRAIT.fullmatch(key):
             said.add(found[2])
-            text = f"An image without the property {key} has room."
+            text = f"An image without the property {key} would fit."
             change = Change("trait", text, cost=1.3, args={"name": found[2], "image": key})
             yield Probe(f"trait:{found[2]}", change, without_property(key))
     if wanted is None:
@@ -208,12 +208,12 @@ def _up(state: HostState) -> HostState:
 def _specs(request: RequestSpec) -> Iterator[Probe]:
     for key, value in request.flavor.extra_specs.items():
         if not key.startswith(("trait", "resources")):
-            text = f"A flavor without {key}={value} has room."
+            text = f"A flavor without {key}={value} would fit."
             change = Change("extra_spec", text, cost=1.2, args={"name": key})
             yield Probe(f"extra_spec:{key}", change, without_spec(key))
     for key, value in request.properties.items():
         if not key.startswith("trait"):
-            text = f"An image without the property {key}={value} has room."
+            text = f"An image without the property {key}={value} would fit."
             change = Change("property", text, cost=1.3, args={"name": key})
             yield Probe(f"property:{key}", change, without_property(key))
 

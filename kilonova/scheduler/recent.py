@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from kilonova.base.clock import Clock
+from kilonova.domain.group import AFFINITY
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.request import RequestSpec, Selection
 from kilonova.scheduler.state import HostState, with_server
@@ -55,7 +56,8 @@ class Recent:
     def group(self, request: RequestSpec) -> RequestSpec:
         """The request with members of its group counted that were sent somewhere just now."""
         group = request.group
-        if group is None:
+        # Where the members of an affinity group are is known with the first of them.
+        if group is None or (group.policy == AFFINITY and group.counts):
             return request
         counts = dict(group.counts)
         for pick in self._others(request):

@@ -145,6 +145,8 @@ def device_features(request: RequestSpec, demand: Demand, _facts: Facts) -> Dema
     secret = _said(request, "tpm_secret_security")
     if secret:
         wanted.append(f"COMPUTE_SECURITY_TPM_SECRET_SECURITY_{_word(secret)}")
+    if _said(request, "pci_numa_affinity_policy") == "socket":
+        wanted.append("COMPUTE_SOCKET_PCI_NUMA_AFFINITY")
     return demand.require(*wanted)
 
 

@@ -56,7 +56,7 @@ class Scheduler:
         self._recent = Recent(clock)
         env = filters.Env(filter_options or FilterScheduler(), metrics or Metrics())
         self._rules = Rules(
-            filters=filters.load(env.options.enabled_filters),
+            filters=filters.load(env.options.enabled_filters, env.options.available_filters),
             weighers=weighers.load(env.options.weight_classes),
             env=env,
             chance=chance or random.Random(),
@@ -145,7 +145,8 @@ class Scheduler:
 
     async def _demand(self, request: RequestSpec) -> Demand:
         facts = Facts(self._options, await self._states.aggregates(), self._default_zone)
-        wanted = request_filters.narrow(request, demand(request), facts)
+        devices = self._rules.env.options.pci_in_placement
+        wanted = request_filters.narrow(request, demand(request, devices=devices), facts)
         host = request.force_host or request.requested_host
         node = request.force_node or request.requested_node
         if host is None and node is None:

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kilonova.domain.fit.host import with_guests
+from kilonova.domain.fit.numa import Limits
+from kilonova.domain.fit.shapes import Held, HostShape
 from kilonova.domain.guest import FlavorSpec
 from kilonova.interfaces.placement import Summary
 
@@ -28,6 +31,7 @@ class Aggregate(msgspec.Struct, frozen=True):
 class HostState(msgspec.Struct, frozen=True, gc=False):
     """A compute node with its service, aggregates and servers. memory MiB, disk GiB.
 
+    ``shape``: its cells and devices, of which its guests have ``held``, within ``limits``.
     ``supported``: (architecture, hypervisor type, vm mode). ``up``: the service was heard of
     lately. ``io_ops``: servers being built, resized, rescued, snapshotted … there.
     """
@@ -60,12 +64,20 @@ class HostState(msgspec.Struct, frozen=True, gc=False):
     stats: dict[str, str] = {}
     metrics: dict[str, float] = {}
     pci_free: int = 0
+    shape: HostShape | None = None
+    held: tuple[Held, ...] = ()
+    limits: Limits = Limits()
     pending: int = 0
 
     @property
     def num_instances(self) -> int:
         """Servers there, with those just sent there."""
         return len(self.servers) + self.pending
+
+    @property
+    def free_shape(self) -> HostShape:
+        """Its cells and devices as its guests leave them."""
+        return with_guests(self.shape or HostShape(), self.held)
 
     @property
     def free_ram_mb(self) -> int:

@@ -152,6 +152,7 @@ class CellView:
             cpu_info=self._once(report.cpu_info),
             supported=self._once(report.supported),
             traits=self._once(report.traits),
+            shape=self._once(report.shape),
         )
         return msgspec.structs.replace(row, report=shared, servers=frozenset(), busy=0, images=())
 

@@ -115,15 +115,22 @@ class _Search:
         """Single changes first; where none helps, the smallest set of them."""
         failed = self._failed
         every = probes(failed, aggregates)
-        for probe in [*every, *filter_probes(failed)]:
+        for some in (every, filter_probes(failed)):
+            # A filter as such is blamed where nothing says more exactly what it refuses.
+            if not self.found:
+                await self._one_of(some)
+        if not self.found:
+            await self._several(every)
+
+    async def _one_of(self, some: Sequence[Probe]) -> None:
+        """Each of them alone."""
+        for probe in some:
             if self._hopeless(probe):
                 continue
             tried = await self._with([probe])
             if tried.placed:
                 for change in await self._exact(probe, tried):
                     self.found.append((change, (probe.token,)))
-        if not self.found:
-            await self._several(every)
 
     def _hopeless(self, probe: Probe) -> bool:
         """Whether Placement said, or it is plain, that this alone does not help."""
@@ -290,9 +297,9 @@ def _at(probe: Probe, name: str, asked: int, amount: int, host: str) -> tuple[Pr
 
 def _smaller(name: str, asked: int, amount: int) -> Change:
     unit = _UNITS.get(name, name)
-    text = f"A flavor with {amount} {unit} has room: {asked - amount} less than asked for."
+    text = f"A flavor with {amount} {unit} would fit: {asked - amount} less than asked for."
     if not amount:
-        text = f"A flavor without {unit} has room."
+        text = f"A flavor without {unit} would fit."
     args = {"resource": name, "asked": asked, "to": amount, "less": asked - amount}
     cost = 0.5 + (asked - amount) / asked
     return Change("resource", text, cost=round(cost, 3), args=args)
@@ -347,10 +354,14 @@ def _phrase(token: str, failed: Attempt, whynot: WhyNot | None) -> str:
         for one in whynot.obstacles if whynot else ():
             if name in one.names and one.constraint in _AMOUNTS and one.asked is not None:
                 most = "none" if one.most is None else str(one.most)
-                return f"no suitable host has {one.asked} {name} free in one place (at most {most})"
-        return f"no suitable host has enough {name} free"
+                unit = _UNITS.get(name, name)
+                return f"no suitable host has {one.asked} {unit} free in one place (at most {most})"
+        return f"no suitable host has enough {_UNITS.get(name, name)} free"
+    required = failed.wanted is None or name in failed.wanted.traits
     return {
-        "trait": f"no suitable host goes with trait {name} as it is asked for",
+        "trait": f"no suitable host has trait {name}"
+        if required
+        else f"every suitable host has trait {name}, which is not wanted",
         "zone": f"no suitable host is in availability zone {name}",
         "host": "the host asked for does not take it",
         "group": f"the rule {name} of its server group leaves no suitable host",

@@ -18,6 +18,7 @@ from kilonova.interfaces.image import ImageService
 from kilonova.messaging.bus import Bus
 from kilonova.metadata import drive, openstack
 from kilonova.metadata.door import door
+from kilonova.metadata.vendordata import Rules, VendorData
 from kilonova.services import vendor
 from kilonova.virt.driver import VifPlugger
 from kilonova.virt.vifs import LinuxBridgeVifs
@@ -45,6 +46,7 @@ class Agents:
         clock: Clock,
         ids: Ids,
         http: HttpClient | None = None,
+        vendor_data: VendorData | None = None,
         metadata_url: str = "",
         journal: Path | None = None,
         vifs: VifPlugger | None = None,
@@ -61,11 +63,7 @@ class Agents:
         self._networks = networks
         secret = settings.neutron.metadata_proxy_shared_secret
         self._door = door(http, metadata_url, secret) if http and metadata_url and secret else None
-        self._extras = openstack.Extras(
-            random=os.urandom,
-            dhcp_domain=settings.api.dhcp_domain,
-            vendor_data=vendor.data(settings),
-        )
+        self._vendor = vendor_data or VendorData(Rules(static=vendor.data(settings)))
         self._skip = frozenset(settings.default.config_drive_skip_versions.split())
 
     def make(self, host: str, node_uuid: str) -> Agent:
@@ -93,5 +91,11 @@ class Agents:
         """Close the journal; the agents are stopped before."""
         self._journal.close()
 
-    def _content(self, guest: GuestSpec) -> dict[str, bytes]:
-        return drive.content(guest, self._extras, skip=self._skip)
+    async def _content(self, guest: GuestSpec) -> dict[str, bytes]:
+        extras = openstack.Extras(
+            random=os.urandom,
+            dhcp_domain=self._settings.api.dhcp_domain,
+            vendor_data=self._vendor.first,
+            vendor_data2=await self._vendor.second(guest),
+        )
+        return drive.content(guest, extras, skip=self._skip)

@@ -15,12 +15,12 @@ from kilonova.config.settings import Settings
 from kilonova.context import Services
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.db.tables import api as tables
 from kilonova.messaging.bus import Bus
 from kilonova.services import databases, policies
 from kilonova.services.figures import CloudFigures
 from kilonova.services.neighbours import Neighbours
-from kilonova.store.idempotency import SqlIdempotencyStore
 from kilonova.web.auth import Authenticator
 from kilonova.web.health import Check, Metrics
 from kilonova.web.middleware import with_cors
@@ -59,7 +59,9 @@ def application(
             bus=bus,
             images=neighbours.images,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
             documents=neighbours.documents,
+            image_documents=neighbours.image_documents,
             sagas=EngineSagas(),
             placement=neighbours.placement,
             clock=clock,

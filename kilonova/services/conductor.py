@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -20,6 +21,7 @@ from kilonova.domain.request import RequestSpec, Selection
 from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services.neighbours import Neighbours
+from kilonova.store import explanations
 from kilonova.workflows import sagas
 from kilonova.workflows.audit import AuditReport, Sources, settled
 from kilonova.workflows.engine.kit import Kit
@@ -41,6 +43,7 @@ SELECT_SECONDS = 20.0
 SELECT_PATIENCE = 150.0
 MIRROR_EVERY = 5.0
 LEFTOVERS_EVERY = 600.0
+PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 RECLAIM_EVERY = 60.0
 REGISTERED = sagas.__all__
@@ -62,6 +65,7 @@ class Conductor:
         ids: Ids,
     ) -> None:
         self._settings = settings
+        self._db = db
         self._bus = bus
         self._clock = clock
         down_after = float(settings.default.service_down_time)
@@ -94,6 +98,7 @@ class Conductor:
             bus=bus,
             placement=neighbours.placement,
             ports=neighbours.networks.compute_ports,
+            volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
         self.leftovers = LeftoverCleaner(
@@ -102,6 +107,7 @@ class Conductor:
             sources=self.sources,
             placement=neighbours.placement,
             networks=neighbours.networks,
+            volumes=neighbours.volumes,
         )
         self.journals = Journals({API: db, **{c.id: c.db for c in cells.all}}, clock)
         world = _world(
@@ -144,10 +150,17 @@ class Conductor:
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
         self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
+        self._every("explanations", self._forget_explanations, PRUNE_EVERY)
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         self._run("returned hosts", self.guests.welcome())
+
+    async def _forget_explanations(self) -> None:
+        """Old ones go, a thousand at a time."""
+        days = dt.timedelta(days=self._settings.kilonova.explanation_days)
+        while await self._db.run(explanations.prune, before=self._clock.now() - days):
+            pass
 
     async def audit(self) -> AuditReport:
         """Bus method: what does not match in this cloud."""
@@ -207,6 +220,7 @@ def _world(
         db=db,
         cells=cells,
         networks=neighbours.networks,
+        volumes=neighbours.volumes,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

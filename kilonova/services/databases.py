@@ -35,7 +35,9 @@ def open_api(settings: Settings) -> Database:
 
 def open_placement(settings: Settings) -> Database:
     """The Placement service's database (``[placement_database] connection``)."""
-    return _open(settings.placement_database, "[placement_database]", name="placement")
+    retries = settings.placement.allocation_conflict_retry_count
+    section = settings.placement_database
+    return _open(section, "[placement_database]", name="placement", retries=retries)
 
 
 def open_cell(settings: Settings, row: CellRow) -> Cell:
@@ -48,7 +50,14 @@ def open_cell(settings: Settings, row: CellRow) -> Cell:
     return Cell(row.uuid, row.name or "", db, transport, row.disabled)
 
 
-def _open(section: Section, what: str, *, name: str, url: str | None = None) -> Database:
+def _open(
+    section: Section,
+    what: str,
+    *,
+    name: str,
+    url: str | None = None,
+    retries: int | None = None,
+) -> Database:
     """Unconfigured when the URL is missing, makes no sense, or its driver is not installed."""
     url = url or section.connection
     if not url:
@@ -58,7 +67,7 @@ def _open(section: Section, what: str, *, name: str, url: str | None = None) -> 
             url,
             name=name,
             size=section.max_pool_size,
-            retries=section.max_retries,
+            retries=section.max_retries if retries is None else retries,
             recycle=section.connection_recycle_time,
         )
     except sa.exc.ArgumentError:
@@ -117,12 +126,18 @@ def _ping(tx: Tx) -> None:
     tx.exec_driver_sql("SELECT 1")
 
 
+def check(db: Database) -> Check:
+    """The health check of one database."""
+
+    async def answers() -> str | None:
+        await db.read(_ping)
+        return None
+
+    return answers
+
+
 def checks(api: Database, cells: Cells) -> dict[str, Check]:
     """Health checks: the API database, and whether any cell with hosts answers."""
-
-    async def api_database() -> str | None:
-        await api.read(_ping)
-        return None
 
     async def some_cell() -> str | None:
         answer = await cells.ask(cells.real, _ping)
@@ -130,7 +145,7 @@ def checks(api: Database, cells: Cells) -> dict[str, Check]:
             return f"no answer from {', '.join(cell.name for cell in answer.down)}"
         return None
 
-    return {"api_database": api_database, "cells": some_cell}
+    return {"api_database": check(api), "cells": some_cell}
 
 
 async def open_all(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[Database, Cells]:

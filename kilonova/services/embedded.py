@@ -16,6 +16,9 @@ from kilonova.embedded.network import service as network_service
 from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
+from kilonova.embedded.volume import service as volume_service
+from kilonova.embedded.volume.images import HttpImages
+from kilonova.embedded.volume.settings import Settings as VolumeSettings
 from kilonova.services import neighbours, planes, policies
 from kilonova.services.daemon import Compose, Daemon
 from kilonova.services.layout import STANDARD_PORTS
@@ -33,6 +36,8 @@ CATALOG = (
     ("network", "neutron", ""),
     ("placement", "placement", ""),
     ("compute", "nova", "/v2.1"),
+    ("block-storage", "cinder", "/v3"),
+    ("volumev3", "cinderv3", "/v3"),
 )
 
 
@@ -108,6 +113,29 @@ async def network(
     return service, with_cors(app, policies.cors(settings))
 
 
+async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIApp:
+    """The block storage service; compute hosts reach its directory under the same path."""
+    settings = at.settings
+    options = settings.embedded
+    state = state_path(settings)
+    token = outside.source.token
+    service = await volume_service.open(
+        VolumeSettings(
+            database=options.volume_connection or f"sqlite:///{state}/volume.db",
+            directory=Path(options.volume_dir or state / "volumes"),
+            host=settings.default.host,
+            auth_uri=settings.keystone_authtoken.www_authenticate_uri,
+            trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
+        ),
+        images=HttpImages(at.http, lambda: base_url(settings, "image"), token),
+        notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token, version="2.51"),
+        clock=at.clock,
+        ids=at.ids,
+    )
+    at.stack.push_async_callback(service.close)
+    return with_cors(volume_service.build(service, auth=auth), policies.cors(settings))
+
+
 async def _serve_identity(daemon: Daemon) -> None:
     """The identity service, with users and catalog when ``admin_password`` is set."""
     _serve(daemon, "identity", await identity(daemon))
@@ -124,6 +152,12 @@ async def _serve_network(daemon: Daemon) -> None:
     outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
     _, app = await network(daemon, outside, _authenticator(daemon, outside))
     _serve(daemon, "network", app)
+
+
+async def _serve_volume(daemon: Daemon) -> None:
+    """The block storage service; compute hosts reach its directory under the same path."""
+    outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
+    _serve(daemon, "volume", await volume(daemon, outside, _authenticator(daemon, outside)))
 
 
 async def _serve_network_agent(daemon: Daemon) -> None:
@@ -151,5 +185,6 @@ SERVICES: dict[str, Compose] = {
     "identity": _serve_identity,
     "image": _serve_image,
     "network": _serve_network,
+    "volume": _serve_volume,
     "network-agent": _serve_network_agent,
 }

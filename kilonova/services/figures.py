@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-import logging
-from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import Gauge
 
 from kilonova.base.clock import Clock
-from kilonova.base.errors import Fault
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
+from kilonova.services.gauges import Rarely, fill
 from kilonova.store import figures
 from kilonova.store.figures import SagaCount
 from kilonova.web.health import Metrics
-
-log = logging.getLogger(__name__)
-
-LEAST_SECONDS = 5.0
-SHARE = 20.0
-"""Counting takes at most one part in this many of the time."""
-
-Guests = Callable[[], Awaitable[Mapping[str, int]]]
-
-
-class Rarely:
-    """Work that many ask for and that is done once in a while, the rarer the longer it takes."""
-
-    def __init__(self, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
-        self._work = work
-        self._clock = clock
-        self._next = clock.monotonic()
-        self._lock = asyncio.Lock()
-
-    async def __call__(self) -> None:
-        """Do it unless it was done not long ago; what is being done is waited for."""
-        async with self._lock:
-            began = self._clock.monotonic()
-            if began < self._next:
-                return
-            try:
-                await self._work()
-            except Fault as fault:
-                log.warning("figures could not be counted: %s", fault.message)
-            now = self._clock.monotonic()
-            self._next = now + max(LEAST_SECONDS, SHARE * (now - began))
 
 
 class CloudFigures:
@@ -89,42 +55,18 @@ class CloudFigures:
         for one in sagas:
             for state, counted in one.items():
                 found.setdefault(state, []).append(counted)
-        _set(self._servers, servers)
-        _set(self._agents, {"up": up, "down": down})
+        fill(self._servers, servers)
+        fill(self._agents, {"up": up, "down": down})
         none = {"running": 0, "stuck": 0}
-        _set(self._sagas, none | {s: sum(c.count for c in some) for s, some in found.items()})
+        fill(self._sagas, none | {s: sum(c.count for c in some) for s, some in found.items()})
         now = self._clock.now().timestamp()
-        _set(
+        fill(
             self._oldest,
             none | {s: max(now - c.oldest for c in some) for s, some in found.items()},
         )
-
-
-class GuestFigures:
-    """A gauge of the guests on the hosts of this process, by power state."""
-
-    def __init__(self, metrics: Metrics, guests: Guests, clock: Clock) -> None:
-        self._guests = guests
-        self._gauge = Gauge(
-            "kilonova_guests",
-            "Guests of this process's hosts",
-            ("power",),
-            registry=metrics.registry,
-        )
-        metrics.before.append(Rarely(self.count, clock))
-
-    async def count(self) -> None:
-        """Count now."""
-        _set(self._gauge, await self._guests())
 
 
 def _cell(
     tx: Tx, since: dt.datetime
 ) -> tuple[dict[str, int], dict[str, SagaCount], tuple[int, int]]:
     return figures.servers(tx), figures.sagas(tx), figures.agents(tx, alive_since=since)
-
-
-def _set(gauge: Gauge, values: Mapping[str, float]) -> None:
-    gauge.clear()
-    for label, value in values.items():
-        gauge.labels(label).set(value)

@@ -19,6 +19,7 @@ STANDARD_PORTS = {
     "placement": 8778,
     "compute": 8774,
     "metadata": 8775,
+    "volume": 8776,
 }
 
 

@@ -1,4 +1,4 @@
-"""Clients of identity, image, network and placement, made from the settings."""
+"""Clients of identity, image, network, volume and placement, made from the settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.clients import keystone
-from kilonova.clients.glance import Glance
+from kilonova.clients.cinder import Cinder
+from kilonova.clients.glance import Glance, GlanceDocuments
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.neutron_documents import NeutronDocuments
@@ -24,8 +25,10 @@ class Neighbours(msgspec.Struct, frozen=True):
     http: HttpClient
     source: TokenSource
     images: Glance
+    image_documents: GlanceDocuments
     networks: Neutron
     documents: NeutronDocuments
+    volumes: Cinder
     placement: Placement
     identity: Endpoint
     compute: Endpoint
@@ -69,17 +72,33 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
 
     glance, neutron, placement = settings.glance, settings.neutron, settings.placement
     network = endpoint("network", neutron.endpoint_override, neutron.region_name)
+    image = endpoint("image", glance.endpoint_override, glance.region_name)
     return Neighbours(
         http=http,
         source=source,
-        images=Glance(http, endpoint("image", glance.endpoint_override, glance.region_name)),
+        images=Glance(http, image),
+        image_documents=GlanceDocuments(image),
         networks=Neutron(network),
         documents=NeutronDocuments(network),
+        volumes=Cinder(
+            endpoint(
+                "block-storage", settings.cinder.endpoint_override, settings.cinder.os_region_name
+            )
+        ),
         placement=Placement(
             endpoint("placement", placement.endpoint_override, placement.region_name)
         ),
         identity=endpoint("identity", settings.keystone.endpoint_override, None),
         compute=endpoint("compute", None, None),
+    )
+
+
+def network(settings: Settings, http: HttpClient, clock: Clock) -> Endpoint:
+    """The network service alone, for who needs no other neighbour."""
+    section = settings.neutron
+    source = keystone.source(http, login(settings), clock)
+    return Endpoint(
+        http, source, "network", override=section.endpoint_override, region=section.region_name
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kilonova.config.settings import Settings
+from kilonova.metadata.lookup import StoredGuests
 from kilonova.services import (
     buses,
     compute_api,
@@ -58,7 +59,12 @@ async def compose(daemon: Daemon) -> None:
         nova_api_metadata.serve(
             daemon,
             metadata.application(
-                settings, db=db, cells=cells, clock=daemon.clock, checks=databases.checks(db, cells)
+                settings,
+                guests=StoredGuests(db, cells, daemon.clock),
+                http=daemon.http,
+                clock=daemon.clock,
+                stack=daemon.stack,
+                checks=databases.checks(db, cells),
             ),
         )
 

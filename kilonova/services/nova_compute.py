@@ -5,9 +5,9 @@ from __future__ import annotations
 from kilonova.compute import identity
 from kilonova.compute.service import NetworkAudit
 from kilonova.config.settings import Settings
-from kilonova.services import agents, buses, neighbours
+from kilonova.services import agents, buses, neighbours, vendor
 from kilonova.services.daemon import Daemon
-from kilonova.services.figures import GuestFigures
+from kilonova.services.gauges import GuestFigures
 from kilonova.services.neighbours import Neighbours
 from kilonova.services.paths import state_path
 from kilonova.virt import load
@@ -34,6 +34,7 @@ async def compose(daemon: Daemon) -> None:
         clock=daemon.clock,
         ids=daemon.ids,
         http=daemon.http,
+        vendor_data=vendor.make(settings, daemon.http, daemon.clock, daemon.stack),
         metadata_url=settings.kilonova.metadata_url,
         journal=state / "operations.db",
         vifs=plugs,

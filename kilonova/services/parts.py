@@ -11,6 +11,7 @@ from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database
 from kilonova.embedded.network.agent import PlaneAgent
 from kilonova.messaging.memory import MemoryBus
+from kilonova.metadata.lookup import StoredGuests
 from kilonova.services import (
     compute_api,
     databases,
@@ -20,10 +21,11 @@ from kilonova.services import (
     planes,
     scheduler,
     signs,
+    vendor,
 )
 from kilonova.services.agents import Agents, guests
 from kilonova.services.conductor import Conductor
-from kilonova.services.figures import GuestFigures
+from kilonova.services.gauges import GuestFigures
 from kilonova.services.neighbours import OwnTokens, authenticator
 from kilonova.virt.fake import FakeWorld
 from kilonova.virt.load import maker
@@ -50,6 +52,8 @@ async def start(cloud: Cloud) -> None:
     cloud.tell.step("network service")
     cloud.network, app = await embedded.network(cloud, outside, auth)
     cloud.serve("network", app)
+    cloud.tell.step("block storage service")
+    cloud.serve("volume", await embedded.volume(cloud, outside, auth))
     cloud.tell.step("placement service")
     cloud.serve("placement", await placement.build(cloud, lambda: auth))
     cloud.tell.step("compute: databases")
@@ -72,7 +76,13 @@ async def start(cloud: Cloud) -> None:
         metrics=metrics,
     )
     cloud.serve("compute", api)
-    meta = metadata.application(cloud.settings, db=db, cells=cells, clock=cloud.clock)
+    meta = metadata.application(
+        cloud.settings,
+        guests=StoredGuests(db, cells, cloud.clock),
+        http=cloud.http,
+        clock=cloud.clock,
+        stack=cloud.stack,
+    )
     cloud.serve("metadata", meta)
     cloud.tell.step("compute: scheduler and conductor")
     await _work(cloud, bus, db, cells, cells.get(str(cloud.cell_id)))
@@ -128,6 +138,7 @@ async def _agents(cloud: Cloud, bus: MemoryBus, plane: PlaneAgent | None) -> Non
         clock=cloud.clock,
         ids=cloud.ids,
         http=cloud.http,
+        vendor_data=vendor.make(cloud.settings, cloud.http, cloud.clock, cloud.stack),
         metadata_url=cloud.settings.kilonova.metadata_url,
         journal=state_dir / "operations.db",
         vifs=planes.vifs(cloud, plane),

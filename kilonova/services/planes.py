@@ -24,8 +24,13 @@ def plane_env(state_dir: Path) -> PlaneEnv:
     return PlaneEnv(deployment_id=mark, run_dir=Path("/run/kilonova") / mark)
 
 
+SAME = {"block-storage": "volume", "volumev3": "volume"}
+"""Names of the catalog for one service."""
+
+
 def base_url(settings: Settings, kind: str) -> str:
     """Where a service is, without the version."""
+    kind = SAME.get(kind, kind)
     given = settings.embedded.endpoints.get(kind)
     return (given or f"http://{settings.default.my_ip}:{STANDARD_PORTS[kind]}").rstrip("/")
 

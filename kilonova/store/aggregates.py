@@ -28,6 +28,9 @@ _ONE = (
     Prepared(_ROWS.where(_A.id == sa.bindparam("key"))),
     Prepared(_MEMBERS.where(aggregate_hosts.c.aggregate_id == sa.bindparam("key"))),
 )
+_STAMPS = Prepared(
+    sa.select(_A.id, sa.type_coerce(sa.func.coalesce(_A.updated_at, _A.created_at), sa.String))
+)
 
 
 def page(tx: Tx) -> list[Aggregate]:
@@ -57,8 +60,7 @@ def _load(tx: Tx, aggregate_id: int | None) -> list[Aggregate]:
 
 def signature(tx: Tx) -> tuple[tuple[int, str], ...]:
     """Differs when anything about any aggregate does: every change writes its row's time."""
-    stamp = sa.type_coerce(sa.func.coalesce(_A.updated_at, _A.created_at), sa.String)
-    return tuple((number, text) for number, text in tx.execute(sa.select(_A.id, stamp)))
+    return tuple((number, text) for number, text in _STAMPS.all(tx))
 
 
 def zones(tx: Tx) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,9 @@ import sqlalchemy as sa
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import instance_group_members as members
+from kilonova.db.tables.api import instance_group_places as places
 from kilonova.db.tables.api import instance_groups as groups
+from kilonova.domain.group import broken_rule
 from kilonova.domain.quotas import refusal
 from kilonova.domain.resources import Group
 from kilonova.store import quotas
@@ -87,6 +90,7 @@ def delete(tx: Tx, group_id: str) -> None:
     """Remove a group; its servers stay."""
     mine = sa.select(_G.id).where(_G.uuid == group_id)
     tx.execute(members.delete().where(members.c.group_id.in_(mine)))
+    tx.execute(places.delete().where(places.c.group_id == group_id))
     tx.execute(groups.delete().where(_G.uuid == group_id))
 
 
@@ -101,3 +105,37 @@ def add_members(
     tx.execute(
         members.insert(), [{"group_id": number, "server_id": server_id} for server_id in server_ids]
     )
+
+
+def counts(tx: Tx, group_id: str, *, but: Collection[str] = ()) -> dict[str, int]:
+    """Host → members with a place there, the servers ``but`` left out."""
+    rows = tx.execute(
+        sa.select(places.c.server_id, places.c.host).where(places.c.group_id == group_id)
+    )
+    return dict(Counter(host for server_id, host in rows if server_id not in but))
+
+
+def take_place(tx: Tx, group_id: str, server_id: str, host: str) -> str | None:
+    """Give a member its place on a host; None, or what rule of its group forbids it.
+
+    Members of a group are served one after another, so a rule that holds here holds for good. A
+    place that the member has is given again; in a group that is gone nothing is written.
+    """
+    found = tx.execute(
+        sa.select(_G.policy, _G.rules).where(_G.uuid == group_id).with_for_update()
+    ).first()
+    if found is None:
+        return None
+    here = {"group_id": group_id, "server_id": server_id, "host": host}
+    if tx.execute(sa.select(places.c.host).filter_by(**here)).first() is not None:
+        return None
+    others = counts(tx, group_id, but=(server_id,))
+    broken = broken_rule(found.policy, found.rules, others, host)
+    if broken is None:
+        tx.execute(places.insert().values(**here))
+    return broken
+
+
+def leave_place(tx: Tx, server_id: str, host: str) -> None:
+    """Take a member's place on a host back; none is success."""
+    tx.execute(places.delete().where(places.c.server_id == server_id, places.c.host == host))

@@ -10,11 +10,50 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import compute_nodes, instances, services
+from kilonova.db.types import Instant
 from kilonova.store.hosts import is_busy
 from kilonova.store.servers import decode
 
 _CHUNK = 500
+
+_S, _I, _N = services.c, instances.c, compute_nodes.c
+_ALIVE = sa.and_(
+    _S.forced_down == sa.false(),
+    sa.func.coalesce(_S.last_seen_up, _S.created_at).between(
+        sa.bindparam("first", type_=Instant), sa.bindparam("last", type_=Instant)
+    ),
+)
+_OUT = Prepared(
+    sa.select(_S.host, _S.disabled, _S.disabled_reason, _ALIVE.label("up")).where(
+        _S.binary == "nova-compute", sa.or_(_S.disabled == sa.true(), sa.not_(_ALIVE))
+    )
+)
+
+
+_VERSIONS = Prepared(sa.select(_S.host, _S.version).where(_S.binary == "nova-compute"))
+_UUIDS = Prepared(sa.select(_N.uuid))
+
+
+def _occupants_by(*where: sa.ColumnElement[bool]) -> tuple[Prepared, Prepared]:
+    """The statement without the servers' images, and with them."""
+    brief = sa.select(_I.uuid, _I.host, _I.vm_state, _I.task_state, _I.deleted).where(*where)
+    return Prepared(brief), Prepared(brief.add_columns(_I.server))
+
+
+_OCCUPANTS = _occupants_by(_I.host.is_not(None), _I.deleted == sa.false())
+_OCCUPANTS_SINCE = _occupants_by(_I.updated_at >= sa.bindparam("since"))
+_OCCUPANTS_NAMED = _occupants_by(_I.uuid.in_(sa.bindparam("servers", expanding=True)))
+
+_STAMPED = sa.select(
+    _N.uuid, sa.type_coerce(sa.func.coalesce(_N.updated_at, _N.created_at), sa.String), _N.id
+)
+_NODES = Prepared(_STAMPED)
+# A new node was never updated.
+_NODES_SINCE = Prepared(
+    _STAMPED.where(sa.or_(_N.updated_at >= sa.bindparam("since"), _N.id > sa.bindparam("highest")))
+)
 
 
 class Out(msgspec.Struct, frozen=True, gc=False):
@@ -69,53 +108,40 @@ def changes(tx: Tx, since: Since, *, images: bool = False) -> Changes:
 
 
 def _out(tx: Tx, heard: tuple[dt.datetime, dt.datetime]) -> tuple[Out, ...]:
-    s = services.c
-    seen = sa.func.coalesce(s.last_seen_up, s.created_at)
-    alive = sa.and_(s.forced_down == sa.false(), seen.between(*heard))
-    rows = tx.execute(
-        sa.select(s.host, s.disabled, s.disabled_reason, alive.label("up")).where(
-            s.binary == "nova-compute", sa.or_(s.disabled == sa.true(), sa.not_(alive))
-        )
-    )
+    rows = _OUT.all(tx, {"first": heard[0], "last": heard[1]})
     return tuple(Out(host, bool(off), why or "", bool(up)) for host, off, why, up in rows)
 
 
 def _occupants(tx: Tx, since: dt.datetime | None, *, images: bool) -> tuple[Occupant, ...]:
-    c = instances.c
-    query = _occupant_columns(images=images)
     if since is None:
-        query = query.where(c.host.is_not(None), c.deleted == sa.false())
+        rows = _OCCUPANTS[images].all(tx)
     else:
-        query = query.where(c.updated_at >= since)
-    return tuple([_occupant(row, images=images) for row in tx.execute(query)])
+        rows = _OCCUPANTS_SINCE[images].all(tx, {"since": since})
+    return tuple([_occupant(*row) for row in rows])
 
 
-def _occupant_columns(*, images: bool) -> sa.Select[Any]:
-    c = instances.c
-    columns = [c.uuid, c.host, c.vm_state, c.task_state, c.deleted]
-    return sa.select(*columns, c.server) if images else sa.select(*columns)
-
-
-def _occupant(row: Any, *, images: bool) -> Occupant:
-    image = decode(row.server).image if images else None
+def _occupant(
+    uuid: str,
+    host: str | None,
+    vm_state: str,
+    task_state: str | None,
+    deleted: object,
+    server: bytes | None = None,
+) -> Occupant:
+    image = decode(server).image if server is not None else None
     return Occupant(
-        row.uuid,
-        None if row.deleted else row.host,
-        is_busy(row.vm_state, row.task_state),
-        row.vm_state == "building",
+        uuid,
+        None if deleted else host,
+        is_busy(vm_state, task_state),
+        vm_state == "building",
         image.properties if image is not None else None,
     )
 
 
-def _nodes(tx: Tx, since: Since) -> list[tuple[str, str, int]]:
-    c = compute_nodes.c
-    query = sa.select(
-        c.uuid, sa.type_coerce(sa.func.coalesce(c.updated_at, c.created_at), sa.String), c.id
-    )
-    if since.written is not None:
-        # A new node was never updated.
-        query = query.where(sa.or_(c.updated_at >= since.written, c.id > since.node_id))
-    return [(uuid, stamp, number) for uuid, stamp, number in tx.execute(query)]
+def _nodes(tx: Tx, since: Since) -> list[tuple[Any, ...]]:
+    if since.written is None:
+        return _NODES.all(tx)
+    return _NODES_SINCE.all(tx, {"since": since.written, "highest": since.node_id})
 
 
 class Whole(msgspec.Struct, frozen=True):
@@ -129,16 +155,13 @@ class Whole(msgspec.Struct, frozen=True):
 
 def whole(tx: Tx, server_ids: Sequence[str], *, images: bool = False) -> Whole:
     """For finding rows that went without a trace; servers that are gone are not among them."""
-    s = services.c
-    versions = tx.execute(sa.select(s.host, s.version).where(s.binary == "nova-compute"))
     occupants: list[Occupant] = []
     for start in range(0, len(server_ids), _CHUNK):
-        some = _occupant_columns(images=images).where(
-            instances.c.uuid.in_(server_ids[start : start + _CHUNK])
-        )
-        occupants += [_occupant(row, images=images) for row in tx.execute(some)]
+        some = server_ids[start : start + _CHUNK]
+        rows = _OCCUPANTS_NAMED[images].all(tx, {"servers": some})
+        occupants += [_occupant(*row) for row in rows]
     return Whole(
-        frozenset(tx.execute(sa.select(compute_nodes.c.uuid)).scalars()),
-        dict(versions.tuples().all()),
+        frozenset(_UUIDS.scalars(tx)),
+        dict(_VERSIONS.all(tx)),
         tuple(occupants),
     )

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import compute_nodes, instances
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import HostReport
 from kilonova.domain.resources import Service
-from kilonova.store import services
+from kilonova.store import holds, services
 from kilonova.store.servers import decode
 
 # Work that keeps a host's disks and network busy.
@@ -46,7 +47,8 @@ _WHOLE_SERVERS = Prepared(_BRIEF.add_columns(_I.server).where(*_ON_HOSTS))
 class HostRow(msgspec.Struct, frozen=True):
     """A node with its service (None: never heard of) and what runs on its host.
 
-    ``images``: the image properties of the servers, only where they were asked for.
+    ``images``: the image properties of the servers, only where they were asked for. ``held``: what
+    guests have of the node's shape.
     """
 
     uuid: str
@@ -57,10 +59,11 @@ class HostRow(msgspec.Struct, frozen=True):
     servers: frozenset[str]
     busy: int
     images: tuple[dict[str, str], ...] = ()
+    held: tuple[Held, ...] = ()
 
 
 def present(tx: Tx, uuids: Sequence[str], *, images: bool = False) -> list[HostRow]:
-    """The nodes with these uuids that this cell has; three statements for each 500."""
+    """The nodes with these uuids that this cell has; four statements for each 500."""
     found: list[HostRow] = []
     for start in range(0, len(uuids), _CHUNK):
         nodes = _NODES.all(tx, {"uuids": uuids[start : start + _CHUNK]})
@@ -69,8 +72,11 @@ def present(tx: Tx, uuids: Sequence[str], *, images: bool = False) -> list[HostR
             continue
         daemons = services.computes(tx, hosts)
         load = _load(tx, hosts, images=images)
+        shaped = [host for _, host, _, report in nodes if report.shape is not None]
+        held = holds.of_hosts(tx, shaped) if shaped else {}
         for uuid, host, node, report in nodes:
-            found.append(HostRow(uuid, host, node, report, daemons.get(host), *load[host]))
+            mine = held.get(host, ())
+            found.append(HostRow(uuid, host, node, report, daemons.get(host), *load[host], mine))
     return found
 
 
@@ -108,14 +114,3 @@ def nodes_named(tx: Tx, node: str) -> list[str]:
     """The uuids of the nodes of that name in this cell, whatever their host."""
     c = compute_nodes.c
     return list(tx.execute(sa.select(c.uuid).where(c.node == node).order_by(c.id)).scalars())
-
-
-def where_are(tx: Tx, server_ids: Sequence[str]) -> dict[str, str]:
-    """Server → its host, of those that are in this cell and have one."""
-    c = instances.c
-    rows = tx.execute(
-        sa.select(c.uuid, c.host).where(
-            c.uuid.in_(server_ids), c.deleted == sa.false(), c.host.is_not(None)
-        )
-    )
-    return {row.uuid: row.host for row in rows}

@@ -15,6 +15,7 @@ from kilonova.db.tables.api import (
     cell_mappings,
     host_mappings,
     instance_group_members,
+    instance_group_places,
     instance_mappings,
     request_specs,
 )
@@ -64,6 +65,7 @@ def release(tx: Tx, server_id: str) -> None:
     tx.execute(
         instance_group_members.delete().where(instance_group_members.c.server_id == server_id)
     )
+    tx.execute(instance_group_places.delete().where(instance_group_places.c.server_id == server_id))
     tx.execute(request_specs.delete().where(request_specs.c.server_id == server_id))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
+from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import compute_nodes
 from kilonova.domain.guest import HostReport
 from kilonova.domain.resources import Node
@@ -16,6 +17,16 @@ from kilonova.store import servers
 
 _COLUMNS = [compute_nodes.c[name] for name in ("id", "uuid", "host", "node", "report")]
 _TIMES = [compute_nodes.c.created_at, compute_nodes.c.updated_at]
+
+
+_PLACES = Prepared(
+    sa.select(compute_nodes.c.uuid, compute_nodes.c.host).order_by(compute_nodes.c.id)
+)
+
+
+def places(tx: Tx) -> list[tuple[str, str]]:
+    """(uuid, host) of every node, by id."""
+    return [(uuid, host) for uuid, host in _PLACES.all(tx)]
 
 
 def page(tx: Tx, *, pattern: str | None = None, host: str | None = None) -> list[Node]:

@@ -9,9 +9,17 @@ import msgspec
 import sqlalchemy as sa
 
 from kilonova.db.database import Tx
-from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
+from kilonova.db.tables.api import (
+    build_requests,
+    instance_group_members,
+    instance_group_places,
+    instance_groups,
+    instance_mappings,
+    request_specs,
+)
 from kilonova.db.tables.cell import (
     compute_nodes,
+    guest_holds,
     instance_actions,
     instance_faults,
     instances,
@@ -56,20 +64,31 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class CellPicture(msgspec.Struct, frozen=True):
-    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen."""
+    """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen.
+
+    ``holds``: (server, host) of those that hold CPUs, pages or devices of a host.
+    """
 
     servers: dict[str, Row]
     deleted: frozenset[str]
     nodes: dict[str, tuple[str, str]]
     computes: dict[str, dt.datetime | None]
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 class ApiPicture(msgspec.Struct, frozen=True):
-    """The API database: server → (cell, deleted), build requests, specs that hold secrets."""
+    """The API database: server → (cell, deleted), build requests, specs that hold secrets.
+
+    ``members``: servers in a group; ``places``: server → hosts its group counts it on; ``crowds``:
+    group → (policy, rules, host → members).
+    """
 
     mappings: dict[str, tuple[str | None, bool]]
     requests: frozenset[str]
     secrets: frozenset[str]
+    members: frozenset[str] = frozenset()
+    places: dict[str, frozenset[str]] = {}
+    crowds: dict[str, tuple[str, dict[str, int], dict[str, int]]] = {}
 
 
 def cell(tx: Tx) -> CellPicture:
@@ -114,6 +133,12 @@ def cell(tx: Tx) -> CellPicture:
             )
         },
         {row.host: row.last_seen_up for row in tx.execute(_COMPUTES)},
+        tuple(
+            (server_id, host)
+            for server_id, host in tx.execute(
+                sa.select(guest_holds.c.server_id, guest_holds.c.host)
+            )
+        ),
     )
 
 
@@ -135,4 +160,24 @@ def api(tx: Tx) -> ApiPicture:
         },
         frozenset(tx.execute(sa.select(build_requests.c.server_id)).scalars()),
         frozenset(server_id for server_id, spec in specs if spec.admin_pass or spec.files),
+        frozenset(tx.execute(sa.select(instance_group_members.c.server_id)).scalars()),
+        *_places(tx),
     )
+
+
+def _places(
+    tx: Tx,
+) -> tuple[dict[str, frozenset[str]], dict[str, tuple[str, dict[str, int], dict[str, int]]]]:
+    p, g = instance_group_places.c, instance_groups.c
+    on: dict[str, set[str]] = defaultdict(set)
+    crowds: dict[str, tuple[str, dict[str, int], dict[str, int]]] = {}
+    rows = tx.execute(
+        sa.select(g.uuid, g.policy, g.rules, p.server_id, p.host).join(
+            instance_groups, p.group_id == g.uuid
+        )
+    )
+    for group_id, policy, rules, server_id, host in rows:
+        on[server_id].add(host)
+        counts = crowds.setdefault(group_id, (policy, rules, {}))[2]
+        counts[host] = counts.get(host, 0) + 1
+    return {server_id: frozenset(hosts) for server_id, hosts in on.items()}, crowds

@@ -13,8 +13,15 @@ import sqlalchemy as sa
 from kilonova.base.errors import NotFound
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
-from kilonova.db.tables.api import build_requests, instance_mappings, request_specs
-from kilonova.db.tables.cell import disks, fixed_ips, instance_faults, instances, nics, tags
+from kilonova.db.tables.cell import (
+    disks,
+    fixed_ips,
+    guest_holds,
+    instance_faults,
+    instances,
+    nics,
+    tags,
+)
 from kilonova.domain import states
 from kilonova.domain.guest import Disk, Nic, PowerState
 from kilonova.domain.server import (
@@ -24,11 +31,11 @@ from kilonova.domain.server import (
     Private,
     Server,
     ServerFault,
-    VolumeRef,
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, sql
+from kilonova.store import actions, block_devices, holds, sql
+from kilonova.store import server_statements as q
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -56,60 +63,19 @@ SET_ASIDE = "soft_deleted_at"
 
 EVERYTHING = Extras(user_data=True, host=True)
 
-_OF_SERVER: sa.BindParameter[str] = sa.bindparam("server_key")
-_ACCEPTED = Prepared(
-    sa.select(instance_mappings.c.server_id).where(
-        instance_mappings.c.server_id.in_(sa.bindparam("servers", expanding=True))
-    )
-)
-_ADD_MAPPING = Prepared(instance_mappings.insert())
-_ADD_REQUEST = Prepared(build_requests.insert())
-_ADD_SPEC = Prepared(request_specs.insert())
-_REQUEST = Prepared(
-    sa.select(build_requests.c.request).where(build_requests.c.server_id == _OF_SERVER)
-)
-_CHANGEABLE_REQUEST = Prepared(
-    sa.select(build_requests.c.request)
-    .join(instance_mappings, instance_mappings.c.server_id == build_requests.c.server_id)
-    .where(build_requests.c.server_id == _OF_SERVER, instance_mappings.c.cell_id.is_(None))
-    .with_for_update()
-)
-_CHANGE_REQUEST = Prepared(build_requests.update().where(build_requests.c.server_id == _OF_SERVER))
-_ADD = Prepared(instances.insert())
-_CHANGE = Prepared(instances.update().where(instances.c.uuid == _OF_SERVER))
-_ADD_DISK = Prepared(disks.insert())
-_ADD_NIC = Prepared(nics.insert())
-_ADD_ADDRESS = Prepared(fixed_ips.insert())
-_DROP = {
-    table: Prepared(table.delete().where(table.c.server_id == _OF_SERVER))
-    for table in (tags, disks, nics, fixed_ips, instance_faults)
-}
-_PRIVATE_COLUMNS = Prepared(
-    sa.select(
-        instances.c.user_data, instances.c.key_type, instances.c.public_key, instances.c.system
-    ).where(instances.c.uuid == _OF_SERVER)
-)
-_DISKS = Prepared(
-    sa.select(disks.c.disk).where(disks.c.server_id == _OF_SERVER).order_by(disks.c.position)
-)
-_NICS = Prepared(
-    sa.select(nics.c.nic).where(nics.c.server_id == _OF_SERVER).order_by(nics.c.position)
-)
-
-
 # --- in the API database ------------------------------------------------------------------
 
 
 def accepted(tx: Tx, server_ids: Sequence[str]) -> list[str]:
     """Those of the servers that were accepted before (the same request, repeated)."""
-    known = set(_ACCEPTED.scalars(tx, {"servers": server_ids}))
+    known = set(q.ACCEPTED.scalars(tx, {"servers": server_ids}))
     return [server_id for server_id in server_ids if server_id in known]
 
 
 def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
     """Write the build requests, mappings and request specs of new servers."""
     servers = [request.server for request, _ in requests]
-    _ADD_MAPPING.many(
+    q.ADD_MAPPING.many(
         tx,
         [
             {
@@ -125,7 +91,7 @@ def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
             for s in servers
         ],
     )
-    _ADD_REQUEST.many(
+    q.ADD_REQUEST.many(
         tx,
         [
             {
@@ -137,12 +103,12 @@ def accept(tx: Tx, requests: Sequence[tuple[BuildRequest, BuildSpec]]) -> None:
             for r, _ in requests
         ],
     )
-    _ADD_SPEC.many(tx, [{"server_id": r.server.id, "spec": spec} for r, spec in requests])
+    q.ADD_SPEC.many(tx, [{"server_id": r.server.id, "spec": spec} for r, spec in requests])
 
 
 def building(tx: Tx, server_id: str) -> BuildRequest | None:
     """The build request of a server that is not (or was not yet) in a cell."""
-    request: BuildRequest | None = _REQUEST.scalar(tx, {"server_key": server_id})
+    request: BuildRequest | None = q.REQUEST.scalar(tx, {"server_key": server_id})
     return request
 
 
@@ -150,11 +116,11 @@ def change_building(
     tx: Tx, server_id: str, change: Callable[[BuildRequest], BuildRequest]
 ) -> BuildRequest | None:
     """Replace the build request by ``change`` of it, unless its server is in a cell by now."""
-    found: BuildRequest | None = _CHANGEABLE_REQUEST.scalar(tx, {"server_key": server_id})
+    found: BuildRequest | None = q.CHANGEABLE_REQUEST.scalar(tx, {"server_key": server_id})
     if found is None:
         return None
     changed = change(found)
-    _CHANGE_REQUEST.run(tx, {"server_key": server_id, "request": changed})
+    q.CHANGE_REQUEST.run(tx, {"server_key": server_id, "request": changed})
     return changed
 
 
@@ -188,7 +154,7 @@ def move_to_cell(
         return _save(tx, present, place)
     private = request.private
     server = msgspec.structs.replace(request.server, **place)
-    number = _ADD.insert(
+    number = q.ADD.insert(
         tx,
         {
             "uuid": server.id,
@@ -202,6 +168,9 @@ def move_to_cell(
     )
     server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
+    attached = block_devices.volume_refs(private.disks)
+    if attached:
+        server = _save(tx, server, {"volumes": attached})
     if private.nics:
         server = set_nics(tx, server.id, private.nics, now=now)
     _write_tags(tx, server.id, server.tags)
@@ -220,8 +189,9 @@ def move_to_cell(
 def leave_cell(tx: Tx, server_id: str) -> None:
     """Remove the server's rows here (it goes elsewhere); nothing there is success."""
     actions.forget(tx, server_id)
+    tx.execute(guest_holds.delete().where(guest_holds.c.server_id == server_id))
     for table in (tags, disks, nics, fixed_ips, instance_faults):
-        _DROP[table].run(tx, {"server_key": server_id})
+        q.DROP[table].run(tx, {"server_key": server_id})
     tx.execute(instances.delete().where(instances.c.uuid == server_id))
 
 
@@ -244,13 +214,13 @@ def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
     kept = msgspec.structs.replace(after, user_data=None, groups=())
     columns = _columns(after, own)
     columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
-    _CHANGE.run(tx, {"server_key": before.id, "server": _encode(kept), **columns})
+    q.CHANGE.run(tx, {"server_key": before.id, "server": _encode(kept), **columns})
     return after
 
 
 @functools.cache
 def _query(*, user_data: bool, deleted: bool, lock: bool) -> Prepared:
-    query = select_servers(Extras(user_data=user_data)).where(instances.c.uuid == _OF_SERVER)
+    query = select_servers(Extras(user_data=user_data)).where(instances.c.uuid == q.OF_SERVER)
     if not deleted:
         query = query.where(instances.c.deleted == sa.false())
     return Prepared(query.with_for_update() if lock else query)
@@ -292,17 +262,25 @@ def complete(rows: Sequence[Any], extras: Extras) -> list[Server]:
 
 def private(tx: Tx, server_id: str) -> Private | None:
     """What is needed to make the guest."""
-    row = _PRIVATE_COLUMNS.first(tx, {"server_key": server_id})
+    row = q.PRIVATE_COLUMNS.first(tx, {"server_key": server_id})
     if row is None:
         return None
-    own_disks = tuple(_DISKS.scalars(tx, {"server_key": server_id}))
-    user_data, key_type, public_key, system = row
-    return Private(own_disks, get_nics(tx, server_id), user_data, key_type, public_key, system)
+    own_disks = tuple(q.DISKS.scalars(tx, {"server_key": server_id}))
+    user_data, key_type, public_key, system, held = row
+    return Private(
+        own_disks,
+        get_nics(tx, server_id),
+        user_data,
+        key_type,
+        public_key,
+        system,
+        held or msgspec.UNSET,
+    )
 
 
 def get_nics(tx: Tx, server_id: str) -> tuple[Nic, ...]:
     """The server's cards in their order."""
-    return tuple(_NICS.scalars(tx, {"server_key": server_id}))
+    return tuple(q.NICS.scalars(tx, {"server_key": server_id}))
 
 
 def _require(tx: Tx, server_id: str) -> Server:
@@ -443,27 +421,27 @@ def delete(tx: Tx, server_id: str, *, now: dt.datetime) -> None:
     }
     _save(tx, server, ended)
     for table in (disks, nics, fixed_ips):
-        _DROP[table].run(tx, {"server_key": server_id})
+        q.DROP[table].run(tx, {"server_key": server_id})
+    holds.leave(tx, server_id, now=now)
 
 
 def set_disks(tx: Tx, server_id: str, wanted: Sequence[Disk], *, now: dt.datetime) -> None:
     """Replace the server's disks, and with them its list of volumes."""
     server = _require(tx, server_id)
     _write_disks(tx, server_id, wanted)
-    volumes = tuple(VolumeRef(disk.volume_id) for disk in wanted if disk.volume_id)
-    _save(tx, server, {"volumes": volumes, "updated_at": now})
+    _save(tx, server, {"volumes": block_devices.volume_refs(wanted), "updated_at": now})
 
 
 def _write_disks(tx: Tx, server_id: str, wanted: Sequence[Disk]) -> None:
-    _DROP[disks].run(tx, {"server_key": server_id})
-    _ADD_DISK.many(
+    q.DROP[disks].run(tx, {"server_key": server_id})
+    q.ADD_DISK.many(
         tx,
         [
             {
                 "server_id": server_id,
                 "position": position,
                 "volume_id": disk.volume_id,
-                "delete_on_termination": True,
+                "delete_on_termination": disk.ends_with_server,
                 "disk": disk,
             }
             for position, disk in enumerate(wanted)
@@ -475,8 +453,8 @@ def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime)
     """Replace the server's cards, and with them its addresses; NotFound when it is gone."""
     server = _require(tx, server_id)
     for table in (nics, fixed_ips):
-        _DROP[table].run(tx, {"server_key": server_id})
-    _ADD_NIC.many(
+        q.DROP[table].run(tx, {"server_key": server_id})
+    q.ADD_NIC.many(
         tx,
         [
             {"server_id": server_id, "position": position, "port_id": nic.port_id, "nic": nic}
@@ -484,7 +462,7 @@ def set_nics(tx: Tx, server_id: str, wanted: Sequence[Nic], *, now: dt.datetime)
         ],
     )
     known = {ip.address for nic in wanted for ip in nic.ips}
-    _ADD_ADDRESS.many(
+    q.ADD_ADDRESS.many(
         tx, [{"server_id": server_id, "address": address} for address in sorted(known)]
     )
     return _save(tx, server, {"addresses": addresses(wanted), "updated_at": now})
@@ -499,7 +477,7 @@ def set_tags(tx: Tx, server_id: str, wanted: Iterable[str], *, now: dt.datetime)
 
 
 def _write_tags(tx: Tx, server_id: str, wanted: Iterable[str]) -> None:
-    _DROP[tags].run(tx, {"server_key": server_id})
+    q.DROP[tags].run(tx, {"server_key": server_id})
     sql.insert_missing(tx, tags, [{"server_id": server_id, "tag": tag} for tag in wanted])
 
 

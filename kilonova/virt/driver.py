@@ -12,6 +12,7 @@ from kilonova.config.settings import Settings
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
     ConsoleTarget,
+    Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
@@ -39,14 +40,14 @@ class VifPlugger(Protocol):
         """Remove it; nothing there is success."""
 
 
-Content = Callable[[GuestSpec], dict[str, bytes]]
+Content = Callable[[GuestSpec], Awaitable[dict[str, bytes]]]
 """What goes onto a guest's config drive: path → bytes."""
 
 MetadataServer = Callable[[GuestSpec, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Answers the HTTP requests of one connection a guest made to 169.254.169.254."""
 
 
-def no_content(guest: GuestSpec) -> dict[str, bytes]:
+async def no_content(guest: GuestSpec) -> dict[str, bytes]:
     """An empty config drive."""
     return {}
 
@@ -136,6 +137,26 @@ class HasConsoles(Protocol):
 
     async def console(self, server_id: str, kind: str) -> ConsoleTarget:
         """Where that console listens; NotFound when the guest has none, Conflict when it is off."""
+
+
+@runtime_checkable
+class AttachesDisks(Protocol):
+    """Drivers that plug volumes in and out, of guests that run and of guests that are off.
+
+    All are idempotent. ``guest`` is as it shall be afterwards.
+    """
+
+    async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        """Plug a volume in."""
+
+    async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        """Unplug it; Conflict when the guest does not let go of it."""
+
+    async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        """Let a guest see the new size of its volume."""
+
+    async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
+        """Copy the data to another volume, and let the guest go on with that."""
 
 
 @runtime_checkable

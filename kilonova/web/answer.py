@@ -30,6 +30,7 @@ from kilonova.web.call import NOBODY, A, Call, Caller, Enforcer, Query
 from kilonova.web.health import Metrics
 from kilonova.web.idempotency import IdempotencyStore, once, scope_of
 from kilonova.web.loopback import LOOPBACK
+from kilonova.web.preferences import ERROR_CODE, preferences
 from kilonova.web.render import RawHeaders, Rendered, find_fault, render, render_fault
 from kilonova.web.router import Found, Router, Slot, Target
 from kilonova.web.routes import JSON_TYPES, Api
@@ -290,7 +291,8 @@ async def _run(
     store = service.idempotency
     if store is not None and route.method == "POST" and not route.stream and not route.public:
         key = call.request.headers.get("idempotency-key")
-        if key is not None:
+        # A rehearsal must not answer for the real thing.
+        if key is not None and not call.prefers("dry-run"):
             scope = scope_of(service.api.name, call.caller, key)
 
             async def run() -> Rendered | Response:
@@ -301,7 +303,7 @@ async def _run(
 
 
 def _rendered(result: Any, status: int) -> Rendered | Response:
-    return result if isinstance(result, Response) else render(result, status)
+    return result if isinstance(result, (Response, Rendered)) else render(result, status)
 
 
 async def _send(
@@ -336,8 +338,12 @@ async def _send_error(
         # The status line is out: all that is left is to end the connection unfinished.
         trail.status = 500
         return
-    style = service.api.faults
-    await _send(service, trail, render_fault(fault, style, trail.request_id), method, send)
+    asked = ERROR_CODE in preferences(trail.headers.get(b"prefer"))
+    coded = asked or "/ext/" in trail.template
+    result = render_fault(fault, service.api.faults, trail.request_id, coded=coded)
+    if asked:
+        result.headers.append((b"preference-applied", ERROR_CODE.encode()))
+    await _send(service, trail, result, method, send)
 
 
 def _own_headers(service: Service[A], trail: Trail) -> RawHeaders:

@@ -24,6 +24,12 @@ _SAFE = ":@~!$&'()*+,;="
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@~!$&'()*+,;=-]+").fullmatch
 
 
+class NotAllowed(Forbidden):
+    """A policy rule keeps the caller from it."""
+
+    error_code = "policy.forbidden"
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who asks, as the token says."""
 
@@ -236,7 +242,13 @@ class Call(Generic[A]):
     def enforce(self, rule: str, target: Mapping[str, Any] | None = None) -> None:
         """Raise Forbidden unless ``allows``."""
         if not self.allows(rule, target):
-            raise Forbidden(f"Policy does not allow {rule} to be performed by this caller.")
+            raise NotAllowed(f"Policy does not allow {rule} to be performed by this caller.")
+
+    def prefers(self, name: str) -> bool:
+        """Whether a ``Prefer`` header names that preference (RFC 7240)."""
+        said = self.request.headers.getlist("prefer")
+        tokens = (part.partition(";")[0].strip().lower() for one in said for part in one.split(","))
+        return name in tokens
 
     def link(self, *path: str) -> str:
         """The absolute URL of ``path`` under the root the request came by."""

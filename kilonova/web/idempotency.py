@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -13,44 +14,21 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from starlette.responses import Response
 
+from kilonova.base.aio import backoff
 from kilonova.base.clock import Clock
-from kilonova.base.errors import BadRequest, Conflict
+from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.base.ids import SeededIds
+from kilonova.domain.claims import Begun, Fresh, InProgress, Mismatch, Stored
 from kilonova.web.call import Call, Caller
 from kilonova.web.render import Rendered
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_WAIT = 10.0
+LEASE = 15.0
+_WAIT = 20.0
 _POLL = 0.05
+_LONGEST_POLL = 0.5
 
 Scope = tuple[str, str, str, str]
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """The request was answered before; ``reply`` is what `finish` was given."""
-
-    reply: bytes
-
-
-class Fresh(msgspec.Struct, frozen=True):
-    """The key is yours: do the work, then `finish` or `release`.
-
-    ``seed`` is the same again when an earlier claim of the key died or was released, so that the
-    work draws the same ids; it is another one when an answer was kept and its time is over.
-    """
-
-    seed: str = ""
-
-
-class InProgress(msgspec.Struct, frozen=True):
-    """The same request is being worked on right now."""
-
-
-class Mismatch(msgspec.Struct, frozen=True):
-    """The key was used before for another request."""
-
-
-Begun = Fresh | InProgress | Mismatch | Stored
 
 
 class IdempotencyStore(Protocol):
@@ -60,8 +38,14 @@ class IdempotencyStore(Protocol):
     who knows the caller's ``Idempotency-Key`` can read them (they may hold passwords).
     """
 
+    lease: float
+    """Seconds a claim holds that is not renewed: then its process is taken for dead."""
+
     async def begin(self, key: str, fingerprint: str) -> Begun:
         """Claim ``key`` for the request with that fingerprint, or say what became of it."""
+
+    async def renew(self, key: str) -> None:
+        """The work on the claimed key goes on: hold it for another lease."""
 
     async def finish(self, key: str, reply: bytes) -> None:
         """Remember the answer of the claimed key."""
@@ -78,14 +62,14 @@ class _Row(msgspec.Struct):
 
 
 class MemoryIdempotencyStore:
-    """Keys of one process; answers are kept ``keep`` seconds, claims at most ``lease``."""
+    """Keys of one process; answers are kept ``keep`` seconds, claims ``lease`` unless renewed."""
 
     def __init__(
-        self, clock: Clock, *, keep: float = 86400.0, lease: float = 120.0, size: int = 10_000
+        self, clock: Clock, *, keep: float = 86400.0, lease: float = LEASE, size: int = 10_000
     ) -> None:
         self._clock = clock
         self._keep = keep
-        self._lease = lease
+        self.lease = lease
         self._size = size
         self._rows: dict[str, _Row] = {}
 
@@ -103,8 +87,14 @@ class MemoryIdempotencyStore:
             del self._rows[key]
         if len(self._rows) >= self._size:
             self._prune(now)
-        self._rows[key] = _Row(fingerprint, now + self._lease, seed)
+        self._rows[key] = _Row(fingerprint, now + self.lease, seed)
         return Fresh(seed)
+
+    async def renew(self, key: str) -> None:
+        """See `IdempotencyStore.renew`."""
+        row = self._rows.get(key)
+        if row is not None and row.reply is None:
+            row.until = self._clock.monotonic() + self.lease
 
     async def finish(self, key: str, reply: bytes) -> None:
         """See `IdempotencyStore.finish`."""
@@ -167,9 +157,10 @@ async def once(
 ) -> Rendered | Response:
     """The answer of ``run``, or the stored one if this request was answered before.
 
-    An equal request under way is waited for (10 s, then Conflict). Only answers below 400 are
-    kept: an error had no effect and may be tried again under the same key. ``call.ids`` become
-    seeded, so that a repetition after a crash draws the ids of the first try.
+    An equal request under way is waited for (20 s, then Conflict); one whose process died holds
+    its claim for less than that. Only answers below 400 are kept: an error had no effect and may
+    be tried again under the same key. ``call.ids`` become seeded, so that a repetition after a
+    crash draws the ids of the first try.
     """
     key = _digest("row", *scope)
     path = call.request.scope["path"]
@@ -181,11 +172,14 @@ async def once(
         reply.headers = [*reply.headers, (b"idempotency-replayed", b"true")]
         return reply
     call.ids = SeededIds(*scope, state.seed)
+    renewing = asyncio.create_task(_renew(store, key, clock))
     try:
         result = await run()
     except BaseException:
         await asyncio.shield(store.release(key))
         raise
+    finally:
+        renewing.cancel()
     if isinstance(result, Response) or result.status >= 400:
         await store.release(key)
         return result
@@ -193,10 +187,19 @@ async def once(
     return result
 
 
+async def _renew(store: IdempotencyStore, key: str, clock: Clock) -> None:
+    while True:
+        await clock.sleep(store.lease / 3)
+        # A database that is away now may be back for the next try, well before the claim ends.
+        with contextlib.suppress(Fault):
+            await store.renew(key)
+
+
 async def _claim(
     store: IdempotencyStore, key: str, fingerprint: str, clock: Clock
 ) -> Fresh | Stored:
     end = clock.monotonic() + _WAIT
+    pauses = backoff(_POLL, most=_LONGEST_POLL)
     while True:
         state = await store.begin(key, fingerprint)
         if isinstance(state, (Fresh, Stored)):
@@ -210,4 +213,4 @@ async def _claim(
                 "A request with this Idempotency-Key is still being worked on; try again later.",
                 headers={"Retry-After": "5"},
             )
-        await clock.sleep(_POLL)
+        await clock.sleep(next(pauses))

@@ -48,7 +48,8 @@ def document(
             },
             "responses": {
                 name: {
-                    "description": phrase(status),
+                    "description": f"{phrase(status)}. With `Prefer: error-code` in the request "
+                    "there is an `error_code` beside the text.",
                     "content": {"application/json": {"example": _example(api, status)}},
                 }
                 for status, name in _ERRORS.items()

@@ -9,6 +9,7 @@ import msgspec
 
 from kilonova.base.errors import Fault
 from kilonova.web.call import Reply
+from kilonova.web.error_codes import with_code
 from kilonova.web.faults import FaultStyle
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -55,9 +56,13 @@ def render(result: Any, status: int) -> Rendered:
     return Rendered(status, [_JSON, *headers], body)
 
 
-def render_fault(fault: Fault, style: FaultStyle, request_id: str) -> Rendered:
-    """The answer for an error in the service's style."""
+def render_fault(
+    fault: Fault, style: FaultStyle, request_id: str, *, coded: bool = False
+) -> Rendered:
+    """The answer for an error in the service's style; ``coded`` adds its ``error_code``."""
     body = style(fault, fault.status, request_id)
+    if coded:
+        body = with_code(body, fault)
     return Rendered(fault.status, [_JSON, *raw_headers(fault.headers)], _encode(body))
 
 

@@ -22,6 +22,12 @@ _UUID = re.compile(r"[0-9a-fA-F]{32}")
 _LONGEST_REASON = 400
 
 
+class Misshapen(BadRequest):
+    """A body or query string that does not fit its schema."""
+
+    error_code = "request.schema"
+
+
 class Span(msgspec.Struct, frozen=True):
     """A piece of a schema that exists from ``first`` to ``last`` (minor versions, inclusive)."""
 
@@ -152,7 +158,7 @@ class Compiled:
         """Raise BadRequest naming path and reason unless ``instance`` fits."""
         if self._validator.is_valid(instance):
             return
-        raise BadRequest(self.reason(instance, what))
+        raise Misshapen(self.reason(instance, what))
 
     def failures(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
         """Everything that does not fit, for services with their own words for it."""

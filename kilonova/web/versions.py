@@ -14,6 +14,12 @@ from kilonova.base.errors import BadRequest, NotAcceptable
 _NUMBERS = re.compile(r"([1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
 
 
+class NoVersion(BadRequest):
+    """A version header that names no version."""
+
+    error_code = "request.version"
+
+
 class VersionRange(msgspec.Struct, frozen=True):
     """The microversions of one service; only the minor number is carried about."""
 
@@ -42,7 +48,7 @@ class VersionRange(msgspec.Struct, frozen=True):
             return self.maximum
         found = _NUMBERS.fullmatch(text)
         if found is None:
-            raise BadRequest(f"{text[:64]!r} is not an API version; use {self.major}.N or latest.")
+            raise NoVersion(f"{text[:64]!r} is not an API version; use {self.major}.N or latest.")
         major, minor = int(found[1]), int(found[2])
         if major != self.major or not self.minimum <= minor <= self.maximum:
             raise NotAcceptable(
@@ -60,7 +66,7 @@ def _from_values(versions: VersionRange, standard: str, legacy: str) -> int:
         words = item.split()
         if words and words[0].lower() == versions.service:
             if len(words) != 2:
-                raise BadRequest(
+                raise NoVersion(
                     f"The header {STANDARD_HEADER} must read '{versions.service} "
                     f"{versions.major}.N' or '{versions.service} latest'."
                 )

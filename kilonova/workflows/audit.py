@@ -20,20 +20,23 @@ from kilonova.base.errors import Fault
 from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.agent import GuestList, Known, Leftovers, topic
+from kilonova.domain.group import broken_rule
 from kilonova.domain.guest import GuestStatus, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.network import Port
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeAttachment
 from kilonova.messaging.bus import Bus
 from kilonova.scheduler.demand import takes
-from kilonova.store import pictures
+from kilonova.store import block_devices, pictures
 from kilonova.store.pictures import ApiPicture, CellPicture, Row
 from kilonova.workflows.engine.journal import SAGAS, SagaRow
 
 ASK_SECONDS = 30.0
 IDLE_SECONDS = 300.0
 API = "api"
-COMPARED = ("VCPU", "MEMORY_MB", "DISK_GB")
+# Dedicated CPUs may be taken out of shared ones and the other way round.
+COMPARED = (("VCPU", "PCPU"), ("MEMORY_MB",), ("DISK_GB",))
 GUESTLESS = (
     VmState.ERROR,
     VmState.BUILDING,
@@ -59,7 +62,10 @@ class AuditReport(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Where to look. ``ports`` gives every port of a server; ``more`` are further audits."""
+    """Where to look. ``ports`` gives every port of a server, ``volumes`` every attachment of one.
+
+    ``more`` are further audits.
+    """
 
     db: Database
     cells: Cells
@@ -67,6 +73,7 @@ class Sources(msgspec.Struct, frozen=True):
     bus: Bus | None = None
     placement: PlacementService | None = None
     ports: Callable[[], Awaitable[Sequence[Port]]] | None = None
+    volumes: Callable[[], Awaitable[Sequence[VolumeAttachment]]] | None = None
     down_after: float = 60.0
     more: tuple[Callable[[], Awaitable[Sequence[Finding]]], ...] = ()
 
@@ -97,11 +104,18 @@ async def audit(sources: Sources) -> AuditReport:
     """Look at everything once; findings in a stable order."""
     unseen: list[str] = []
     seen = await _look(sources, unseen)
-    found = [*_servers(seen), *_sagas(seen, sources.clock.now().timestamp())]
+    found = [
+        *_servers(seen),
+        *_groups(seen),
+        *_holds(seen),
+        *_sagas(seen, sources.clock.now().timestamp()),
+    ]
     if sources.placement is not None:
         found += await _told(unseen, "Placement", _allocations(seen, sources.placement))
     if sources.ports is not None:
         found += await _told(unseen, "the network service", _ports(seen, sources.ports))
+    if sources.volumes is not None:
+        found += await _told(unseen, "the volume service", _volumes(seen, sources))
     if sources.bus is not None:
         found += await _hosts(seen, sources, sources.bus, unseen)
     for look in sources.more:
@@ -210,6 +224,40 @@ def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
         yield Finding("action.open", row.id, f"Its action {action} was never finished.")
 
 
+def _holds(seen: Seen) -> Iterator[Finding]:
+    for picture in seen.cells.values():
+        for server_id, host in picture.holds:
+            row = picture.servers.get(server_id)
+            if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
+                continue
+            if row is None or row.host != host:
+                sentence = f"It holds CPUs, pages or devices of host {host}, but is not there."
+                yield Finding("hold.left", server_id, sentence)
+
+
+def _groups(seen: Seen) -> Iterator[Finding]:
+    for server_id in seen.api.members | seen.api.places.keys():
+        row = seen.row(server_id)
+        counted = seen.api.places.get(server_id, frozenset())
+        real = {row.host} if row is not None and row.host else set()
+        if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
+            continue
+        if real != counted:
+            where, said = _listed(real), _listed(counted)
+            sentence = f"Its group counts it on {said}, but it is on {where}."
+            yield Finding("group.place", server_id, sentence)
+    for group_id, (policy, rules, counts) in seen.api.crowds.items():
+        for host, there in counts.items():
+            others = {**counts, host: there - 1}
+            broken = broken_rule(policy, rules, others, host)
+            if broken is not None:
+                yield Finding("group.rule", group_id, f"Host {host} breaks it: {broken}.")
+
+
+def _listed(hosts: Iterable[str]) -> str:
+    return ", ".join(sorted(hosts)) or "no host"
+
+
 def _sagas(seen: Seen, now: float) -> Iterator[Finding]:
     living = {row.id for rows in seen.sagas.values() for row in rows if row.state != "elsewhere"}
     for place, rows in seen.sagas.items():
@@ -253,7 +301,11 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
             sentence = f"It is on {row.host}, but holds allocations on {', '.join(hosts)}."
             found.append(Finding("allocation.elsewhere", consumer, sentence))
         else:
-            found += _amounts(row, uuids.values())
+            differ = _amounts(row, uuids.values())
+            if differ:
+                # A part may lie on a provider that shares it: ask for all the server holds.
+                whole = await placement.allocations_of(consumer)
+                found += _amounts(row, whole.allocations.values())
     for _, row in seen.rows():
         if row.host is not None and row.id not in holding and row.id not in seen.busy:
             found.append(
@@ -262,20 +314,22 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
     return found
 
 
-def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> Iterator[Finding]:
-    """What a server holds on its host against what its flavor asks for."""
+def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> list[Finding]:
+    """What a server holds against what its flavor asks for."""
     if row.flavor is None or row.vm_state in (VmState.RESIZED, VmState.ERROR):
-        return
+        return []
     total: Counter[str] = Counter()
     for amounts in held:
         total.update(amounts)
     # Without an image it was booted from a volume, and its root disk takes no room on the host.
     asked = takes(row.flavor, row.image, boot_from_volume=row.image is None)
-    for name in COMPARED:
-        want, has = asked.get(name, 0), total[name]
+    found = []
+    for names in COMPARED:
+        want, has = (sum(amounts.get(n, 0) for n in names) for amounts in (asked, total))
         if want != has:
-            sentence = f"It holds {has} {name}, but its flavor asks for {want}."
-            yield Finding("allocation.amount", row.id, sentence)
+            sentence = f"It holds {has} {names[0]}, but its flavor asks for {want}."
+            found.append(Finding("allocation.amount", row.id, sentence))
+    return found
 
 
 async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> list[Finding]:
@@ -299,6 +353,40 @@ async def _ports(seen: Seen, ports: Callable[[], Awaitable[Sequence[Port]]]) -> 
         for port_id in row.ports:
             if port_id not in known and row.id not in seen.busy:
                 found.append(Finding("port.missing", port_id, f"Server {row.id} lost this port."))
+    return found
+
+
+async def _volumes(seen: Seen, sources: Sources) -> list[Finding]:
+    """Attachments and the disks of servers have to be the same."""
+    assert sources.volumes is not None
+    known = {item.id: item for item in await sources.volumes() if item.server_id}
+    ours = []
+    for cell in sources.cells.all:
+        if cell.id in seen.cells:
+            ours += await cell.db.read(block_devices.all_volumes)
+    used = {disk.attachment_id for _, disk in ours}
+    wanted = {(server_id, disk.volume_id) for server_id, disk in ours}
+    found = [
+        Finding(
+            "volume.orphan", item.id, f"Server {item.server_id} does not have {item.volume_id}."
+        )
+        for item in known.values()
+        if item.id not in used
+        and (item.server_id, item.volume_id) not in wanted
+        and item.server_id not in seen.busy
+        and item.server_id not in seen.api.requests
+    ]
+    for server_id, disk in ours:
+        row = seen.row(server_id)
+        if row is None or server_id in seen.busy or disk.connection is None:
+            continue
+        there = known.get(disk.attachment_id or "")
+        if there is None:
+            text = f"Its volume {disk.volume_id} is attached to it no more."
+            found.append(Finding("volume.lost", server_id, text))
+        elif there.status not in ("attached", "", "detaching"):
+            text = f"The attachment of {disk.volume_id} is {there.status}."
+            found.append(Finding("volume.unfinished", server_id, text))
     return found
 
 

@@ -26,6 +26,10 @@ EVENTS: dict[str, Event] = {
     "server.delete": Event("compute_terminate_instance", (Task.DELETING,)),
     "server.start": Event("compute_start_instance", (Task.POWERING_ON,)),
     "server.stop": Event("compute_stop_instance", (Task.POWERING_OFF,)),
+    "server.attach_volume": Event("compute_attach_volume", ()),
+    "server.detach_volume": Event("compute_detach_volume", ()),
+    "server.extend_volume": Event("compute_extend_volume", ()),
+    "server.swap_volume": Event("compute_swap_volume", ()),
     "server.reboot": Event(
         "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
     ),

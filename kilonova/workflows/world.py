@@ -12,6 +12,7 @@ from kilonova.db.database import Database
 from kilonova.domain.request import RequestSpec, Selection, ServerGroup
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeService
 from kilonova.workflows.engine.steps import StepEnv
 
 
@@ -35,6 +36,7 @@ class World(msgspec.Struct, frozen=True):
     db: Database
     cells: Cells
     networks: NetworkService
+    volumes: VolumeService
     placement: PlacementService
     select: Select
     group: Group

@@ -13,6 +13,7 @@ from kilonova.db.tables import api, cell
 from kilonova.embedded.identity import tables as identity
 from kilonova.embedded.image import tables as image
 from kilonova.embedded.network import tables as network
+from kilonova.embedded.volume import tables as volume
 from kilonova.placement.store import tables as placement
 from tests.guards import source
 
@@ -22,6 +23,7 @@ HISTORIES = {
     "kilonova.embedded.identity.migrations": identity.META,
     "kilonova.embedded.image.migrations": image.META,
     "kilonova.embedded.network.migrations": network.METADATA,
+    "kilonova.embedded.volume.migrations": volume.META,
     "kilonova.placement.migrations": placement.metadata,
 }
 

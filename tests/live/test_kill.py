@@ -15,25 +15,53 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from kilonova.base.errors import Fault
+from kilonova.embedded.network.plane import names, netns
+from kilonova.services.planes import plane_env
 from kilonova.web.client import Answer, HttpClient
+from tests.support import namespace, running
 
 ROOT = Path(__file__).parents[2]
-SERVERS = 30
-KILLS = int(os.environ.get("KILONOVA_TEST_KILLS", "30"))
 MOST_SECONDS = 150.0
 SETTLE_SECONDS = 60.0
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """What a test does: so many servers and kills; ``spread`` is when servers are made (seconds).
+
+    ``quiet``: the longest time between a start and a kill. ``alone``: every so many-th server has
+    no network (0: none).
+    """
+
+    driver: tuple[str, ...]
+    servers: int
+    kills: int
+    spread: float
+    quiet: float
+    alone: int = 3
+
+
+FAKE = Plan(
+    ("--driver", "fake", "--hosts", "3"),
+    30,
+    int(os.environ.get("KILONOVA_TEST_KILLS", "30")),
+    spread=25.0,
+    quiet=2.0,
+)
+REAL = Plan(("--driver", "qemu"), 8, 10, spread=25.0, quiet=4.0, alone=0)
+
+
 class Cloud:
     """A cloud in a process of its own, and its API."""
 
-    def __init__(self, state_dir: Path, http: HttpClient) -> None:
+    def __init__(self, state_dir: Path, http: HttpClient, plan: Plan) -> None:
+        self.plan = plan
         self.state_dir = state_dir
         self.base = free_ports(8)
         self.http = http
@@ -49,7 +77,7 @@ class Cloud:
         return os.environ | {"PYTHONPATH": str(ROOT)}
 
     def start(self) -> None:
-        command = self.run("up", "--driver", "fake", "--hosts", "3", "--state-dir")
+        command = self.run("up", *self.plan.driver, "--state-dir")
         with (self.state_dir / "out.log").open("ab") as out:
             self.process = subprocess.Popen(
                 [*command, str(self.state_dir), "--port-base", str(self.base)],
@@ -173,13 +201,14 @@ async def create(cloud: Cloud, body: dict[str, Any]) -> str:
 
 async def work(cloud: Cloud, number: int, image: str) -> str:
     """Make a server, and perhaps delete it after a while; its id."""
-    await asyncio.sleep(cloud.chance.uniform(0, 25))
+    await asyncio.sleep(cloud.chance.uniform(0, cloud.plan.spread))
+    alone = cloud.plan.alone and number % cloud.plan.alone == 0
     body = {
         "server": {
             "name": f"s{number}",
             "imageRef": image,
             "flavorRef": "42",
-            "networks": "auto" if number % 3 else "none",
+            "networks": "none" if alone else "auto",
         }
     }
     server_id = await create(cloud, body)
@@ -194,10 +223,10 @@ async def kill_often(cloud: Cloud) -> int:
     """Kill and start the cloud at random moments; how often."""
     end = time.monotonic() + MOST_SECONDS
     kills = 0
-    while kills < KILLS and time.monotonic() < end:
+    while kills < cloud.plan.kills and time.monotonic() < end:
         if cloud.chance.random() < 0.8:
             await cloud.ready()
-            await asyncio.sleep(cloud.chance.uniform(0.0, 2.0))
+            await asyncio.sleep(cloud.chance.uniform(0.0, cloud.plan.quiet))
         else:
             await asyncio.sleep(cloud.chance.uniform(0.2, 3.0))
         cloud.kill()
@@ -224,10 +253,34 @@ async def settled(cloud: Cloud, server_id: str, end: float) -> str:
 async def test_a_cloud_that_is_killed_thirty_times_leaves_nothing_half_done(
     tmp_path: Path,
 ) -> None:
+    await survives(tmp_path, FAKE)
+
+
+def test_a_cloud_with_real_guests_that_is_killed_leaves_nothing_half_done(tmp_path: Path) -> None:
+    why = namespace.possible() or running.why_not()
+    if why is not None:
+        pytest.skip(why)
+    prefix = names.namespace_prefix(plane_env(tmp_path).deployment_id)
+    with namespace.namespace() as space:
+        try:
+            netns.run_in(space.path, lambda: asyncio.run(survives(tmp_path, REAL)))
+            left = [line for line in space.processes().values() if "qemu-system" in line]
+            assert left == []
+        finally:
+            words = ("down", "--guests", "--state-dir", tmp_path)
+            environment = {"PYTHONPATH": str(ROOT)}
+            command = (sys.executable, "-m", "kilonova.cmd.kilonova", *words)
+            space.run(*command, env=environment, check=False)
+            for name in netns.names_with(prefix):
+                netns.delete(name)
+
+
+async def survives(tmp_path: Path, plan: Plan) -> None:
+    """Kill a cloud again and again while servers are made and deleted; all ends in order."""
     unlimited = "[quota]\ninstances = -1\ncores = -1\nram = -1\n"
     (tmp_path / "kilonova.conf").write_text(unlimited)
     async with HttpClient() as http:
-        cloud = Cloud(tmp_path, http)
+        cloud = Cloud(tmp_path, http, plan)
         cloud.start()
         try:
             await cloud.ready()
@@ -242,18 +295,30 @@ async def test_a_cloud_that_is_killed_thirty_times_leaves_nothing_half_done(
             image = str(images[0]["id"])
             async with asyncio.TaskGroup() as group:
                 killing = group.create_task(kill_often(cloud))
-                working = [group.create_task(work(cloud, n, image)) for n in range(SERVERS)]
-            assert killing.result() >= min(KILLS, 10)
+                working = [group.create_task(work(cloud, n, image)) for n in range(plan.servers)]
+            assert killing.result() >= min(plan.kills, 10)
             await cloud.ready()
             end = time.monotonic() + SETTLE_SECONDS
             ends = [await settled(cloud, task.result(), end) for task in working]
-            assert len(ends) == SERVERS
-            assert ends.count("GONE") >= SERVERS // 2
-            assert ends.count("ACTIVE") >= SERVERS // 4
-            report = await cloud.audit()
-            while report["findings"] and time.monotonic() < end:
-                await asyncio.sleep(1)
-                report = await cloud.audit()
-            assert report["findings"] == []
+            assert len(ends) == plan.servers
+            assert ends.count("GONE") >= plan.servers // 2
+            assert ends.count("ACTIVE") >= plan.servers // 4
+            await clean(cloud, end)
+            for task in working:
+                await cloud.ask("DELETE", f"/v2.1/servers/{task.result()}")
+            gone = time.monotonic() + SETTLE_SECONDS
+            for task in working:
+                while await settled(cloud, task.result(), gone) != "GONE":
+                    await asyncio.sleep(0.3)
+            await clean(cloud, gone)
         finally:
             cloud.stop()
+
+
+async def clean(cloud: Cloud, end: float) -> None:
+    """The audit finds nothing, in time."""
+    report = await cloud.audit()
+    while report["findings"] and time.monotonic() < end:
+        await asyncio.sleep(1)
+        report = await cloud.audit()
+    assert report["findings"] == []

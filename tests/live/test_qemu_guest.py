@@ -29,6 +29,7 @@ from kilonova.domain.guest import (
 from kilonova.embedded.guestimage import build
 from kilonova.metadata import drive, openstack
 from kilonova.metadata.door import door
+from kilonova.virt.qemu import QemuDriver
 from kilonova.web.client import HttpClient
 from tests.contracts.virt.conftest import SETTINGS, Lab
 from tests.support.guests import SERVER, Files, flavor
@@ -98,7 +99,7 @@ class Machine:
         return told
 
     async def ssh(self, command: str) -> str:
-        port = (await self.lab.driver.status(SERVER)).detail.rpartition(":")[2]
+        port = (await self.lab.driver.status(SERVER)).detail.split()[0].rpartition(":")[2]
         process = await asyncio.create_subprocess_exec(
             *("ssh", "-i", str(self.key), "-p", port, *SSH, "root@127.0.0.1", command),
             stdin=subprocess.DEVNULL,
@@ -216,3 +217,33 @@ async def test_a_guest_boots_and_lives(machine: Machine) -> None:
     began = time.monotonic()
     assert (await lab.driver.power_off(spec, seconds=60)).power == PowerState.SHUTDOWN
     assert time.monotonic() - began < 55
+
+
+@pytest.mark.parametrize("kind", ["pc", "q35"])
+async def test_a_card_comes_and_goes_while_the_guest_runs(machine: Machine, kind: str) -> None:
+    driver = machine.lab.driver
+    assert isinstance(driver, QemuDriver)
+    spec = msgspec.structs.replace(machine.spec, properties={"hw_machine_type": kind})
+    await driver.spawn(spec, paused=False)
+    await machine.says("guest: ready")
+    cards = "cat /sys/class/net/*/address"
+    other = Nic(port_id="p2", mac="fa:16:3e:00:00:02", network_id="n", vif_type="user")
+
+    async def seen() -> bool:
+        return other.mac in await machine.ssh(cards)
+
+    for _ in range(2):
+        await driver.attach_nic(spec, other)
+    async with asyncio.timeout(30):
+        while not await seen():
+            await asyncio.sleep(0.2)
+    assert len((await driver.diagnostics(SERVER)).nics) == 2
+    await driver.detach_nic(spec, other)
+    assert not await seen()
+    await driver.detach_nic(spec, other)
+    await driver.attach_nic(spec, other)
+    async with asyncio.timeout(30):
+        while not await seen():
+            await asyncio.sleep(0.2)
+    assert (await driver.pause(spec)).power == PowerState.PAUSED
+    assert (await driver.resume(spec)).power == PowerState.RUNNING

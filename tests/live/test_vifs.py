@@ -83,6 +83,15 @@ async def main():
         assert Path(f"/sys/class/net/{tap}/carrier").read_text().strip() == "1"
     assert await driver.leftovers(frozenset({SERVER})) == []
     assert len(await driver.leftovers(frozenset())) == 4
+    other = Nic(port_id="3123456789abcdef", mac="fa:16:3e:00:00:03", network_id="n",
+                bridge="brq-test")
+    for _ in range(2):
+        await driver.attach_nic(guest, other)
+    assert Path("/sys/class/net/tap3123456789a/carrier").read_text().strip() == "1"
+    told = await driver.diagnostics(SERVER)
+    assert [n.name for n in told.nics][2:] == ["tap3123456789a"]
+    assert told.nics[2].rx_octets is not None
+    assert await driver.leftovers(frozenset({SERVER})) == []
     assert (await driver.reboot(guest, hard=True)).power == PowerState.RUNNING
     await driver.destroy(guest, keep_disks=False)
     assert await asyncio.to_thread(taps) == []

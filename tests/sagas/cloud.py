@@ -36,7 +36,8 @@ from kilonova.interfaces.placement import Inventory
 from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
-from kilonova.store import actions, mappings, nodes, quotas, servers, services
+from kilonova.scheduler.hosts import StoredHosts
+from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import FakeGuest
 from kilonova.web.client import HttpClient
@@ -51,6 +52,7 @@ from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
+from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
 ORIGIN = "http://placement.test"
@@ -60,6 +62,7 @@ SERVER = compute.server_id(1)
 NETS = ("n1", "n2")
 AMOUNT = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}
 GIVEN = "given-port"
+GIVEN_VOLUMES = ("v1", "v2")
 
 
 def provider(host: str) -> str:
@@ -238,6 +241,7 @@ class Snapshot(msgspec.Struct):
 
     databases: dict[str, bytes]
     ports: dict[str, Port]
+    volumes: Volumes
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -266,6 +270,7 @@ class CloudStage:
         self.ids = SeededIds("cloud")
         self.bus = MemoryBus()
         self.network = Networks(self)
+        self.volumes = Volumes()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -292,6 +297,7 @@ class CloudStage:
             _SNAPSHOTS[kind] = self._snapshot()
         else:
             self.network.table, self.network.made = dict(known.ports), known.made
+            self.volumes = copy.deepcopy(known.volumes)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -302,6 +308,7 @@ class CloudStage:
         return Snapshot(
             {name: raw(database(name)).serialize() for name in KINDS},
             dict(self.network.table),
+            copy.deepcopy(self.volumes),
             self.network.made,
             {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
             self.clock.now().timestamp(),
@@ -369,6 +376,7 @@ class CloudStage:
             db=self.api,
             cells=self.cells,
             networks=self.network,
+            volumes=self.volumes,
             placement=self.placement,
             select=self.select,
             group=self._group,
@@ -391,13 +399,16 @@ class CloudStage:
         return host not in self.dead
 
     async def select(self, request: RequestSpec) -> Selection:
+        wanted = dict(AMOUNT)
+        if request.boot_from_volume:
+            del wanted["DISK_GB"]
         refs = tuple(
-            HostRef(h, h, provider(h), CELL, {provider(h): dict(AMOUNT)}) for h in self.hosts
+            HostRef(h, h, provider(h), CELL, {provider(h): dict(wanted)}) for h in self.hosts
         )
         return Selection((refs,) if refs else ())
 
     async def _group(self, group_id: str, but: Collection[str]) -> ServerGroup | None:
-        return None
+        return await StoredHosts(self.api, self.cells, self.clock).group(group_id, but=but)
 
     async def plug(self, server_id: str, port_id: str) -> None:
         """The network service says that a port is open."""
@@ -445,7 +456,9 @@ class CloudStage:
         await self.api.run(work)
         return await self.saga()
 
-    async def act(self, kind: SagaKind[Any], args: Any, action: str, task: Task) -> tuple[str, str]:
+    async def act(
+        self, kind: SagaKind[Any], args: Any, action: str, task: Task | None
+    ) -> tuple[str, str]:
         """``POST /servers/ID/action``."""
 
         def work(tx: Tx) -> None:
@@ -526,7 +539,7 @@ class CloudStage:
         """Everything two good runs have in common."""
         mapping = await self.api.read(mappings.find, self.server)
         places = {name: await db.read(_server, self.server) for name, db in self.databases.items()}
-        return {
+        found: dict[str, Any] = {
             "mapping": [mapping.cell_id, mapping.queued_for_delete] if mapping else None,
             "request": await self.api.read(servers.building, self.server) is not None,
             "server": {name: found for name, found in places.items() if found},
@@ -541,6 +554,18 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.volumes.table:
+            found["volumes"] = sorted(
+                [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]
+                for v in self.volumes.table.values()
+            )
+            found["plugged"] = {
+                host: [len(g.volumes) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
+            found["disks"] = {
+                name: await db.read(_disks, self.server) for name, db in self.databases.items()
+            }
+        return found
 
     async def audit(self) -> list[str]:
         """The audit, and that no secret lies about."""
@@ -552,6 +577,7 @@ class CloudStage:
                 bus=self.bus,
                 placement=self.placement,
                 ports=self.network.compute_ports,
+                volumes=self.volumes.all_attachments,
                 down_after=1e9,
             )
         )
@@ -632,6 +658,15 @@ def _server(tx: Tx, server_id: str) -> Any:
             if a is not None
         ],
     }
+
+
+def _disks(tx: Tx, server_id: str) -> Any:
+    if not sa.inspect(tx).has_table("disks"):
+        return []
+    return [
+        [d.role, d.device, d.volume_id in GIVEN_VOLUMES, d.connection is not None]
+        for d in block_devices.of_server(tx, server_id)
+    ]
 
 
 def _secrets(tx: Tx) -> list[str]:

@@ -8,28 +8,42 @@ from typing import Any
 import msgspec
 
 from kilonova.db.database import Tx
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
+from kilonova.domain.guest import Disk, HostReport
+from kilonova.domain.request import RequestSpec, Selection
+from kilonova.domain.resources import Group
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_VOLUME,
     CRASH_DUMP,
     DETACH_INTERFACE,
+    DETACH_VOLUME,
+    EXTEND_VOLUME,
     PAUSE,
     REBOOT,
     RESTORE,
     SOFT_DELETE,
     START,
     STOP,
+    SWAP_VOLUME,
     UNPAUSE,
     AttachArgs,
+    DiskSaga,
     PortArgs,
     RebootArgs,
+    SagaKind,
     ServerArgs,
+    SwapSaga,
 )
-from kilonova.domain.server import WantedNic
+from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
+from kilonova.store import block_devices, groups, holds, nodes, servers
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
-from tests.sagas.cloud import GIVEN, CloudStage, opened
+from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
+from tests.support import compute
 
 
 def stage(kind: type[CloudStage]) -> Any:
@@ -86,6 +100,100 @@ class NoHost(Build):
     hosts = ()
 
 
+class InGroup(Build):
+    """An anti-affinity group whose other members came while the scheduler did not look."""
+
+    others: tuple[str, ...] = ("h1",)
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.api.run(self._join)
+
+    def _join(self, tx: Tx) -> None:
+        group = Group("g1", "g", "p1", "u1", "anti-affinity", {})
+        groups.create(tx, group, now=self.clock.now(), limit=9)
+        groups.add_members(tx, "g1", [self.server], limit=9)
+        for number, host in enumerate(self.others, 2):
+            assert groups.take_place(tx, "g1", compute.server_id(number), host) is None
+
+    async def open(self) -> None:
+        await super().open()
+        self.looked = False
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        request, spec = super().request()
+        return request, msgspec.structs.replace(spec, group_id="g1")
+
+    async def select(self, request: RequestSpec) -> Selection:
+        assert request.group is not None
+        chosen = await super().select(request)
+        stale, self.looked = not self.looked, True
+        if stale:
+            return Selection((chosen.servers[0][:1],))
+        counts = request.group.counts
+        left = tuple(ref for ref in chosen.servers[0] if not counts.get(ref.host))
+        return Selection((left,) if left else ())
+
+    async def outcome(self) -> Any:
+        return await super().outcome() | {"counts": await self.api.read(groups.counts, "g1")}
+
+    async def audit(self) -> list[str]:
+        # The other members are places only, without servers.
+        there = {compute.server_id(number) for number, _ in enumerate(self.others, 2)}
+        return [p for p in await super().audit() if p.split()[1].rstrip(":") not in there]
+
+
+class FullGroup(InGroup):
+    others = ("h1", "h2")
+
+
+class BrokenInGroup(InGroup):
+    others = ()
+
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("spawn", on="h1", times=None)
+
+    async def select(self, request: RequestSpec) -> Selection:
+        return await CloudStage.select(self, request)
+
+
+class Pinned(Build):
+    """A guest that wants CPUs of its own, of which the first host has too few left."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.cell.run(self._full)
+
+    def _host(self, tx: Tx, host: str) -> None:
+        super()._host(tx, host)
+        cells = (HostCell(0, 8192, pcpus=frozenset(range(4))),)
+        report = HostReport(host, "fake", 1, 8, 8192, 100, pcpus=4, shape=HostShape(cells))
+        nodes.save(tx, uuid=provider(host), host=host, report=report, now=self.clock.now())
+
+    def _full(self, tx: Tx) -> None:
+        row = GuestTopology((GuestCell(0, 64, pcpus=frozenset({0, 1, 2, 3})),), "dedicated")
+        other = compute.server_id(2)
+        wanted = Wanted(row)
+        assert holds.take(tx, other, wanted, host="h1", node="h1", now=self.clock.now())
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        request, spec = super().request()
+        specs = {"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}
+        flavor = msgspec.structs.replace(request.server.flavor, extra_specs=specs)
+        server = msgspec.structs.replace(request.server, flavor=flavor)
+        return msgspec.structs.replace(request, server=server), spec
+
+    async def outcome(self) -> Any:
+        held = await self.cell.read(holds.of_hosts, ["h1", "h2"])
+        return await super().outcome() | {"held": msgspec.to_builtins(held)}
+
+    async def audit(self) -> list[str]:
+        other = compute.server_id(2)
+        known = (f"hold.left {other}", "allocation.amount")  # the stage claims plain vCPUs
+        return [p for p in await super().audit() if not p.startswith(known)]
+
+
 class NeverOpened(Build):
     nics = (WantedNic("0", network_id="n1"),)
     hosts = ("h1",)
@@ -109,6 +217,30 @@ class There(CloudStage):
 
 
 class Delete(There):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class PinnedDelete(Pinned, There):
+    async def prepare(self) -> None:
+        await CloudStage.prepare(self)
+        await self.create()
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class DeleteInGroup(InGroup, Delete):
+    others = ()
+
+    async def prepare(self) -> None:
+        await CloudStage.prepare(self)
+        await self.api.run(self._join)
+        self.looked = False
+        await self.create()
+        await Runner(self.kit()).drain()
+
     async def start(self) -> tuple[str, str]:
         return await self.delete()
 
@@ -155,6 +287,131 @@ class FailingReboot(HardReboot):
     async def open(self) -> None:
         await super().open()
         self.fakes.fails("reboot", times=None)
+
+
+def volume_disk(number: int, **values: Any) -> Disk:
+    """A disk on the volume v1, v2, or on one to be made."""
+    given: dict[str, Any] = {
+        "role": "volume",
+        "device": f"vd{'abc'[number]}",
+        "size_mb": 1024,
+        "format": "raw",
+        "delete_on_termination": False,
+        **values,
+    }
+    return Disk(id=f"disk-{number}", source="volume", **given)
+
+
+def on_volumes(asked: tuple[BuildRequest, BuildSpec]) -> tuple[BuildRequest, BuildSpec]:
+    """The root disk is a volume made from an image, another volume is given."""
+    request, spec = asked
+    root = volume_disk(
+        0, role="root", boot_index=0, origin="image", origin_id="i", delete_on_termination=True
+    )
+    disks = (root, volume_disk(1, volume_id="v1"))
+    private = msgspec.structs.replace(request.private, disks=disks)
+    server = msgspec.structs.replace(request.server, image=None)
+    return msgspec.structs.replace(request, private=private, server=server), spec
+
+
+class OnVolumes(Build):
+    """What it starts from is made, what else it has was given."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.volumes.add("v1")
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        return on_volumes(super().request())
+
+    async def create(self) -> tuple[str, str]:
+        await self.volumes.reserve("v1", self.server)
+        return await super().create()
+
+
+class OnVolumesFirstHostBroken(OnVolumes):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("spawn", on="h1", times=None, late=True)
+
+
+class OnBrokenVolume(OnVolumes):
+    async def open(self) -> None:
+        await super().open()
+        self.volumes.broken = True
+
+
+class ThereWithVolumes(There):
+    """A server with a given volume is there, and another volume."""
+
+    def request(self) -> tuple[BuildRequest, BuildSpec]:
+        return on_volumes(super().request())
+
+    async def prepare(self) -> None:
+        self.volumes.add("v1")
+        self.volumes.add("v2")
+        await self.volumes.reserve("v1", self.server)
+        await super().prepare()
+
+    async def disk(self, kind: SagaKind[Any], disk_id: str) -> tuple[str, str]:
+        """The API's part of a saga about one disk."""
+        args = DiskSaga(self.server, disk_id)
+        return await self.act(kind, args, "attach_volume", None)
+
+
+class DeleteOnVolumes(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
+class AttachVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        attachment = await self.volumes.reserve("v2", self.server)
+        disk = volume_disk(2, volume_id="v2", attachment_id=attachment)
+
+        def add(tx: Tx) -> None:
+            present = block_devices.of_server(tx, self.server)
+            servers.set_disks(tx, self.server, [*present, disk], now=self.clock.now())
+
+        await self.cell.run(add)
+        return await self.disk(ATTACH_VOLUME, disk.id)
+
+
+class FailingAttach(AttachVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("attach_disk", times=None, late=True)
+
+
+class DetachVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        await self.volumes.begin_detaching("v1")
+        return await self.disk(DETACH_VOLUME, "disk-1")
+
+
+class FailingDetach(DetachVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("detach_disk", times=None)
+
+
+class ExtendVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        return await self.disk(EXTEND_VOLUME, "disk-1")
+
+
+class SwapVolume(ThereWithVolumes):
+    async def start(self) -> tuple[str, str]:
+        await self.volumes.begin_detaching("v1")
+        attachment = await self.volumes.reserve("v2", self.server)
+        args = SwapSaga(self.server, "disk-1", "v2", attachment)
+        return await self.act(SWAP_VOLUME, args, "attach_volume", None)
+
+
+class FailingSwap(SwapVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("swap_disk")
 
 
 class Pause(There):
@@ -218,6 +475,12 @@ class AttachRefused(Attach):
         self.fakes.fails("attach_nic", times=None, late=True)
 
 
+class AttachOnDeadHost(Attach):
+    async def open(self) -> None:
+        await super().open()
+        await self.dies("h1")
+
+
 class Detach(There):
     async def start(self) -> tuple[str, str]:
         (port,) = self.network.table
@@ -247,7 +510,24 @@ for name, saga, kind, ends in (
     ("build, first host dies", "server.build", FirstHostDies, "done"),
     ("build without a valid host", "server.build", NoHost, "undone"),
     ("build, ports never opened", "server.build", NeverOpened, "undone"),
+    ("build on volumes", "server.build", OnVolumes, "done"),
+    ("build on volumes, first host broken", "server.build", OnVolumesFirstHostBroken, "done"),
+    ("build on a volume that fails", "server.build", OnBrokenVolume, "undone"),
+    ("delete with volumes", "server.delete", DeleteOnVolumes, "done"),
+    ("attach a volume", "server.attach_volume", AttachVolume, "done"),
+    ("attach a volume in vain", "server.attach_volume", FailingAttach, "undone"),
+    ("detach a volume", "server.detach_volume", DetachVolume, "done"),
+    ("detach a volume in vain", "server.detach_volume", FailingDetach, "undone"),
+    ("extend a volume", "server.extend_volume", ExtendVolume, "done"),
+    ("swap a volume", "server.swap_volume", SwapVolume, "done"),
+    ("swap a volume in vain", "server.swap_volume", FailingSwap, "undone"),
+    ("build in a group, a race lost", "server.build", InGroup, "done"),
+    ("build in a group that is full", "server.build", FullGroup, "undone"),
+    ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),
+    ("build with pinned CPUs", "server.build", Pinned, "done"),
     ("delete", "server.delete", Delete, "done"),
+    ("delete with pinned CPUs", "server.delete", PinnedDelete, "done"),
+    ("delete in a group", "server.delete", DeleteInGroup, "done"),
     ("delete in cell0", "server.delete", DeleteBuried, "done"),
     ("delete on a dead host", "server.delete", DeleteOnDeadHost, "done"),
     ("stop", "server.stop", Stop, "done"),
@@ -262,6 +542,7 @@ for name, saga, kind, ends in (
     ("attach of a card", "server.attach_interface", Attach, "done"),
     ("attach of a given port", "server.attach_interface", AttachGiven, "done"),
     ("attach that fails", "server.attach_interface", AttachRefused, "undone"),
+    ("attach on a dead host", "server.attach_interface", AttachOnDeadHost, "undone"),
     ("detach of a card", "server.detach_interface", Detach, "done"),
     ("detach of a given port", "server.detach_interface", DetachGiven, "done"),
     ("detach that fails", "server.detach_interface", DetachRefused, "undone"),

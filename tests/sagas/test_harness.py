@@ -25,6 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 THOROUGH = bool(os.environ.get("KILONOVA_TEST_THOROUGH"))
 
 
+@pytest.mark.timeout(900 if THOROUGH else 120)
 @pytest.mark.parametrize("name", [n for n in SCENARIOS if not n.startswith("server ")])
 async def test_a_saga_keeps_every_promise(name: str) -> None:
     assert await explore(SCENARIOS.get(name), thorough=THOROUGH) == []

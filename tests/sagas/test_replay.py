@@ -10,7 +10,7 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import StepEnv, remote, saga, transaction
 from kilonova.workflows.harness import Crash, Script, states
-from tests.sagas.examples import Neighbour, World
+from tests.sagas.examples import Neighbour, World, put
 
 Env = StepEnv[Neighbour]
 CALLS: list[str] = []
@@ -44,6 +44,30 @@ async def say(env: Env, word: str) -> str:
 @transaction(name="r.note")
 def note(tx: Tx, env: Env, word: str) -> None:
     CALLS.append(f"note {word}")
+
+
+@remote(name="r.fresh")
+async def fresh(env: Env, word: str) -> None:
+    CALLS.append(f"{word} {'again' if env.again else 'first'}")
+
+
+@transaction(db="cell", name="r.note_home")
+def note_home(tx: Tx, env: Env, word: str) -> str:
+    CALLS.append(f"home {word}")
+    put(tx, word, "there")
+    return word.upper()
+
+
+@saga("r.fresh")
+async def freshly(s: Saga) -> None:
+    await s.do(fresh, "undone", undo=uncall)
+    await s.do(fresh, "not undone", key="2")
+
+
+@saga("r.home")
+async def home(s: Saga) -> str:
+    s.cell = "cell1"
+    return await s.do(note_home, "word")
 
 
 @saga("r.moody")
@@ -83,6 +107,28 @@ async def new_part(s: Saga, word: str) -> None:
 async def crash(world: World, moment: str, step: str) -> None:
     with pytest.raises(Crash):
         await Runner(world.kit(Script(crash={(moment, step)}))).drain()
+
+
+@pytest.mark.parametrize("moment", ["intent", "before", "effect", "journal"])
+async def test_a_step_is_told_whether_it_may_have_begun_before(world: World, moment: str) -> None:
+    await world.accept("r.fresh")
+    await crash(world, moment, "r.fresh")
+    begun = {"intent": [], "before": []}.get(moment, ["undone first"])
+    assert begun == CALLS
+    await Runner(world.kit()).drain()
+    again = ["undone again"] if moment != "journal" else []
+    # Without an undo nothing is written before it begins, so nobody can be certain.
+    assert begun + again + ["not undone again"] == CALLS
+
+
+async def test_a_step_at_home_without_an_undo_is_written_once(world: World) -> None:
+    saga_id = await world.accept("r.home")
+    await crash(world, "effect", "r.note_home")
+    assert (await operate.show_saga(world.databases, saga_id)).steps == []
+    await Runner(world.kit()).drain()
+    assert CALLS == ["home word"]
+    found = await operate.show_saga(world.databases, saga_id)
+    assert [(step.name, step.status) for step in found.steps] == [("r.note_home", "done")]
 
 
 async def test_other_arguments_park_the_saga_with_a_reason(world: World) -> None:

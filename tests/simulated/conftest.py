@@ -14,6 +14,7 @@ import yaml
 from kilonova.services.all_in_one import Cloud
 from kilonova.services.lifecycle import Wanted, prepare
 from kilonova.services.progress import Silence
+from kilonova.virt.fake.world import Capacity
 from kilonova.web.client import Answer
 from kilonova.workflows.audit import AuditReport, audit
 
@@ -27,6 +28,16 @@ sync_power_state_interval = 5
 instances = -1
 cores = -1
 ram = -1
+server_group_members = -1
+[scheduler]
+enable_isolated_aggregate_filtering = true
+limit_tenants_to_placement_aggregate = true
+[filter_scheduler]
+enabled_filters = ComputeFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,
+  ServerGroupAffinityFilter,DifferentHostFilter,SameHostFilter,
+  NUMATopologyFilter,PciPassthroughFilter,AggregateInstanceExtraSpecsFilter
+[pci]
+alias = {"name": "gpu", "vendor_id": "10de", "product_id": "1db6"}
 """
 
 
@@ -72,6 +83,69 @@ class Simulated:
         answer = await self.ask("POST", "/v2.1/servers", json={"server": body | more})
         assert answer.status == 202, answer.text
         return str(answer.json()["server"]["id"])
+
+    async def hinted(self, name: str, hints: dict[str, Any], **more: Any) -> str:
+        """A new server with scheduler hints."""
+        server = {"name": name, "imageRef": self.image, "flavorRef": "42"} | more
+        body = {"server": server, "os:scheduler_hints": hints}
+        answer = await self.ask("POST", "/v2.1/servers", json=body)
+        assert answer.status == 202, answer.text
+        return str(answer.json()["server"]["id"])
+
+    async def admin(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """What an administrator's request answers."""
+        answer = await self.ask(method, path, admin=True, json=body, **more)
+        assert answer.status < 300, answer.text
+        return answer.json() if answer.body else None
+
+    async def flavor(self, name: str, specs: dict[str, str], vcpus: int = 1) -> str:
+        """A small flavor with extra specs."""
+        size = {"name": name, "ram": 64, "vcpus": vcpus, "disk": 1}
+        made = await self.admin("POST", "/v2.1/flavors", {"flavor": size})
+        path = f"/v2.1/flavors/{made['flavor']['id']}/os-extra_specs"
+        await self.admin("POST", path, {"extra_specs": specs})
+        return str(made["flavor"]["id"])
+
+    async def aggregate(self, name: str, metadata: dict[str, str], *hosts: str) -> int:
+        """A new aggregate with hosts."""
+        body = {"aggregate": {"name": name}}
+        number = (await self.admin("POST", "/v2.1/os-aggregates", body))["aggregate"]["id"]
+        path = f"/v2.1/os-aggregates/{number}/action"
+        await self.admin("POST", path, {"set_metadata": {"metadata": metadata}})
+        for host in hosts:
+            await self.admin("POST", path, {"add_host": {"host": host}})
+        await self.conductor.mirror.reconcile()
+        return int(number)
+
+    async def dissolve(self, number: int, *hosts: str) -> None:
+        """Take an aggregate away again."""
+        path = f"/v2.1/os-aggregates/{number}"
+        for host in hosts:
+            await self.admin("POST", f"{path}/action", {"remove_host": {"host": host}})
+        await self.admin("DELETE", path)
+        await self.conductor.mirror.reconcile()
+
+    async def offer(self, host: str, capacity: Capacity) -> None:
+        """Another machine goes by the name of a host."""
+        self.world.offers(capacity, on=host)
+        await self.stop_agent(host)
+        await self.start_agent(host)
+
+    async def mark(self, host: str, trait: str) -> None:
+        """Give a host a trait of the operator's own."""
+        shown = await self.admin("GET", f"/v2.1/os-hypervisors?hypervisor_hostname_pattern={host}")
+        (uuid,) = [h["id"] for h in shown["hypervisors"] if h["hypervisor_hostname"] == host]
+        placement = self.conductor.sources.placement
+        assert placement is not None
+        await placement.set_traits(uuid, {trait}, owned={trait})
+
+    async def end(self, *server_ids: str) -> None:
+        """Delete servers; the cloud is clean before and after."""
+        await self.clean()
+        await self.delete(*server_ids)
+        for server_id in server_ids:
+            await self.becomes(server_id, "GONE")
+        await self.clean()
 
     async def show(self, server_id: str) -> dict[str, Any] | None:
         answer = await self.ask("GET", f"/v2.1/servers/{server_id}", admin=True)
@@ -151,8 +225,16 @@ def free_ports(count: int) -> int:
     raise AssertionError("no ports")
 
 
+@pytest.fixture(scope="module")
+def own() -> dict[str, str]:
+    """The operator's own files; a module may have others."""
+    return {"kilonova.conf": OWN}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def simulated(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulated]:
+async def simulated(
+    tmp_path_factory: pytest.TempPathFactory, own: dict[str, str]
+) -> AsyncIterator[Simulated]:
     """One cloud for all tests of a module; each leaves it clean."""
     wanted = Wanted(
         state_dir=tmp_path_factory.mktemp("cloud"),
@@ -161,7 +243,8 @@ async def simulated(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         hosts=10,
     )
     prepare(wanted)
-    (wanted.state_dir / "kilonova.conf").write_text(OWN)
+    for name, text in own.items():
+        (wanted.state_dir / name).write_text(text)
     async with Cloud(wanted, Silence()) as cloud:
         made = Simulated(cloud)
         await made.login()

@@ -151,3 +151,69 @@ async def test_a_conductor_restarts_in_the_middle_of_its_work(simulated: Simulat
     await simulated.delete(*made)
     await asyncio.gather(*(simulated.becomes(server_id, "GONE") for server_id in made))
     await simulated.clean()
+
+
+async def test_a_server_changes_while_it_runs(simulated: Simulated) -> None:
+    """A card comes and goes, groups change, the guest pauses; nothing is left behind."""
+    server_id = await simulated.create()
+    await simulated.becomes(server_id, "ACTIVE")
+    root = f"/v2.1/servers/{server_id}"
+    (first,) = (await simulated.ask("GET", f"{root}/os-interface")).json()["interfaceAttachments"]
+    wanted = {"interfaceAttachment": {"net_id": first["net_id"], "tag": "second"}}
+    made = await simulated.ask("POST", f"{root}/os-interface", json=wanted)
+    assert made.status == 200, made.text
+    card = made.json()["interfaceAttachment"]
+    assert card["net_id"] == first["net_id"]
+    assert card["tag"] == "second"
+    shown = await simulated.show(server_id)
+    assert shown is not None
+    known = {row["addr"] for rows in shown["addresses"].values() for row in rows}
+    assert card["fixed_ips"][0]["ip_address"] in known
+    told = (await simulated.ask("GET", f"{root}/diagnostics", admin=True)).json()
+    assert told["num_nics"] == 2
+    await simulated.clean()
+
+    group = {"security_group": {"name": "web"}}
+    answer = await simulated.ask("POST", "/v2.0/security-groups", service="network", json=group)
+    assert answer.status == 201
+    act = f"{root}/action"
+    for action, names in (
+        ("addSecurityGroup", {"default", "web"}),
+        ("removeSecurityGroup", {"default"}),
+    ):
+        answer = await simulated.ask("POST", act, json={action: {"name": "web"}})
+        assert answer.status == 202, answer.text
+        listed = (await simulated.ask("GET", f"{root}/os-security-groups")).json()
+        assert {row["name"] for row in listed["security_groups"]} == names
+
+    answer = await simulated.ask("DELETE", f"{root}/os-interface/{card['port_id']}")
+    assert answer.status == 202
+    port = f"/v2.0/ports/{card['port_id']}"
+
+    async def gone() -> bool:
+        return (await simulated.ask("GET", port, service="network")).status == 404
+
+    await until(gone, within=20, what="the port is gone")
+    for action, status in (("pause", "PAUSED"), ("unpause", "ACTIVE")):
+        assert (await simulated.ask("POST", act, json={action: None})).status == 202
+        await simulated.becomes(server_id, status)
+    assert (await simulated.ask("POST", act, json={"trigger_crash_dump": None})).status == 202
+    await simulated.clean()
+    await simulated.delete(server_id)
+    await simulated.becomes(server_id, "GONE")
+    await simulated.clean()
+
+
+async def test_an_address_that_is_taken_is_told(simulated: Simulated) -> None:
+    server_id = await simulated.create()
+    await simulated.becomes(server_id, "ACTIVE")
+    path = f"/v2.1/servers/{server_id}/os-interface"
+    (first,) = (await simulated.ask("GET", path)).json()["interfaceAttachments"]
+    address = first["fixed_ips"][0]["ip_address"]
+    wanted = {"net_id": first["net_id"], "fixed_ips": [{"ip_address": address}]}
+    answer = await simulated.ask("POST", path, json={"interfaceAttachment": wanted})
+    assert answer.status in (400, 409), answer.text
+    assert len((await simulated.ask("GET", path)).json()["interfaceAttachments"]) == 1
+    await simulated.delete(server_id)
+    await simulated.becomes(server_id, "GONE")
+    await simulated.clean()

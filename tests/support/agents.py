@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kilonova.compute.journal import Journal
 from kilonova.compute.operations import At
@@ -40,7 +41,7 @@ class FakeAgent:
 
     async def start(self) -> None:
         """Serve the host's topic."""
-        methods = {"operate": self._worker.operate, "cache_image": self._cache}
+        methods: dict[str, Any] = {"operate": self._worker.operate, "cache_image": self._cache}
         await self._cloud.bus.serve(topic(self.name), methods)
 
     def adopt(self, server: Server) -> None:

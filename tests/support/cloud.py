@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kilonova.api import service
 from kilonova.base.clock import Clock, VirtualClock
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import Conflict, Forbidden, NotFound
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.config.settings import Settings
 from kilonova.context import HeldElsewhere, Services
@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
 IMAGE = "70a599e0-31e7-49b7-b260-868f441e862b"
@@ -190,6 +191,53 @@ class Documents:
         return self.rows[kind][item_id]
 
 
+class ImageDocuments:
+    """An image service's documents; the newest first."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.asked: list[dict[str, Any]] = []
+
+    def put(self, image_id: str, **values: Any) -> dict[str, Any]:
+        """Keep an image."""
+        plain = {"id": image_id, "name": "tiny", "status": "active", "size": 1024, "min_disk": 1}
+        times = {"created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:00Z"}
+        row = {**plain, **times, "min_ram": 0, "owner": PROJECT, **values}
+        self.rows[image_id] = row
+        return row
+
+    async def url(self) -> str:
+        return "http://images"
+
+    async def find(self, *, token: str, **params: Any) -> list[dict[str, Any]]:
+        self.asked.append(params)
+        if params.get("marker", IMAGE) not in (IMAGE, *self.rows):
+            raise NotFound("No such marker.")
+        return list(self.rows.values())[: params["limit"]]
+
+    async def get(self, image_id: str, *, token: str) -> dict[str, Any]:
+        if image_id not in self.rows:
+            raise NotFound(f"Image {image_id} could not be found.")
+        return self.rows[image_id]
+
+    async def remove(self, image_id: str, *, token: str) -> None:
+        if (await self.get(image_id, token=token)).get("protected"):
+            raise Forbidden("It is protected.")
+        del self.rows[image_id]
+
+    async def change(
+        self, image_id: str, changes: list[dict[str, Any]], *, token: str
+    ) -> dict[str, Any]:
+        row = await self.get(image_id, token=token)
+        for change in changes:
+            name = change["path"][1:]
+            if change["op"] == "remove":
+                del row[name]
+            else:
+                row[name] = change["value"]
+        return row
+
+
 class SagaLog:
     """Writes sagas as rows, one living saga for a server; nothing runs them."""
 
@@ -331,7 +379,9 @@ class Cloud:
         self.bus = MemoryBus()
         self.images = Images()
         self.networks = Networks()
+        self.volumes = Volumes()
         self.documents = Documents()
+        self.image_documents = ImageDocuments()
         self.sagas = SagaLog()
         self.services = Services(
             settings=settings or Settings(),
@@ -340,7 +390,9 @@ class Cloud:
             bus=self.bus,
             images=self.images,
             networks=self.networks,
+            volumes=self.volumes,
             documents=self.documents,
+            image_documents=self.image_documents,
             sagas=self.sagas,
             clock=self.clock,
             ids=RandomIds(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api import quota_rules
 from kilonova.api.actions.later import (
     LATER,
     allowed,
@@ -140,6 +141,7 @@ async def resize(call: Context, server_id: str) -> None:
             "Server disk was unable to be resized because: Resize to zero disk flavor is not "
             "allowed."
         )
+    await quota_rules.check_growth(call, found.server, flavor)
     await require_up(call, found)
     raise not_yet("resize")
 
@@ -273,6 +275,8 @@ async def unshelve(call: Context, server_id: str) -> None:
         raise BadRequest("The requested availability zone is not available")
     if host is not None and await compute_of(call, host) is None:
         raise BadRequest(f"Compute host {host} could not be found.")
+    if server.vm_state == VmState.SHELVED_OFFLOADED:
+        await quota_rules.check_return(call, server)
     raise not_yet("unshelve")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api import quota_rules
 from kilonova.api.actions.later import LATER, allowed, check, not_yet
 from kilonova.api.actions.power import PATH
 from kilonova.api.find import Found, find, target
@@ -12,8 +13,10 @@ from kilonova.api.servers.schema import DISK_CONFIG, HOSTNAME, TRUSTED_CERTS
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties, quotas
+from kilonova.domain.quotas import Rules
 from kilonova.domain.resources import KeyPair
-from kilonova.store import keypairs, quotas
+from kilonova.store import keypairs
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, since, until
 
@@ -110,7 +113,8 @@ async def rebuild(call: Context, server_id: str) -> None:
         call.enforce("os_compute_api:servers:rebuild:trusted_certs", target(found.server))
     check(call, found, "rebuild")
     await _image(call, body["imageRef"], found)
-    key, limits = await call.app.db.read(_known, call, body.get("key_name"))
+    rules = await quota_rules.load(call, call.caller.project_id or "")
+    key, limits = await call.app.db.read(_known, call, rules, body.get("key_name"))
     if body.get("key_name") is not None and key is None:
         raise BadRequest("Invalid key_name provided.")
     files = body.get("personality", ())
@@ -123,20 +127,17 @@ async def rebuild(call: Context, server_id: str) -> None:
             max((len(f.get("contents", "")) for f in files), default=0),
         ),
     ):
-        _fits(limits, name, used)
+        if used:
+            quotas.check(limits, name, used, unified=rules.unified)
     raise not_yet("rebuild")
 
 
-def _known(tx: Tx, call: Context, key_name: str | None) -> tuple[KeyPair | None, dict[str, int]]:
+def _known(
+    tx: Tx, call: Context, rules: Rules, key_name: str | None
+) -> tuple[KeyPair | None, dict[str, int]]:
     caller = call.caller
     key = keypairs.get(tx, caller.user_id, key_name) if key_name is not None else None
-    defaults = call.app.settings.quota.limits()
-    return key, quotas.limits(tx, defaults, caller.project_id or "", caller.user_id)
-
-
-def _fits(limits: dict[str, int], name: str, used: int) -> None:
-    if 0 <= limits[name] < used:
-        raise Forbidden(f"Quota exceeded for {name}: at most {limits[name]}, requested {used}.")
+    return key, quota_rules.limits(tx, rules, caller.project_id or "", caller.user_id)
 
 
 async def _image(call: Context, image_id: str, found: Found) -> None:
@@ -146,6 +147,7 @@ async def _image(call: Context, image_id: str, found: Found) -> None:
         raise BadRequest("Cannot find image for rebuild") from None
     if image.status != "active":
         raise BadRequest(f"Image {image_id} is not active.")
+    image_properties.validate(image.properties)
     if image.min_ram > found.server.flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
     if 0 < found.server.flavor.root_gb < image.min_disk:
@@ -186,8 +188,10 @@ async def _image_of(call: Context, server_id: str, rule: str, action: str) -> No
     body: dict[str, Any] = call.body[action]
     found = await find(call, server_id, rule)
     if call.version < 39:
-        _, limits = await call.app.db.read(_known, call, None)
-        _fits(limits, "metadata_items", len(body.get("metadata", ())))
+        rules = await quota_rules.load(call, call.caller.project_id or "")
+        _, limits = await call.app.db.read(_known, call, rules, None)
+        items = len(body.get("metadata", ()))
+        quotas.check(limits, "metadata_items", items, unified=rules.unified)
     check(call, found, action)
     raise not_yet(action)
 

@@ -7,12 +7,15 @@ import datetime as dt
 import msgspec
 
 from kilonova.api import quota_rules
+from kilonova.api.servers.devices import INVALID
 from kilonova.api.servers.parse import ServerRequest, hostname_of
 from kilonova.api.servers.resolve import Resolved
 from kilonova.api.work import asked_by
+from kilonova.base.errors import BadRequest
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import disks
+from kilonova.domain.describe import BOOT_ROLES, IMAGE_PREFIX
 from kilonova.domain.guest import Disk, ImageRef
 from kilonova.domain.quotas import Rules, check
 from kilonova.domain.sagas import BUILD, ServerArgs
@@ -33,15 +36,32 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
     """Choose ids, disks and names. BadRequest when the disks do not fit the flavor."""
-    image = _image_ref(found)
+    image = image_ref(found)
     ids = tuple(call.ids.uuid() for _ in range(request.most))
     reservation = f"r-{call.ids.hex()[:8]}"
+    start = found.volumes.start
     chosen = tuple(
-        disks.plan(found.flavor, image, request.blanks, root=request.root, new_id=call.ids.uuid)
+        disks.plan(
+            found.flavor,
+            image,
+            request.blanks,
+            root=request.root,
+            new_id=call.ids.uuid,
+            volumes=found.volumes.wanted,
+            properties=None if start is None else (found.image or start).properties,
+        )
         for _ in ids
     )
+    _check_count(call, chosen[0])
     password = request.admin_pass or call.ids.token(9)
     return Plan(ids, chosen, reservation, password, call.clock.now())
+
+
+def _check_count(call: Context, own: tuple[Disk, ...]) -> None:
+    most = call.app.settings.default.max_local_block_devices
+    local = sum(1 for disk in own if disk.source != "volume")
+    if 0 <= most < local:
+        raise BadRequest(INVALID + "You specified more local devices than the limit allows")
 
 
 async def accept(call: Context, request: ServerRequest, found: Resolved, chosen: Plan) -> list[str]:
@@ -71,13 +91,13 @@ def _accept(
         project_id=project,
         user_id=user,
         flavor=found.flavor,
-        image=_image_ref(found),
+        image=image_ref(found),
         least=request.least,
         most=request.most,
     )
     limits = quota_rules.limits(tx, rules, project, user)
     _check_small_quotas(request, rules, limits)
-    rows = [_one(call, request, found, chosen, index, count) for index in range(count)]
+    rows = [one(call, request, found, chosen, index, count) for index in range(count)]
     servers.accept(tx, rows)
     ids = list(chosen.ids[:count])
     if found.group is not None:
@@ -113,7 +133,7 @@ def _check_small_quotas(request: ServerRequest, rules: Rules, limits: dict[str, 
             check(limits, name, wanted, unified=rules.unified)
 
 
-def _one(
+def one(
     call: Context,
     request: ServerRequest,
     found: Resolved,
@@ -121,11 +141,15 @@ def _one(
     index: int,
     count: int,
 ) -> tuple[BuildRequest, BuildSpec]:
+    """The rows of one of the servers."""
     server_id = chosen.ids[index]
     name = f"{request.name}-{index + 1}" if count > 1 else request.name
     now = chosen.now + dt.timedelta(microseconds=index)
-    image = _image_ref(found)
+    image = image_ref(found)
     own_disks = chosen.disks[index]
+    start = found.volumes.start
+    source = found.image or start
+    properties = source.properties if source is not None else {}
     server = Server(
         id=server_id,
         number=0,
@@ -148,8 +172,7 @@ def _one(
         addresses=EMPTY,
         security_groups=request.security_groups or ("default",),
         key_name=request.key_name,
-        config_drive=request.config_drive
-        or image.properties.get("img_config_drive") == "mandatory",
+        config_drive=request.config_drive or properties.get("img_config_drive") == "mandatory",
         access_ip_v4=request.access_ip_v4,
         access_ip_v6=request.access_ip_v6,
         locked_by=None,
@@ -157,7 +180,7 @@ def _one(
         reservation_id=chosen.reservation_id,
         launch_index=index,
         root_device=f"/dev/{own_disks[0].device}",
-        auto_disk_config=_auto(request, image),
+        auto_disk_config=_auto(request, properties),
         trusted_certs=request.trusted_certs,
         scheduler_hints=request.hints,
         created_at=now,
@@ -172,6 +195,7 @@ def _one(
         user_data=request.user_data,
         key_type=found.key.type if found.key else "ssh",
         public_key=found.key.public_key if found.key else None,
+        system={BOOT_ROLES: ",".join(call.caller.roles), **_marked(image, properties)},
     )
     spec = BuildSpec(
         nics=found.nics,
@@ -192,12 +216,24 @@ def _one(
     return BuildRequest(server, private, call.request_id), spec
 
 
-def _auto(request: ServerRequest, image: ImageRef) -> bool:
+def _auto(request: ServerRequest, properties: dict[str, str]) -> bool:
     if request.auto_disk_config is not None:
         return request.auto_disk_config
-    return image.properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
+    return properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
 
 
-def _image_ref(found: Resolved) -> ImageRef:
-    """The image as the server remembers it: without what only the API asks for."""
+def _marked(image: ImageRef | None, properties: dict[str, str]) -> dict[str, str]:
+    """Properties of what the root volume was made from, for a server without an image."""
+    if image is not None:
+        return {}
+    return {IMAGE_PREFIX + name: value for name, value in properties.items()}
+
+
+def image_ref(found: Resolved) -> ImageRef | None:
+    """The image as the server remembers it: without what only the API asks for.
+
+    A server that starts from a volume has none; its image's properties are kept all the same.
+    """
+    if found.image is None or found.volumes.start is not None:
+        return None
     return ImageRef(**{n: getattr(found.image, n) for n in ImageRef.__struct_fields__})

@@ -7,8 +7,10 @@ from typing import Any
 from kilonova.api.servers import schema
 from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
+from kilonova.api.servers.rehearse import rehearse
 from kilonova.api.servers.resolve import resolve
-from kilonova.base.errors import BadRequest, Conflict
+from kilonova.api.servers.volumes import reserve, unreserve
+from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.context import Context, Services
 from kilonova.store import servers
 from kilonova.web.call import Reply
@@ -32,7 +34,14 @@ async def create(call: Context) -> Reply:
     await _unique_name(call, request.name)
     found = await resolve(call, request)
     chosen = plan(call, request, found)
-    ids = await accept(call, request, found, chosen)
+    if call.prefers("dry-run"):
+        return await rehearse(call, request, found, chosen)
+    await reserve(call, found.volumes.wanted, list(chosen.ids))
+    try:
+        ids = await accept(call, request, found, chosen)
+    except Fault:
+        await unreserve(call, found.volumes.wanted, list(chosen.ids))
+        raise
     if request.by_reservation:
         return Reply({"reservation_id": chosen.reservation_id})
     href = call.link("servers", ids[0])

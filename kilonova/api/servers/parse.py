@@ -8,14 +8,10 @@ from typing import Any
 import msgspec
 
 from kilonova.api.schemas import truth
+from kilonova.api.servers.devices import devices
 from kilonova.base.errors import BadRequest
-from kilonova.domain.disks import BlankDisk, RootDisk
+from kilonova.domain.disks import BlankDisk, RootDisk, WantedVolume
 from kilonova.domain.guest import InjectedFile
-
-NO_VOLUMES = (
-    "Block Device Mapping is Invalid: this cloud has no volume service, so only an image as local "
-    "root disk and blank local disks can be used."
-)
 
 
 class WantedNetwork(msgspec.Struct, frozen=True):
@@ -32,7 +28,7 @@ class ServerRequest(msgspec.Struct, frozen=True):
 
     ``networks`` is a list, ``auto``, ``none``, or None when nothing was said. ``zone``, ``host``
     and ``node`` are the parts of ``availability_zone``; ``wanted_host`` and ``wanted_node`` the
-    keys of 2.74.
+    keys of 2.74. ``image_id`` is empty for a server that starts from a volume.
     """
 
     name: str
@@ -55,6 +51,8 @@ class ServerRequest(msgspec.Struct, frozen=True):
     wanted_node: str | None = None
     blanks: tuple[BlankDisk, ...] = ()
     root: RootDisk = RootDisk()
+    volumes: tuple[WantedVolume, ...] = ()
+    local_root: bool = True
     config_drive: bool = False
     key_name: str | None = None
     security_groups: tuple[str, ...] | None = None
@@ -80,12 +78,7 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
             "hypervisor_hostname, not with both."
         )
     image_id = str(server.get("imageRef", ""))
-    root, blanks = _disks(server, image_id)
-    if not image_id:
-        raise BadRequest(
-            "Block Device Mapping is Invalid: Boot sequence for the instance and image/block "
-            "device mapping combination is not valid."
-        )
+    found = devices(server, image_id, most=most)
     networks = _networks(server.get("networks"))
     hostname = server.get("hostname")
     if most > 1:
@@ -112,8 +105,10 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
         node=node,
         wanted_host=wanted_host,
         wanted_node=wanted_node,
-        root=root,
-        blanks=blanks,
+        root=found.root,
+        blanks=found.blanks,
+        volumes=found.volumes,
+        local_root=found.local_root,
         config_drive=truth(server.get("config_drive", False)),
         key_name=server.get("key_name"),
         security_groups=_groups(groups),
@@ -199,57 +194,6 @@ def _single_only(networks: tuple[WantedNetwork, ...] | str | None, hostname: str
                 raise BadRequest(
                     "Invalid fixed IP: max_count cannot be greater than 1 if one is specified."
                 )
-
-
-def _disks(server: dict[str, Any], image_id: str) -> tuple[RootDisk, tuple[BlankDisk, ...]]:
-    root = RootDisk()
-    blanks: list[BlankDisk] = []
-    seen_root = False
-    if server.get("block_device_mapping"):
-        raise BadRequest(NO_VOLUMES)
-    for item in server.get("block_device_mapping_v2", ()):
-        source = item.get("source_type")
-        target = item.get("destination_type") or ("local" if source in ("blank", "image") else "")
-        if item.get("no_device"):
-            continue
-        if source == "image" and target == "local":
-            if int(item.get("boot_index") or 0) != 0 or seen_root:
-                raise BadRequest(
-                    "Block Device Mapping is Invalid: Mapping image to local is supported only for "
-                    "the root disk."
-                )
-            if not image_id or item.get("uuid") != image_id:
-                raise BadRequest(
-                    "Block Device Mapping is Invalid: the image of the root disk must be imageRef."
-                )
-            seen_root = True
-            root = RootDisk(
-                item.get("disk_bus"),
-                item.get("device_name"),
-                item.get("device_type") or "disk",
-                item.get("tag"),
-            )
-        elif source == "blank" and target == "local":
-            blanks.append(_blank(item))
-        else:
-            raise BadRequest(NO_VOLUMES)
-    return root, tuple(blanks)
-
-
-def _blank(item: dict[str, Any]) -> BlankDisk:
-    boot_index = item.get("boot_index")
-    if boot_index is not None and int(boot_index) >= 0:
-        raise BadRequest("Block Device Mapping is Invalid: a blank disk cannot be booted from.")
-    size = item.get("volume_size")
-    return BlankDisk(
-        swap=item.get("guest_format") == "swap",
-        size_gb=None if size is None else int(size),
-        bus=item.get("disk_bus"),
-        device=item.get("device_name"),
-        device_type=item.get("device_type") or "disk",
-        format=item.get("guest_format"),
-        tag=item.get("tag"),
-    )
 
 
 def hostname_of(name: str, server_id: str) -> str:

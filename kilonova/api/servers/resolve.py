@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
 
 from kilonova.api.servers.parse import ServerRequest, WantedNetwork
+from kilonova.api.servers.volumes import Looked, look
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
+from kilonova.config.pci import Pci
 from kilonova.context import Context
 from kilonova.db.database import Tx
+from kilonova.domain import image_properties
+from kilonova.domain.fit import pci
+from kilonova.domain.fit.wanted import topology
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
 from kilonova.domain.server import WantedNic
@@ -27,11 +32,12 @@ class Resolved(msgspec.Struct, frozen=True):
     """What the request's names stand for."""
 
     flavor: FlavorSpec
-    image: Image
+    image: Image | None
     nics: tuple[WantedNic, ...]
     security_groups: tuple[str, ...] | None
     key: KeyPair | None
     group: Group | None
+    volumes: Looked = Looked()
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -46,20 +52,33 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
     async with _first_error(), asyncio.TaskGroup() as work:
         rows_task = work.create_task(_rows(call, request))
         image_task = work.create_task(_image(call, request.image_id))
+        volumes_task = work.create_task(look(call, request))
         nics_task = work.create_task(_nics(call, request))
         groups_task = work.create_task(_security_groups(call, request))
         hosts_task = work.create_task(_check_hosts(call, request))
-    rows, image = rows_task.result(), image_task.result()
+    rows, image, volumes = rows_task.result(), image_task.result(), volumes_task.result()
     if rows.flavor is None or rows.flavor.disabled:
         raise BadRequest("Invalid flavorRef provided.")
     if request.key_name is not None and rows.key is None:
         raise BadRequest("Invalid key_name provided.")
     if "group" in request.hints and rows.group is None:
         raise BadRequest(f"Instance group {request.hints['group']} could not be found.")
-    _check_image(call, rows.flavor, image)
+    start = volumes.start
+    if image is not None:
+        _check_image(call, rows.flavor, image, local=start is None)
+    elif start is not None and start.min_ram > rows.flavor.memory_mb:
+        raise BadRequest("Flavor's memory is too small for requested image.")
+    properties = image.properties if image else start.properties if start else {}
+    check_shape(rows.flavor, properties, call.app.settings.pci)
     _check_zone(call, request, rows.zones, hosts_task.result())
     return Resolved(
-        rows.flavor, image, nics_task.result(), groups_task.result(), rows.key, rows.group
+        rows.flavor,
+        image,
+        nics_task.result(),
+        groups_task.result(),
+        rows.key,
+        rows.group,
+        volumes,
     )
 
 
@@ -96,7 +115,9 @@ async def _rows(call: Context, request: ServerRequest) -> _Rows:
     return await call.app.db.read(read)
 
 
-async def _image(call: Context, image_id: str) -> Image:
+async def _image(call: Context, image_id: str) -> Image | None:
+    if not image_id:
+        return None
     try:
         image = await call.app.images.show(image_id, token=call.caller.token)
     except (NotFound, Forbidden):
@@ -106,9 +127,20 @@ async def _image(call: Context, image_id: str) -> Image:
     return image
 
 
-def _check_image(call: Context, flavor: FlavorSpec, image: Image) -> None:
+def check_shape(flavor: FlavorSpec, properties: Mapping[str, str], options: Pci) -> None:
+    """BadRequest for words of flavor and image about NUMA nodes, CPUs, pages and PCI devices that
+    are wrong or contradict each other."""
+    topology(flavor, properties)
+    known = pci.aliases(options.alias) if pci.ASKED in flavor.extra_specs else {}
+    pci.requests(flavor.extra_specs, properties, known)
+
+
+def _check_image(call: Context, flavor: FlavorSpec, image: Image, *, local: bool) -> None:
+    image_properties.validate(image.properties)
     if image.min_ram > flavor.memory_mb:
         raise BadRequest("Flavor's memory is too small for requested image.")
+    if not local:
+        return
     if flavor.root_gb == 0:
         call.enforce("os_compute_api:servers:create:zero_disk_flavor")
         return

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from kilonova.db.tables import sagas
 from kilonova.db.tables.base import metadata_with_names
 from kilonova.db.types import Instant, Json, blob, text
+from kilonova.domain.explanation import Explanation
 from kilonova.domain.server import BuildRequest, BuildSpec
 
 metadata = metadata_with_names()
@@ -147,6 +148,16 @@ instance_group_members = sa.Table(
     sa.Column("server_id", sa.String(36), primary_key=True, index=True),
 )
 
+# A member takes its place before it is built there; a move holds two. Rules are checked against
+# these rows under the lock of the group's row.
+instance_group_places = sa.Table(
+    "instance_group_places",
+    metadata,
+    sa.Column("group_id", sa.String(36), primary_key=True),
+    sa.Column("server_id", sa.String(36), primary_key=True, index=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+)
+
 # user_id is empty for a project's own limit.
 quotas = sa.Table(
     "quotas",
@@ -171,6 +182,16 @@ quota_locks = sa.Table(
     metadata,
     sa.Column("owner", sa.String(64), primary_key=True),
     sa.Column("turns", sa.BigInteger, nullable=False, default=0),
+)
+
+# Why servers found no host; old ones are pruned.
+explanations = sa.Table(
+    "explanations",
+    metadata,
+    sa.Column("request_id", sa.String(255), primary_key=True),
+    sa.Column("server_id", sa.String(36), primary_key=True, index=True),
+    sa.Column("created_at", Instant, nullable=False, index=True),
+    sa.Column("explanation", Json(Explanation), nullable=False),
 )
 
 idempotency = sa.Table(

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from kilonova.db.tables import sagas
 from kilonova.db.tables.base import metadata_with_names
 from kilonova.db.types import Instant, Json, blob, text
+from kilonova.domain.fit.shapes import Held
 from kilonova.domain.guest import Disk, HostReport, Nic
 
 metadata = metadata_with_names()
@@ -173,6 +174,15 @@ compute_nodes = sa.Table(
     sa.Column("updated_at", Instant),
     sa.UniqueConstraint("host", "node", name="uq_compute_nodes_host_node"),
     sa.Index("ix_compute_nodes_updated", "updated_at"),
+)
+
+# Written under the lock of the host's node, by store.holds alone. A move has two rows.
+guest_holds = sa.Table(
+    "guest_holds",
+    metadata,
+    sa.Column("server_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True, index=True),
+    sa.Column("held", Json(Held), nullable=False),
 )
 
 migrations = sa.Table(

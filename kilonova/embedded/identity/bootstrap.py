@@ -25,7 +25,7 @@ from kilonova.embedded.identity.store import catalog, projects, roles, rows, use
 _ROLES = ("admin", "manager", "member", "reader", "service")
 _IMPLIED = (("admin", "manager"), ("manager", "member"), ("member", "reader"))
 _INTERFACES = ("public", "internal", "admin")
-SERVICE_USERS = ("nova", "placement", "glance", "neutron")
+SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder")
 
 
 class _Facts(msgspec.Struct, frozen=True):

@@ -14,13 +14,13 @@ from kilonova.embedded.identity.settings import Cost
 LONGEST = 4096
 _REMEMBERED = 4096
 _AT_ONCE = 2
+_HASH_BYTES = 32
 
 
 def hash_password(password: str, cost: Cost) -> str:
     """``scrypt$n$r$p$salt$hash`` (salt and hash in base64)."""
     salt = secrets.token_bytes(16)
-    digest = _scrypt(password, salt, cost)
-    return f"scrypt${cost.n}${cost.r}${cost.p}${_text(salt)}${_text(digest)}"
+    return _written(salt, _scrypt(password, salt, cost), cost)
 
 
 def check_password(password: str, stored: str) -> bool:
@@ -44,7 +44,8 @@ class Passwords:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._nobody = hash_password(secrets.token_urlsafe(), cost)
+        # A hash of no password at all: only the time to compare with it is wanted.
+        self._nobody = _written(secrets.token_bytes(16), secrets.token_bytes(_HASH_BYTES), cost)
 
     async def hash(self, password: str) -> str:
         """A new hash of ``password``."""
@@ -84,8 +85,12 @@ def _scrypt(password: str, salt: bytes, cost: Cost) -> bytes:
         r=cost.r,
         p=cost.p,
         maxmem=132 * cost.n * cost.r + 2 * 1024 * 1024,
-        dklen=32,
+        dklen=_HASH_BYTES,
     )
+
+
+def _written(salt: bytes, digest: bytes, cost: Cost) -> str:
+    return f"scrypt${cost.n}${cost.r}${cost.p}${_text(salt)}${_text(digest)}"
 
 
 def _text(raw: bytes) -> str:

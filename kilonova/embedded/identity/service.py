@@ -10,6 +10,7 @@ from kilonova.base.clock import Clock, SystemClock
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
 from kilonova.db.database import Database
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.embedded.identity.api import (
     application_credentials,
     assignments,
@@ -29,8 +30,10 @@ from kilonova.embedded.identity.app import Identity
 from kilonova.embedded.identity.policy import Policy
 from kilonova.embedded.identity.settings import Settings
 from kilonova.embedded.identity.store import rows
+from kilonova.embedded.identity.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.faults import keystone_faults
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 MIGRATIONS = "kilonova.embedded.identity.migrations"
@@ -52,6 +55,7 @@ API: Api[Identity] = Api(
         application_credentials.routes,
         credentials.routes,
         limits.routes,
+        openapi_routes(lambda: API, title="Identity API"),
     ],
     faults=keystone_faults,
     roots=("/v3",),
@@ -83,6 +87,7 @@ def build(app: Identity) -> ASGIApp:
         policy=Policy(),
         clock=app.clock,
         ids=app.ids,
+        idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
         checks={"database": database},
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from kilonova.db import idempotency
+
 META = sa.MetaData()
 
 
 def _id(name: str = "id", *, primary_key: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.String(64), nullable=False, primary_key=primary_key)
 
+
+KEYS = idempotency.table(META)
 
 PROJECT = sa.Table(
     "identity_project",

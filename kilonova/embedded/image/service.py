@@ -10,21 +10,31 @@ from kilonova.base.clock import Clock, SystemClock
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
 from kilonova.db.database import Database, Tx
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.embedded.image.api import data, images, info, members, versions
 from kilonova.embedded.image.app import Images, reconcile
 from kilonova.embedded.image.rules import Policy
 from kilonova.embedded.image.settings import Settings
 from kilonova.embedded.image.store import images as store
+from kilonova.embedded.image.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
 from kilonova.web.faults import glance_faults
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 MIGRATIONS = "kilonova.embedded.image.migrations"
 
 API: Api[Images] = Api(
     "image",
-    [versions.routes, images.routes, data.routes, members.routes, info.routes],
+    [
+        versions.routes,
+        images.routes,
+        data.routes,
+        members.routes,
+        info.routes,
+        openapi_routes(lambda: API, title="Image API"),
+    ],
     faults=glance_faults,
     roots=("/v2",),
 )
@@ -58,6 +68,7 @@ def build(app: Images, *, auth: Authenticator) -> ASGIApp:
         policy=Policy(),
         clock=app.clock,
         ids=app.ids,
+        idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
         checks={"database": database},
         auth_uri=app.settings.auth_uri,
         public_url=app.settings.public_url,

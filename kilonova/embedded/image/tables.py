@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from kilonova.db import idempotency
+
 META = sa.MetaData()
+
+KEYS = idempotency.table(META)
 
 IMAGE = sa.Table(
     "image_image",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from kilonova.base.clock import Clock, isoformat
 from kilonova.base.errors import Conflict
 from kilonova.base.ids import Ids
 from kilonova.db.database import Database, Tx
+from kilonova.db.inline import known_as
 from kilonova.embedded.network.store import outbox, rows
 from kilonova.embedded.network.store.quotas import DEFAULTS
 from kilonova.embedded.network.telling import Notify, Teller
@@ -111,8 +111,6 @@ class NetworkApp:
         """Run ``work`` in one transaction, wake the data plane, tell the compute service."""
         told = False
 
-        # The name of the work, by which long transactions are known, is that of what it does.
-        @functools.wraps(work)
         def work_and_keep(tx: Tx) -> T:
             nonlocal told
             job = Work(tx, self, caller, ids or self.ids)
@@ -122,6 +120,7 @@ class NetworkApp:
                 outbox.put(tx, job.events, job.now)
             return result
 
+        known_as(work_and_keep, work)
         result = await self.run(work_and_keep)
         self.touch()
         if told and self.teller is not None:

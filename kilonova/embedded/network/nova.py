@@ -17,7 +17,8 @@ class NovaNotifier:
 
     The service keeps the events and calls again, with growing pauses, until this returns; no API
     call waits for it. ``url`` gives the compute endpoint without version (None: there is none
-    yet), ``token`` a token of a user with the role admin or service.
+    yet), ``token`` a token of a user with the role admin or service, ``version`` the microversion
+    that knows the events.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class NovaNotifier:
         token: Callable[[], Awaitable[str]],
         *,
         timeout: float = 20.0,
+        version: str = "2.1",
     ) -> None:
         self._http = http
         self._url = url
         self._token = token
         self._timeout = timeout
+        self._version = version
 
     async def __call__(self, events: list[dict[str, Any]]) -> None:
         """Deliver; Unavailable (or another error) when it has to be tried again."""
@@ -42,7 +45,10 @@ class NovaNotifier:
             "POST",
             f"{url.rstrip('/')}/v2.1/os-server-external-events",
             json={"events": events},
-            headers={"X-Auth-Token": await self._token()},
+            headers={
+                "X-Auth-Token": await self._token(),
+                "OpenStack-API-Version": f"compute {self._version}",
+            },
             timeout=self._timeout,
         )
         # 404 and 207: some servers are not there (any more), which repetition does not mend.

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from kilonova.db import migrate
 from kilonova.db.database import Database
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.embedded.network import policies
 from kilonova.embedded.network.api import (
     agents,
@@ -27,11 +28,13 @@ from kilonova.embedded.network.api import (
     tags,
 )
 from kilonova.embedded.network.app import NetworkApp
+from kilonova.embedded.network.tables import KEYS
 from kilonova.policy.enforcer import PolicyEnforcer
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
 from kilonova.web.faults import neutron_faults
 from kilonova.web.health import Check
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 HISTORY = "kilonova.embedded.network.migrations"
@@ -49,8 +52,12 @@ RESOURCES = (*TAGGED, security_groups.RULE_RESOURCE)
 
 
 def api() -> Api[NetworkApp]:
-    """All routes of the service."""
-    return Api(
+    """All routes of the service, and their OpenAPI document."""
+
+    def whole() -> Api[NetworkApp]:
+        return made
+
+    made: Api[NetworkApp] = Api(
         "network",
         [
             meta.VERSIONS,
@@ -62,11 +69,13 @@ def api() -> Api[NetworkApp]:
             interfaces.ROUTES,
             *(crud.routes(resource) for resource in RESOURCES),
             *(tags.routes(resource) for resource in TAGGED),
+            openapi_routes(whole, title="Network API"),
         ],
         faults=neutron_faults,
         wrong_method=404,
         head=True,
     )
+    return made
 
 
 def prepare(db: Database) -> None:
@@ -90,6 +99,7 @@ def build(
         policy=PolicyEnforcer(policies.rules(), clock=app.clock),
         clock=app.clock,
         ids=app.ids,
+        idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
         checks=checks,
         auth_uri=auth_uri,
         public_url=public_url,

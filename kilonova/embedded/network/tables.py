@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from kilonova.db import idempotency
+
 METADATA = sa.MetaData()
 
 
@@ -25,6 +27,8 @@ def _common(*, project: bool = True) -> list[sa.Column[object]]:
 def _flag(name: str, *, default: bool) -> sa.Column[bool]:
     return sa.Column(name, sa.Boolean, nullable=False, default=default)
 
+
+KEYS = idempotency.table(METADATA)
 
 NETWORKS = sa.Table(
     "networks",

@@ -61,7 +61,8 @@ class Teller:
             await self._signal.wait()
             try:
                 while await self._deliver():
-                    pauses = backoff(0.1, most=LONGEST_PAUSE)
+                    pass
+                pauses = backoff(0.1, most=LONGEST_PAUSE)
             except Exception as error:
                 pause = next(pauses)
                 log.warning(
@@ -71,7 +72,7 @@ class Teller:
                 self._signal.set()
 
     async def _deliver(self) -> bool:
-        """Tell one batch; False when there was nothing."""
+        """Tell one batch; False when that was all (who writes more wakes us again)."""
         found = await self._db.read(outbox.first, BATCH)
         if not found:
             return False
@@ -82,4 +83,4 @@ class Teller:
         if fresh:
             await self._notify(fresh)
         await self._db.run(outbox.drop, [entry.id for entry in found])
-        return True
+        return len(found) == BATCH

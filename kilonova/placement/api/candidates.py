@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
-from kilonova.domain.whynot import WhyNot
 from kilonova.placement import queries
 from kilonova.placement.api import schemas
 from kilonova.placement.api.common import Page, Placement, Request, serve
 from kilonova.placement.api.providers import check_names
-from kilonova.placement.candidates import Bounds, Candidate, search, summaries
+from kilonova.placement.candidates import Bounds, Candidate, searching, summaries
 from kilonova.placement.explain import explaining
 from kilonova.placement.rows import CUSTOM
 from kilonova.placement.store.snapshot import Stock
 from kilonova.placement.world import World
 from kilonova.web.routes import Routes
+
+T = TypeVar("T")
 
 routes: Routes[Placement] = Routes(tag="allocation candidates")
 
@@ -38,42 +40,43 @@ async def index(call: Request) -> Page:
     wanted = queries.wanted(call.query.lists(), call.version)
     resources = {name: 1 for group in wanted.groups for name in group.resources}
     traits = wanted.root.names.union(*(group.traits.names for group in wanted.groups))
-    world = await call.app.index.world()
-    if await check_names(call, world, resources, traits):
-        world = await call.app.index.world()
     nested = call.version >= 29
-    found = search(world, wanted, nested=nested, bounds=_bounds(call))
-    shown = summaries(world, found, nested=nested)
     classes = frozenset(resources) if call.version < 27 else None
-    answer: dict[str, Any] = {
-        "allocation_requests": [_request(world, one, call.version) for one in found],
-        "provider_summaries": {
-            stock.uuid: _summary(world, stock, classes, call.version) for stock in shown
-        },
-    }
-    if not _explanation_preferred(call):
-        return Page(answer)
-    call.enforce("placement:allocation_candidates:explain", {})
-    answer["explanation"] = await _explain(call, wanted, nested=nested)
-    return Page(answer, headers={"preference-applied": "explain"})
+    explain = _explanation_preferred(call)
+    if explain:
+        call.enforce("placement:allocation_candidates:explain", {})
+    async with call.app.index.held() as world:
+        await check_names(call, world, resources, traits)
+        steps = searching(world, wanted, nested=nested, bounds=_bounds(call))
+        found = await _paced(steps)
+        shown = summaries(world, found, nested=nested)
+        answer: dict[str, Any] = {
+            "allocation_requests": [_request(world, one, call.version) for one in found],
+            "provider_summaries": {
+                stock.uuid: _summary(world, stock, classes, call.version) for stock in shown
+            },
+        }
+        if not explain:
+            return Page(answer)
+        answer["explanation"] = await _paced(explaining(world, wanted, nested=nested))
+        return Page(answer, headers={"preference-applied": "explain"})
+
+
+async def _paced(steps: Generator[None, None, T]) -> T:
+    """What the generator returns; others get their turn wherever it pauses."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        await asyncio.sleep(0)
 
 
 def _explanation_preferred(call: Request) -> bool:
     """Whether the header ``Prefer`` (RFC 7240) asks for more than Placement's own API has."""
     given = call.request.headers.get("prefer")
     return given is not None and "explain" in {part.strip().lower() for part in given.split(",")}
-
-
-async def _explain(call: Request, wanted: queries.Wanted, *, nested: bool) -> WhyNot:
-    async with call.app.index.held() as world:
-        steps = explaining(world, wanted, nested=nested)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                found: WhyNot = done.value
-                return found
-            await asyncio.sleep(0)
 
 
 def _bounds(call: Request) -> Bounds:

@@ -19,6 +19,8 @@ from kilonova.placement.store import snapshot
 from kilonova.placement.store.snapshot import Delta, Mark
 from kilonova.web import body as bodies
 from kilonova.web.call import Call, Reply
+from kilonova.web.idempotency import IdempotencyStore, once, scope_of
+from kilonova.web.render import Rendered, raw_headers, render
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
@@ -44,6 +46,7 @@ class Placement(msgspec.Struct, frozen=True):
     db: Database
     index: Index
     limits: Limits
+    keys: IdempotencyStore
 
 
 class Follower:
@@ -117,7 +120,7 @@ def serve(
 
     def register(handler: H) -> H:
         @functools.wraps(handler)
-        async def checked(call: Request, *args: str) -> Reply | Response:
+        async def checked(call: Request, *args: str) -> Rendered | Response:
             if policy:
                 call.enforce(policy, {})
             if method == "GET":
@@ -129,7 +132,15 @@ def serve(
                 call.body = body.check(await _read(call), call.version)
             if query is not None:
                 query.check_query(call.query, call.version)
-            return _reply(call, await handler(call, *args), status)
+
+            async def work() -> Rendered:
+                return _reply(call, await handler(call, *args), status)
+
+            key = call.request.headers.get("idempotency-key")
+            if key is None or method != "POST":
+                return await work()
+            scope = scope_of("placement", call.caller, key)
+            return await once(call.app.keys, scope, call, call.clock, work)
 
         routes.add(
             method,
@@ -168,10 +179,11 @@ def _check_content(call: Request) -> None:
 
 async def _read(call: Request) -> Any:
     headers = dict(call.request.scope["headers"])
-    return bodies.decode(await bodies.read(call.request.receive, headers, LARGEST_BODY))
+    call.raw_body = await bodies.read(call.request.receive, headers, LARGEST_BODY)
+    return bodies.decode(call.raw_body)
 
 
-def _reply(call: Request, page: Page | None, status: int) -> Reply | Response:
+def _reply(call: Request, page: Page | None, status: int) -> Rendered:
     page = page or Page()
     headers = dict(page.headers)
     if call.version >= 15 and (page.body is not None or page.dated):
@@ -179,8 +191,8 @@ def _reply(call: Request, page: Page | None, status: int) -> Reply | Response:
         headers["cache-control"] = "no-cache"
     status = page.status or status
     if page.body is None:
-        return Response(status_code=status, headers=headers)
-    return Reply(page.body, status, headers)
+        return Rendered(status, raw_headers(headers), b"")
+    return render(Reply(page.body, status, headers), status)
 
 
 def path_of(call: Request, *parts: str) -> str:

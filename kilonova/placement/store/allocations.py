@@ -316,3 +316,11 @@ def totals(tx: Tx, project_id: str, user_id: str | None = None) -> list[Total]:
     for type_, name, amount in sums:
         used.setdefault(type_, {})[name] = int(amount)
     return [Total(type_, int(count), used.get(type_, {})) for type_, count in counts]
+
+
+def without_consumer(tx: Tx) -> int:
+    """How many allocations nobody holds, for the upgrade check."""
+    held = t.allocations.c
+    there = sa.select(t.consumers.c.id).where(t.consumers.c.id == held.consumer_id).exists()
+    query = sa.select(sa.func.count()).select_from(t.allocations).where(~there)
+    return int(tx.execute(query).scalar_one())

@@ -122,6 +122,14 @@ def note(tx: Tx, ids: Collection[int]) -> None:
         _NOTE.many(tx, [{"provider_id": id_} for id_ in sorted(ids)])
 
 
+def without_root(tx: Tx) -> int:
+    """How many providers have no root, for the upgrade check."""
+    query = (
+        sa.select(sa.func.count()).select_from(t.providers).where(t.providers.c.root_id.is_(None))
+    )
+    return int(tx.execute(query).scalar_one())
+
+
 def create(tx: Tx, *, uuid: str, name: str, parent_uuid: str | None, now: dt.datetime) -> Provider:
     """A new provider without anything. Conflict on a taken uuid or name, BadRequest on a parent
     that is not there."""

@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import DATETIME
 
+from kilonova.db import idempotency
+
 metadata = sa.MetaData()
 _BIN: dict[str, Any] = {
     "mysql_charset": "utf8mb4",
@@ -20,6 +22,8 @@ _BIN: dict[str, Any] = {
 }
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _When = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+
+keys = idempotency.table(metadata)
 
 providers = sa.Table(
     "resource_providers",

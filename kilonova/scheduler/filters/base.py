@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
+from typing import Any
 
 import msgspec
 
@@ -50,16 +51,70 @@ def host_filter(name: str, *, on_rebuild: bool = False) -> Callable[[Check], Che
     return register
 
 
-def load(names: Sequence[str]) -> list[HostFilter]:
-    """The enabled filters in their order; LookupError for a name nobody has.
+ALL = "all_filters"
 
-    Ours are the modules beside this one; others come by entry points of ``kilonova.filters`` that
-    name a `HostFilter`.
+
+def load(names: Sequence[str], available: Sequence[str] = (ALL,)) -> list[HostFilter]:
+    """The enabled filters in their order; LookupError for a name that is not available.
+
+    ``available``: ``…all_filters`` stands for ours (the modules beside this one) and for those of
+    the entry points of ``kilonova.filters``; another path names one of ours by its last part, or
+    imports what it says. An entry point and a path give a `HostFilter`, a function (host, request,
+    env), or a class whose instances have ``host_passes(host, request)``.
     """
+    known: dict[str, HostFilter] = {}
+    for path in available:
+        module, _, last = path.rpartition(".")
+        if last == ALL:
+            known |= _ours() | _foreign(names)
+        elif last in (ours := _ours()) and (
+            not module or module.startswith(("nova.", "kilonova."))
+        ):
+            known[last] = ours[last]
+        else:
+            known[last] = adapt(last, _imported(path))
+    found = []
+    for name in names:
+        item = known.get(name.rpartition(".")[2])
+        if item is None:
+            raise LookupError(f"no scheduler filter {name!r} is available")
+        found.append(item)
+    return found
+
+
+def _ours() -> dict[str, HostFilter]:
     package = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    for point in entry_points(group=GROUP):
-        if point.name in names and point.name not in FILTERS:
-            FILTERS.add(point.name, point.load())
-    return [FILTERS.get(name.rpartition(".")[2]) for name in names]
+    return dict(FILTERS.items())
+
+
+def _foreign(names: Sequence[str]) -> dict[str, HostFilter]:
+    wanted = {name.rpartition(".")[2] for name in names}
+    return {
+        point.name: adapt(point.name, point.load())
+        for point in entry_points(group=GROUP)
+        if point.name in wanted
+    }
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LookupError(f"the scheduler filter {path!r} cannot be imported: {error}") from None
+
+
+def adapt(name: str, thing: Any) -> HostFilter:
+    """A filter of whatever form as one of ours."""
+    if isinstance(thing, HostFilter):
+        return thing
+    if not isinstance(thing, type):
+        return HostFilter(name, thing)
+    judge = thing()
+
+    def check(host: HostState, request: RequestSpec, _env: Env) -> str | None:
+        return None if judge.host_passes(host, request) else "it does not pass"
+
+    return HostFilter(name, check, bool(getattr(thing, "RUN_ON_REBUILD", False)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kilonova.domain.group import AFFINITY, ANTI_AFFINITY, broken_rule
 from kilonova.domain.request import RequestSpec
 from kilonova.scheduler.filters.base import Env, host_filter
 from kilonova.scheduler.state import HostState
@@ -10,21 +11,17 @@ from kilonova.scheduler.state import HostState
 @host_filter("ServerGroupAntiAffinityFilter")
 def apart(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """At most ``max_server_per_host`` members (one if not said) on a host."""
-    group = request.group
-    if group is None or group.policy != "anti-affinity":
-        return None
-    most = int(group.rules.get("max_server_per_host", 1))
-    there = group.counts.get(host.host, 0)
-    return f"it has {there} members of group {group.id}, {most} may be" if there >= most else None
+    return _broken(ANTI_AFFINITY, host, request)
 
 
 @host_filter("ServerGroupAffinityFilter")
 def together(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Where the members are; anywhere for the first."""
+    return _broken(AFFINITY, host, request)
+
+
+def _broken(policy: str, host: HostState, request: RequestSpec) -> str | None:
     group = request.group
-    if group is None or group.policy != "affinity":
+    if group is None or group.policy != policy:
         return None
-    hosts = {name for name, count in group.counts.items() if count}
-    if not hosts or host.host in hosts:
-        return None
-    return f"group {group.id} is on {', '.join(sorted(hosts))}"
+    return broken_rule(policy, group.rules, group.counts, host.host)

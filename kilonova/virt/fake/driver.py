@@ -6,6 +6,7 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
     ConsoleTarget,
+    Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
@@ -13,8 +14,9 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld
+from kilonova.virt.fake.world import FakeGuest, FakeWorld, volumes_of
 
+CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
@@ -59,6 +61,8 @@ class FakeDriver:
             },
             supported=(("x86_64", "fake", "hvm"),),
             traits=capacity.traits,
+            pcpus=capacity.pcpus,
+            shape=capacity.shape,
         )
 
     async def guests(self) -> list[GuestStatus]:
@@ -100,6 +104,7 @@ class FakeDriver:
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
         there = self._need(guest.server_id)
+        self._plug(there, volumes_of(guest))
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
@@ -120,8 +125,37 @@ class FakeDriver:
             if there.deaf:
                 await self._host.clock.sleep(self._host.settings.libvirt.wait_soft_reboot_seconds)
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
+        self._plug(there, volumes_of(guest))
         there.console += f"{there.name}: reboot\n"
         self._turn(there, PowerState.RUNNING, always=True)
+        return _end(there, late)
+
+    async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        late = await self._before("attach_disk", guest.server_id)
+        there = self._need(guest.server_id)
+        self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
+        return _end(there, late)
+
+    async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        late = await self._before("detach_disk", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.deaf and there.power == PowerState.RUNNING:
+            raise Conflict(f"The guest {there.name} does not let go of {disk.device}.")
+        gone = disk.volume_id or disk.id
+        self._plug(there, {key: size for key, size in there.volumes.items() if key != gone})
+        return _end(there, late)
+
+    async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        late = await self._before("resize_disk", guest.server_id)
+        there = self._need(guest.server_id)
+        self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
+        return _end(there, late)
+
+    async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
+        late = await self._before("swap_disk", guest.server_id)
+        there = self._need(guest.server_id)
+        kept = {key: size for key, size in there.volumes.items() if key != old.volume_id}
+        self._plug(there, {**kept, new.volume_id or new.id: new.size_mb})
         return _end(there, late)
 
     async def console_log(self, server_id: str) -> bytes:
@@ -135,7 +169,7 @@ class FakeDriver:
             raise NotFound(f"The guest {guest.name} has no {kind} console.")
         if guest.power != PowerState.RUNNING:
             raise Conflict(f"The guest {guest.name} does not run.")
-        return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path="FAKE")
+        return ConsoleTarget(kind, "127.0.0.1", CONSOLE_PORTS[kind], internal_path=CONSOLE_PATH)
 
     async def pause(self, guest: GuestSpec) -> GuestStatus:
         """Freeze a guest."""
@@ -208,6 +242,11 @@ class FakeDriver:
         if guest is None:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
+        if guest.volumes != volumes:
+            guest.volumes = volumes
+            self._world.keep(self._host.name, guest)
 
     def _turn(self, guest: FakeGuest, power: PowerState, *, always: bool = False) -> None:
         if guest.power == power and not always:

@@ -9,9 +9,11 @@ from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
     {
+        "attach_disk",
         "attach_nic",
         "console_log",
         "destroy",
+        "detach_disk",
         "detach_nic",
         "diagnostics",
         "inject_nmi",
@@ -20,8 +22,10 @@ OPERATIONS = frozenset(
         "power_on",
         "reboot",
         "report",
+        "resize_disk",
         "resume",
         "spawn",
+        "swap_disk",
     }
 )
 

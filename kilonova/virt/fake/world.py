@@ -10,6 +10,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.errors import NotFound
+from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
 from kilonova.virt.driver import GuestEvent
 from kilonova.virt.fake.script import Script
@@ -26,6 +27,8 @@ class Capacity(msgspec.Struct, frozen=True):
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
     traits: tuple[str, ...] = ()
+    pcpus: int = 0
+    shape: HostShape | None = None
 
 
 PLENTY = Capacity()
@@ -33,8 +36,16 @@ MEDIUM = Capacity(vcpus=10, memory_mb=8192, disk_gb=1028)
 SMALL = Capacity(vcpus=2, memory_mb=8192, disk_gb=1028)
 
 
+def volumes_of(spec: GuestSpec) -> dict[str, int]:
+    """Volume id → MiB of the volumes in a description."""
+    return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
+
+
 class FakeGuest(msgspec.Struct):
-    """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts."""
+    """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
+
+    ``volumes``: volume id → MiB, of those plugged in.
+    """
 
     server_id: str
     name: str
@@ -44,6 +55,7 @@ class FakeGuest(msgspec.Struct):
     power: PowerState
     console: str = ""
     deaf: bool = False
+    volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
 
@@ -127,6 +139,7 @@ class FakeWorld(Script):
             flavor.root_gb + flavor.ephemeral_gb,
             power,
             console=f"{spec.name}: power on\n",
+            volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
         )
         self.guests(host)[spec.server_id] = guest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from kilonova.config.settings import Settings
-from kilonova.domain.guest import GuestSpec
+from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
 from kilonova.virt.qemu.accel import Accel
 from kilonova.virt.qemu.disks import DiskFile
@@ -27,6 +28,8 @@ HOST_ADDRESS = "169.254.0.2"
 GUEST_ADDRESS = "169.254.0.15"
 METADATA_ADDRESS = "169.254.169.254"
 SPARE_PORTS = 8
+SERIAL_LENGTH = {"virtio": 20, "sata": 20, "ide": 20}
+"""What fits; Linux shows it in ``/dev/disk/by-id``."""
 
 VIDEO = {
     "vga": "VGA",
@@ -164,22 +167,42 @@ def _disks(parts: Parts) -> list[str]:
         words += ["-device", "qemu-xhci,id=xhci0"]
     units: Counter[str] = Counter()
     for disk in parts.devices.disks:
-        node = f"node-{disk.device}"
-        block = _block(node, disk, parts.disks[disk.device])
+        block = block_node(disk, parts.disks[disk.device])
         words += ["-blockdev", msgspec.json.encode(block).decode()]
-        words += ["-device", _front(disk, node, units[disk.bus])]
+        front = front_device(disk, units[disk.bus])
+        if parts.devices.machine.q35 and disk.bus == "virtio" and disk.disk.role == "volume":
+            # What sits on the root complex itself could never be unplugged.
+            front["bus"] = f"spare{units['spare'] % SPARE_PORTS}"
+            units["spare"] += 1
+        words += ["-device", _joined(front)]
         units[disk.bus] += 1
     return words
 
 
-def _block(node: str, disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
+def node_name(disk: Disk, device: str) -> str:
+    """QEMU's name (31 characters at most) of what is behind a disk: the same for a volume for ever,
+    so that one volume can be exchanged for another under the same device."""
+    if disk.source == "volume" and disk.volume_id:
+        return f"v-{hashlib.blake2b(disk.volume_id.encode(), digest_size=14).hexdigest()}"
+    return f"node-{device}"
+
+
+def shared(disk: Disk) -> bool:
+    """Whether other guests may have the volume too."""
+    return bool((disk.connection or {}).get("data", {}).get("multiattach"))
+
+
+def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
+    """The arguments of ``blockdev-add``."""
     block: dict[str, Any] = {
-        "node-name": node,
+        "node-name": node_name(disk.disk, disk.device),
         "driver": file.format,
         "read-only": disk.read_only,
         "discard": "unmap",
         "file": {"driver": "file", "filename": file.path, "discard": "unmap"},
     }
+    if shared(disk.disk):
+        block["file"]["locking"] = "off"
     if file.base:
         # Named here, so that nothing written inside the image decides what is opened.
         block["backing"] = {
@@ -192,20 +215,33 @@ def _block(node: str, disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
     return block
 
 
-def _front(disk: DiskDevice, node: str, unit: int) -> str:
+def front_device(disk: DiskDevice, unit: int) -> dict[str, Any]:
+    """The arguments of ``device_add``; ``unit`` counts the disks of a bus."""
     kind = "cd" if disk.cdrom else "hd"
-    front = {
-        "virtio": "virtio-blk-pci",
-        "scsi": f"scsi-{kind},bus=scsi0.0,scsi-id={unit}",
-        "sata": f"ide-{kind},bus=sata0.{unit}",
-        "ide": f"ide-{kind},bus=ide.{unit // 2},unit={unit % 2}",
-        "usb": "usb-storage,bus=xhci0.0",
-    }[disk.bus]
-    words = [front, f"drive={node}", f"id={disk.id}"]
+    fronts: dict[str, dict[str, Any]] = {
+        "virtio": {"driver": "virtio-blk-pci"},
+        "scsi": {"driver": f"scsi-{kind}", "bus": "scsi0.0", "scsi-id": unit},
+        "sata": {"driver": f"ide-{kind}", "bus": f"sata0.{unit}"},
+        "ide": {"driver": f"ide-{kind}", "bus": f"ide.{unit // 2}", "unit": unit % 2},
+        "usb": {"driver": "usb-storage", "bus": "xhci0.0"},
+    }
+    front = {**fronts[disk.bus], "drive": node_name(disk.disk, disk.device), "id": disk.id}
     if disk.boot_order is not None:
-        words.append(f"bootindex={disk.boot_order}")
+        front["bootindex"] = disk.boot_order
     if disk.disk.serial:
-        words.append(f"serial={_escaped(disk.disk.serial)}")
+        front["serial"] = disk.disk.serial[: SERIAL_LENGTH.get(disk.bus, 36)]
+    if shared(disk.disk):
+        front["share-rw"] = True
+    return front
+
+
+def _joined(front: dict[str, Any]) -> str:
+    """As the value of ``-device``."""
+    words = [str(front["driver"])]
+    for name, value in front.items():
+        if name != "driver":
+            text = ("on" if value else "off") if isinstance(value, bool) else _escaped(str(value))
+            words.append(f"{name}={text}")
     return ",".join(words)
 
 

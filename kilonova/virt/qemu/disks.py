@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from kilonova.base.errors import NotSupported, Unavailable
-from kilonova.domain.guest import GuestSpec
+from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import configdrive, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
-from kilonova.virt.imagecache import Base, ImageCache
+from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.qemu import qcow2
 
 MIB = 1 << 20
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
@@ -41,16 +42,19 @@ class Maker:
     async def make(self, directory: Path, guest: GuestSpec, disk: DiskDevice) -> DiskFile:
         """Make one disk anew. Raises what the image cache raises, Unavailable without space."""
         what = disk.disk
+        if what.source == "volume":
+            return volume_file(what)
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
-            files = self._content(guest)
+            files = await self._content(guest)
             await asyncio.to_thread(configdrive.write, target, files)
             return DiskFile(str(target), "raw")
         if what.source == "image" and what.image is not None:
             size = what.size_mb * MIB
             base = await self._cache.base(what.image, most_bytes=size or None)
-            await _overlay(target, base, max(size, base.virtual_size))
+            # A few hundred bytes are written faster than a thread is found for it.
+            qcow2.overlay(target, base.path, base.format, max(size, base.virtual_size))
             return DiskFile(str(target), "qcow2", base.path, base.format)
         if what.source == "blank":
             await self._blank(target, disk)
@@ -70,18 +74,25 @@ class Maker:
             await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
 
 
+def volume_file(disk: Disk) -> DiskFile:
+    """Where the data of a volume is. NotSupported for kinds of connection that need more."""
+    connection = disk.connection or {}
+    kind, data = connection.get("driver_volume_type"), connection.get("data", {})
+    path = data.get("device_path")
+    if kind != "local" or not isinstance(path, str) or not path.startswith("/"):
+        raise NotSupported(f"This hypervisor cannot reach volumes by {kind} connections.")
+    if not Path(path).exists():
+        raise Unavailable(
+            f"Volume {disk.volume_id} cannot be reached from this host: its file is not there."
+        )
+    return DiskFile(path, "qcow2" if data.get("format") == "qcow2" else "raw")
+
+
 def name(disk: DiskDevice) -> str:
     """The file name of a disk: ``disk``, ``disk.config``, ``disk.vdb`` …"""
     if disk.disk.role == "root":
         return "disk"
     return "disk.config" if disk.disk.role == "config" else f"disk.{disk.device}"
-
-
-async def _overlay(target: Path, base: Base, size: int) -> None:
-    await tools.run(
-        *("qemu-img", "create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path),
-        *("-u", str(target), str(size)),
-    )
 
 
 async def _format(*command: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
     ConsoleTarget,
+    Disk,
     GuestSpec,
     GuestStatus,
     HostReport,
@@ -19,6 +21,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import vifs
+from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.nics import tap_name
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -28,6 +31,7 @@ from kilonova.virt.qemu.guest import Given, Guest
 
 LOG_BYTES = 1 << 20
 LOG_LIMIT = 4 << 20
+SYSFS = Path("/sys")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
@@ -87,13 +91,23 @@ class QemuDriver:
     async def report(self) -> HostReport:
         given = self._need()
         await asyncio.to_thread(self._trim_logs)
+        settings = self._host.settings
+        shape = await asyncio.to_thread(
+            hostshape.read,
+            SYSFS,
+            usable=frozenset(os.sched_getaffinity(0)),
+            shared=settings.compute.cpu_shared_set,
+            dedicated=settings.compute.cpu_dedicated_set,
+            specs=hostshape.specifications(settings.pci.device_spec),
+        )
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             qemu_version=self._version,
             accel=given.accel,
             guests=[g.record.spec for g in self._made() if g.record is not None],
-            vnc=self._host.settings.vnc.enabled,
+            vnc=settings.vnc.enabled,
+            shape=shape,
         )
 
     async def guests(self) -> list[GuestStatus]:
@@ -158,6 +172,30 @@ class QemuDriver:
                 if not await there.shut_down(self._host.settings.libvirt.wait_soft_reboot_seconds):
                     raise Conflict(f"The guest {guest.name} did not react; reboot it hard.")
             await there.start(guest)
+            return there.status()
+
+    async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.plug(guest, disk)
+            return there.status()
+
+    async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.unplug(guest, disk)
+            return there.status()
+
+    async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.resize(guest, disk)
+            return there.status()
+
+    async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.swap(guest, old, new)
             return there.status()
 
     async def console_log(self, server_id: str) -> bytes:

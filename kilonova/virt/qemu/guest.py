@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
-from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.virt import vifs
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.driver import Host
-from kilonova.virt.qemu import command, hotplug, records, sockets, usernet
+from kilonova.virt.qemu import command, hotplug, records, sockets, usernet, volumes
 from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile, Maker
+from kilonova.virt.qemu.disks import DiskFile, Maker, volume_file
 from kilonova.virt.qemu.home import Home
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.records import Record
@@ -169,7 +169,8 @@ class Guest:
             await self._end_process(seconds=QUIT_SECONDS)
             disks = dict(record.disks)
             for disk in devices.disks:
-                if disk.device not in disks or disk.disk.role == "config":
+                changes = disk.disk.role == "config" or disk.disk.source == "volume"
+                if disk.device not in disks or changes:
                     made = await self._given.maker.make(self.directory, spec, disk)
                     disks[disk.device] = made
             self._home.hand_over(file.path for file in disks.values())
@@ -206,8 +207,10 @@ class Guest:
             return
         with self._busy():
             await self._given.host.vifs.plug(nic)
-            self._note(ports=self._choose_ports(self.record))
             alone = msgspec.structs.replace(spec, nics=(nic,))
+            if nic.port_id not in self.record.ports:
+                chosen = self._choose_ports(Record(spec=alone))
+                self._note(ports={**self.record.ports, **chosen})
             (device,) = nic_devices(alone)
             await hotplug.plug_nic(self._qemu, device, port=self.record.ports.get(nic.port_id, 0))
 
@@ -268,6 +271,50 @@ class Guest:
                 return
             await asyncio.to_thread(self._home.remove)
             self.record = None
+
+    async def plug(self, spec: GuestSpec, disk: Disk) -> None:
+        """Give the guest one more volume, now if it runs."""
+        device = volumes.device_of(spec, disk, self._settings)
+        file = await self._given.maker.make(self.directory, spec, device)
+        self._home.hand_over([file.path])
+        with self._busy():
+            if self.alive:
+                q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
+                await volumes.plug(self._qemu, device, file, q35=q35)
+            self._keep(spec, {disk.device: file})
+
+    async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
+        """Take a volume from the guest; Conflict when it does not let go."""
+        with self._busy():
+            if self.alive:
+                await volumes.unplug(self._qemu, disk, self._settings.libvirt)
+            self._keep(spec, {disk.device: None})
+
+    async def resize(self, spec: GuestSpec, disk: Disk) -> None:
+        """Let a running guest see a volume's new size."""
+        with self._busy():
+            if self.alive:
+                await volumes.resize(self._qemu, disk)
+            self._keep(spec, {})
+
+    async def swap(self, spec: GuestSpec, old: Disk, new: Disk) -> None:
+        """Go on with another volume that has the data of the old one."""
+        device = volumes.device_of(spec, new, self._settings)
+        file = await self._given.maker.make(self.directory, spec, device)
+        self._home.hand_over([file.path])
+        with self._busy():
+            if self.alive:
+                await volumes.swap(self._qemu, old, device, file)
+            else:
+                await volumes.copy(volume_file(old), file)
+            self._keep(spec, {new.device: file})
+
+    def _keep(self, spec: GuestSpec, changed: dict[str, DiskFile | None]) -> None:
+        assert self.record is not None
+        disks = {**self.record.disks, **changed}
+        left = {name: file for name, file in disks.items() if file is not None}
+        kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
+        records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""

@@ -12,8 +12,10 @@ from typing import Any
 import os_traits
 
 from kilonova.base.errors import Unavailable
+from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, HostReport
 from kilonova.virt import tools
+from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.devices.machine import VIDEO_MODELS
 from kilonova.virt.devices.nics import MODELS
@@ -50,16 +52,20 @@ def report(
     accel: Accel,
     guests: Iterable[GuestSpec],
     vnc: bool,
+    shape: HostShape,
 ) -> HostReport:
     """Capacity and abilities. memory MiB, disk GiB; used by the guests that are on the host."""
     disk = shutil.disk_usage(state_dir)
     flavors = [guest.flavor for guest in guests]
     virt_type = accel.virt_type
+    own = sum(len(cell.pcpus) for cell in shape.cells)
+    # Without NUMA nodes in sysfs all that is known of the CPUs is their number.
+    floating = sum(len(cell.cpus) for cell in shape.cells) or len(os.sched_getaffinity(0)) - own
     return HostReport(
         node=node,
         hypervisor_type="QEMU",
         hypervisor_version=qemu_version,
-        vcpus=len(os.sched_getaffinity(0)),
+        vcpus=floating,
         memory_mb=memory_mb(),
         disk_gb=disk.total >> 30,
         used_vcpus=sum(f.vcpus for f in flavors),
@@ -68,8 +74,10 @@ def report(
         free_disk_gb=disk.free >> 30,
         cpu_info=cpu_info(),
         supported=(("x86_64", virt_type, "hvm"), ("i686", virt_type, "hvm")),
-        traits=traits(accel, vnc=vnc),
+        traits=traits(accel, vnc=vnc, threaded=hostshape.threaded(shape)),
         uptime=uptime(),
+        pcpus=own,
+        shape=shape,
     )
 
 
@@ -113,13 +121,15 @@ def cpu_info() -> dict[str, Any]:
     }
 
 
-def traits(accel: Accel, *, vnc: bool) -> tuple[str, ...]:
+def traits(accel: Accel, *, vnc: bool, threaded: bool = False) -> tuple[str, ...]:
     """The standard traits of what guests can have here; under KVM the processor's as well."""
     wanted = {"COMPUTE_NODE", "COMPUTE_ARCH_X86_64", "COMPUTE_CONFIG_DRIVE_REGENERATION"}
     wanted |= {f"COMPUTE_IMAGE_TYPE_{kind.upper()}" for kind in EXPECTED}
     wanted |= {f"COMPUTE_STORAGE_BUS_{bus.upper()}" for bus in PREFIX}
     wanted |= {f"COMPUTE_NET_VIF_MODEL_{model.upper()}" for model in MODELS}
     wanted |= {f"COMPUTE_GRAPHICS_MODEL_{model.upper()}" for model in VIDEO_MODELS}
+    if threaded:
+        wanted.add("HW_CPU_HYPERTHREADING")
     if vnc:
         wanted.add("COMPUTE_GRAPHICS_VNC")
     if accel.kind == "kvm":

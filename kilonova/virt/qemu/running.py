@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from kilonova.base.aio import Signal
 from kilonova.base.errors import Conflict, Unavailable
 from kilonova.virt.qemu.monitor import Monitor
 from kilonova.virt.qemu.process import Process
@@ -36,12 +37,13 @@ class Running:
     """Nothing, or a process with its monitor. ``run`` is QEMU's run state as last heard.
 
     ``tell`` hears all that happens, also what our own commands cause. ``off`` is set once the
-    guest has switched off or its process has ended.
+    guest has switched off or its process has ended; ``unplugged`` when a device has gone.
     """
 
     def __init__(self, monitor_path: Path, tell: Tell, *, seconds: float) -> None:
         self.run = "shutdown"
         self.off = asyncio.Event()
+        self.unplugged = Signal()
         self._path = monitor_path
         self._tell = tell
         self._seconds = seconds
@@ -162,6 +164,8 @@ class Running:
             self._change("running")
         elif event == "GUEST_PANICKED":
             self._change("guest-panicked")
+        elif event == "DEVICE_DELETED":
+            self.unplugged.set()
         elif event == "RESET":
             self._tell(News.RESET, "guest-reset")
 

@@ -36,7 +36,9 @@ class Busy(Conflict):
     """Another saga holds the server: the 409 of the API. Says which one and in which state."""
 
     def __init__(self, saga_id: str, name: str, state: str) -> None:
-        super().__init__(f"The server is busy with {name} ({state}).", code="server.busy")
+        super().__init__(
+            f"The server is busy with {name} ({state}).", code="server.busy", details={"saga": name}
+        )
         self.saga_id = saga_id
         self.name = name
         self.state = state

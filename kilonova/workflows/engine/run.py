@@ -14,6 +14,7 @@ from sqlalchemy import exc
 from kilonova.base.errors import Timeout, Unavailable
 from kilonova.base.ids import SeededIds
 from kilonova.db.database import Tx
+from kilonova.db.inline import known_as
 from kilonova.domain.operations import OPERATIONS, Operation, OperationId
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import (
@@ -181,7 +182,6 @@ class Run:
         """A transaction on the saga's own database, fenced."""
         epoch, cell = self.row.epoch, self.cell
 
-        @functools.wraps(work)
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
             result = work(tx)
@@ -189,6 +189,7 @@ class Run:
                 journal.set_cell(tx, self.row.id, cell)
             return result, guard.cancel_requested
 
+        known_as(fenced, work)
         result, asked_to_stop = await self._transact(self.own, fenced)
         self.row.cell = cell
         if asked_to_stop:
@@ -199,7 +200,6 @@ class Run:
         """A transaction on another database: done once for this step, kept by a receipt there."""
         row, epoch, now = self.row, self.row.epoch, self.kit.now()
 
-        @functools.wraps(work)
         def once(tx: Tx) -> str | None:
             done = journal.receipt(tx, row.id, step, epoch, now)
             if done is not None:
@@ -209,6 +209,7 @@ class Run:
                 journal.keep_receipt(tx, row.id, step, epoch, result, now)
             return result
 
+        known_as(once, work)
         for last in (False, False, True):
             try:
                 return await self._transact(place, once)

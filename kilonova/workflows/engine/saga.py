@@ -122,8 +122,9 @@ class Saga:
         def work(tx: Any) -> str:
             return encode(step.fn(tx, env, *args))
 
-        # A remote step that nothing takes back and nobody watches needs no word before it.
-        quiet = known is None and place is None and entry is None and task is None
+        # A step that nothing takes back and nobody watches needs no word before it: a remote one
+        # may be repeated, and one at the server's home left its receipt there.
+        quiet = known is None and place in (None, run.home) and entry is None and task is None
         unwritten = known is None and (quiet or place == run.own)
         if place != run.own and not quiet:
             await run.intend(row, entry, new=known is None)

@@ -170,6 +170,7 @@ def inventory(report: HostReport, present: Mapping[str, Inventory]) -> dict[str,
     made = {}
     for name, total in (
         ("VCPU", report.vcpus),
+        ("PCPU", report.pcpus),
         ("MEMORY_MB", report.memory_mb),
         ("DISK_GB", report.disk_gb),
     ):

@@ -32,18 +32,18 @@ class Mirror:
             for s in await self._cell.db.read(services.page, binary="nova-compute")
             if s.disabled
         }
-        for node in await self._cell.db.read(nodes.page):
-            wanted = frozenset(member.get(node.host, ()))
-            off = node.host in disabled
-            if self._told.get(node.uuid) == (wanted, off):
+        for uuid, host in await self._cell.db.read(nodes.places):
+            wanted = frozenset(member.get(host, ()))
+            off = host in disabled
+            if self._told.get(uuid) == (wanted, off):
                 continue
-            owned = known | set(self._told.get(node.uuid, (frozenset(), False))[0])
+            owned = known | set(self._told.get(uuid, (frozenset(), False))[0])
             try:
-                await self._placement.set_aggregates(node.uuid, wanted, owned=owned)
+                await self._placement.set_aggregates(uuid, wanted, owned=owned)
                 await self._placement.set_traits(
-                    node.uuid, {DISABLED_TRAIT} if off else set(), owned={DISABLED_TRAIT}
+                    uuid, {DISABLED_TRAIT} if off else set(), owned={DISABLED_TRAIT}
                 )
             except NotFound:
                 # Its provider is being made; the next look finds it.
                 continue
-            self._told[node.uuid] = (wanted, off)
+            self._told[uuid] = (wanted, off)

@@ -1,4 +1,4 @@
-"""Allocations and ports of deleted servers: what a skipped or fenced saga left behind."""
+"""Allocations, ports and attachments of deleted servers: what a skipped saga left behind."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.volume import VolumeService
 from kilonova.store import mappings
 from kilonova.workflows.audit import Finding, Sources, settled
 
@@ -29,6 +30,7 @@ class LeftoverCleaner:
         sources: Sources,
         placement: PlacementService,
         networks: NetworkService,
+        volumes: VolumeService,
     ) -> None:
         self._db = db
         self._cells = cells
@@ -36,6 +38,7 @@ class LeftoverCleaner:
         self._sources = msgspec.structs.replace(sources, bus=None, more=())
         self._placement = placement
         self._networks = networks
+        self._volumes = volumes
 
     async def reconcile(self) -> None:
         """Look twice, then clean."""
@@ -46,6 +49,8 @@ class LeftoverCleaner:
                 await self._placement.release(finding.id)
             elif finding.kind == "port.orphan":
                 await self._port(finding)
+            elif finding.kind == "volume.orphan":
+                await self._attachment(finding)
 
     async def _port(self, finding: Finding) -> None:
         for port in await self._networks.ports(ids=(finding.id,)):
@@ -56,6 +61,16 @@ class LeftoverCleaner:
                 await self._networks.delete_port(port.id)
             else:
                 await self._networks.unbind_port(port.id)
+
+    async def _attachment(self, finding: Finding) -> None:
+        """Of a deleted server, or of one that was never accepted."""
+        for item in await self._volumes.all_attachments():
+            if item.id != finding.id:
+                continue
+            mapping = await self._db.read(mappings.find, item.server_id)
+            if mapping is None or mapping.queued_for_delete:
+                log.warning("volume %s of no server is given back", item.volume_id)
+                await self._volumes.release(item.id)
 
     async def _gone(self, server_id: str) -> bool:
         mapping = await self._db.read(mappings.find, server_id)

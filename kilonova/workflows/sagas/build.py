@@ -19,7 +19,15 @@ from kilonova.workflows.steps.networking import (
     unmake_port,
     wanted_cards,
 )
-from kilonova.workflows.steps.placing import NoValidHost, claim, release, select_hosts
+from kilonova.workflows.steps.placing import (
+    GroupRule,
+    NoValidHost,
+    claim,
+    leave_place,
+    release,
+    select_hosts,
+    take_place,
+)
 from kilonova.workflows.steps.records import (
     bury,
     catch_up,
@@ -33,24 +41,57 @@ from kilonova.workflows.steps.records import (
     unmap,
     without_secrets,
 )
+from kilonova.workflows.steps.volumes import (
+    complete_volume,
+    connect_volume,
+    disconnect_volume,
+    keep_volumes,
+    make_volume,
+    unmake_volume,
+)
+
+TURNS = 10
+"""How often a member of a group looks for hosts anew after others were faster."""
 
 
 @saga("server.build", action="create", notify="instance.create", failed=bury)
 async def build(s: Saga, server_id: str) -> None:
     """Place the server, move it to its cell, start its guest; another host if one fails."""
-    for host in await s.do(select_hosts, server_id):
-        if await s.attempt(build_on, server_id, host, key=host.host):
-            break
-    else:
-        raise NoValidHost(exhausted(server_id, s.last_error))
+    await place(s, server_id)
     await s.pivot()
     await s.do(finish_build, server_id)
     await s.do(forget_request, server_id)
 
 
+async def place(s: Saga, server_id: str) -> None:
+    """Make the server on one of the hosts chosen; NoValidHost.
+
+    Who lost a race inside its group has learned nothing against the other hosts: the choice is
+    made anew, without the hosts that did fail.
+    """
+    tried: list[str] = []
+    for turn in range(TURNS):
+        raced = False
+        again = f"{turn + 1}" if turn else ""
+        more = (tuple(tried),) if turn else ()
+        for host in await s.do(select_hosts, server_id, *more, key=again):
+            key = f"{host.host}~{again}" if turn else host.host
+            if await s.attempt(build_on, server_id, host, key=key):
+                return
+            if isinstance(s.last_error, GroupRule):
+                raced = True
+            else:
+                tried.append(host.host)
+        if not raced:
+            break
+    raise NoValidHost(exhausted(server_id, s.last_error))
+
+
 async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
     """Everything on one host; what is done here is taken back when it fails."""
-    entering = await s.do(claim, server_id, host, undo=Undo(release, server_id))
+    if host.group:
+        await s.do(take_place, server_id, host.group, host.host, undo=leave_place)
+    entering = await s.do(claim, server_id, host, undo=Undo(release, server_id, host.host))
     s.cell = host.cell_id
     await s.do(enter_cell, server_id, entering, host, undo=Undo(leave_cell, server_id))
     late = await s.do(map_to_cell, server_id, host.cell_id, entering, undo=Undo(unmap, server_id))
@@ -63,6 +104,14 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
     bound = await s.each(bind_port, host.host, ports)
     nics = await s.do(read_cards, server_id, ports, cards)
     await s.do(keep_nics, server_id, nics)
+    volumes = [disk for disk in entering.request.private.disks if disk.source == "volume"]
+    if volumes:
+        made = await s.each(
+            make_volume, server_id, volumes, undo=unmake_volume, task=Task.BLOCK_DEVICE_MAPPING
+        )
+        ready = await s.each(connect_volume, server_id, host.host, made, undo=disconnect_volume)
+        await s.do(keep_volumes, server_id, ready)
+        await s.each(complete_volume, ready)
     guest = await s.do(describe_new, server_id)
     await s.on(
         host.host,
@@ -82,7 +131,7 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
 
 def exhausted(server_id: str, error: Fault | None) -> str:
     """Why no host of those chosen could make the server, in words for its owner."""
-    if error is None:
+    if error is None or isinstance(error, GroupRule):
         return "No valid host was found. There are not enough hosts available."
     if isinstance(error, StepFailed):
         return f"No host could build instance {server_id}; an administrator can find out why."

@@ -17,6 +17,7 @@ from kilonova.workflows.steps.records import (
     set_aside,
     settle,
 )
+from kilonova.workflows.steps.volumes import release_volumes
 
 
 @saga("server.delete", action="delete", notify="instance.delete", forward=True)
@@ -33,6 +34,8 @@ async def delete(s: Saga, server_id: str) -> None:
                 place.host, DESTROY, Destroy(place.guest), task=Task.DELETING, even_if_down=True
             )
         await s.do(drop_ports, server_id)
+        if place.volumes:
+            await s.do(release_volumes, server_id, list(place.volumes))
         await s.do(release, server_id)
         await s.do(mark_deleted, server_id)
     await s.do(forget_server, server_id)

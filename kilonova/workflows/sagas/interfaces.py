@@ -26,7 +26,10 @@ async def attach(s: Saga, server_id: str, wanted: WantedNic) -> None:
     port = await s.do(make_port, server_id, cards, wanted, undo=unmake_port)
     await s.do(bind_port, host, port)
     (nic,) = await s.do(read_cards, server_id, [port], cards)
-    await s.on(host, ATTACH_NIC, NicArgs(guest, nic), undo=Undo(DETACH_NIC, NicArgs(guest, nic)))
+    plug = NicArgs(guest, nic)
+    # On a host that is gone the guest's next start leaves the card out.
+    await s.on(host, ATTACH_NIC, plug, undo=Undo(DETACH_NIC, plug, even_if_down=True))
+    await s.pivot()
     await s.do(add_card, server_id, nic)
 
 

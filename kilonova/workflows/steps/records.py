@@ -12,17 +12,17 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef
 from kilonova.domain.sagas import REBOOT
-from kilonova.domain.server import BuildRequest, Server, ServerFault, addresses
+from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.store import actions, mappings, servers
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.placing import Entering
+from kilonova.workflows.steps.placing import Entering, hold
 from kilonova.workflows.visible import BURIED, EVENTS
 from kilonova.workflows.world import Env
 
@@ -46,12 +46,16 @@ SEIZE_PAUSE = 0.2
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is: its cell, its host (None: none), and what its agent must know of it."""
+    """Where a server is: its cell, its host (None: none), and what its agent must know of it.
+
+    ``volumes``: its disks that are volumes, connected or not.
+    """
 
     cell_id: str | None
     host: str | None = None
     guest: GuestSpec | None = None
     vm_state: str = ""
+    volumes: tuple[Disk, ...] = ()
 
 
 # -- making ------------------------------------------------------------------------------------
@@ -59,7 +63,8 @@ class Place(msgspec.Struct, frozen=True):
 
 @transaction(db="cell")
 def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostRef) -> None:
-    """Write the server's row into the host's cell and hold it there."""
+    """Write the server's row into the host's cell and hold it there, with what it has of the
+    host's cells and devices."""
     engine.hold(tx, env.saga_id, env.saga_name, server_id, clock=env.clock)
     servers.move_to_cell(
         tx,
@@ -69,6 +74,7 @@ def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostR
         zone=entering.zone,
         now=env.clock.now(),
     )
+    hold(tx, env, entering.request.server, host)
 
 
 @transaction(db="cell")
@@ -110,16 +116,14 @@ def catch_up(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> None:
 @transaction(db="cell")
 def keep_nics(tx: Tx, env: Env, server_id: str, nics: list[Nic]) -> None:
     """Keep the server's cards and show their addresses."""
-    now = env.clock.now()
-    servers.set_nics(tx, server_id, nics, now=now)
-    servers.update(tx, server_id, now=now, addresses=addresses(nics))
+    servers.set_nics(tx, server_id, nics, now=env.clock.now())
 
 
 @remote()
 async def describe_new(env: Env, server_id: str) -> GuestSpec:
     """The guest of a server that is being made, with what is known only now."""
     spec = await env.world.db.read(mappings.find_spec, server_id)
-    here = await _place(env, server_id)
+    here = await _place_in(env, server_id, env.cell)
     if here.guest is None:
         raise NotFound(f"Instance {server_id} could not be found.")
     if spec is None:
@@ -158,11 +162,20 @@ async def bury(env: Env, server_id: str) -> None:
 
     One whose owner deleted it meanwhile is left to the deletion, which waits for us to end.
     """
+    await _let_volumes_go(env, server_id)
     request = await env.world.db.run(_to_bury, env, server_id)
     if request is None:
         return
     await env.world.cells.cell0.db.run(_write_grave, env, server_id, request)
     await env.world.db.run(_map_grave, env, server_id)
+
+
+async def _let_volumes_go(env: Env, server_id: str) -> None:
+    """Volumes that were reserved for it when it was asked for are free again."""
+    request = await env.world.db.read(servers.building, server_id)
+    if request is None or any(disk.source == "volume" for disk in request.private.disks):
+        for present in await env.world.volumes.attachments(server_id):
+            await env.world.volumes.release(present.id)
 
 
 def _to_bury(tx: Tx, env: Env, server_id: str) -> BuildRequest | None:
@@ -212,7 +225,7 @@ def _changes(before: Server, after: Server) -> dict[str, Any]:
 @remote()
 async def locate(env: Env, server_id: str) -> Place:
     """Where the server is, with its guest's description."""
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 @transaction(db="own")
@@ -244,7 +257,7 @@ async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
 
     A guest that a reboot left off is in ERROR.
     """
-    place = await _place(env, server_id)
+    place = await find_place(env, server_id)
     if place.cell_id is not None:
         power = await _power(env, server_id, place)
         await env.world.cells.get(place.cell_id).db.run(_give_up, env, server_id, power)
@@ -314,7 +327,7 @@ async def seize(env: Env, server_id: str) -> Place:
         if env.clock.monotonic() > end:
             raise Unavailable(f"Instance {server_id} is still busy with other work.")
         await env.clock.sleep(SEIZE_PAUSE)
-    return await _place(env, server_id)
+    return await find_place(env, server_id)
 
 
 def _seize(tx: Tx, env: Env, server_id: str) -> bool:
@@ -371,22 +384,31 @@ def end_action(
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
 
 
-async def _place(env: Env, server_id: str) -> Place:
+async def find_place(env: Env, server_id: str) -> Place:
+    """Where the server is, read now."""
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None or mapping.cell_id is None:
         return Place(None)
-    cell = env.world.cells.get(mapping.cell_id)
+    return await _place_in(env, server_id, mapping.cell_id)
+
+
+async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
+    """The same where the cell is known."""
+    if cell_id is None:
+        return Place(None)
+    cell = env.world.cells.get(cell_id)
 
     def read(tx: Tx) -> Place:
         server = servers.get(tx, server_id)
         private = servers.private(tx, server_id)
         if server is None or private is None:
-            return Place(mapping.cell_id)
+            return Place(cell_id)
         return Place(
-            mapping.cell_id,
+            cell_id,
             server.host,
             guest_spec(server, private) if server.host else None,
             server.vm_state,
+            tuple(disk for disk in private.disks if disk.source == "volume"),
         )
 
     return await cell.db.read(read)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kilonova.domain.agent import topic
 from kilonova.domain.operations import ConsoleText, OperationReply, OperationRequest
 from kilonova.web.client import Answer
 from kilonova.web.testing import Client
-from tests.support.cloud import PROJECT, Cloud, body
+from tests.support.cloud import IMAGE, PROJECT, Cloud, body
 
 
 def need(answer: Answer, status: int = 200) -> Any:
@@ -138,7 +139,6 @@ async def test_console_output(cloud: Cloud) -> None:
     assert (await client.post(path, json=ask)).status == 409
 
     async def operate(request: OperationRequest) -> OperationReply:
-        import msgspec
 
         args = msgspec.msgpack.decode(request.args)
         text = ConsoleText(f"{args['length']} lines of {request.server_id}")
@@ -212,3 +212,23 @@ async def test_gone(cloud: Cloud) -> None:
         assert (await admin.request(method, f"/v2.1{path}")).status == 410
     action = await admin.post("/v2.1/servers/x/action", json={"resetNetwork": None})
     assert action.status == 410
+
+
+@pytest.mark.parametrize(("version", "status"), [("2.85", 200), ("2.86", 400), ("2.104", 400)])
+async def test_values_of_extra_specs(cloud: Cloud, version: str, status: int) -> None:
+    admin = cloud.client("admin", version)
+    path = "/v2.1/flavors/1/os-extra_specs"
+    for key, value in (("hw:cpu_policy", "best"), ("hw:nothing", "1"), ("hw:numa_nodes", "0")):
+        answer = await admin.post(path, json={"extra_specs": {key: value}})
+        assert answer.status == status
+        assert (await admin.put(f"{path}/{key}", json={key: value})).status == status
+    need(await admin.post(path, json={"extra_specs": {"hw:cpu_policy": "shared", "a:b": "c"}}))
+
+
+async def test_images_no_guest_can_be_made_of(cloud: Cloud) -> None:
+    image = cloud.images.images[IMAGE]
+    wrong = msgspec.structs.replace(image, properties={"hw_disk_bus": "scuzzy"})
+    cloud.images.images[IMAGE] = wrong
+    answer = await cloud.client().post("/v2.1/servers", json=body())
+    assert answer.status == 400
+    assert "Invalid image metadata" in answer.text

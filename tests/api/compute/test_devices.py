@@ -13,6 +13,8 @@ import pytest_asyncio
 
 from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
+from kilonova.db.tables import cell as cell_tables
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, Held
 from kilonova.domain.guest import Nic, PowerState
 from kilonova.domain.resources import ConsoleToken
 from kilonova.domain.sagas import AttachArgs
@@ -187,6 +189,22 @@ async def test_attachments_that_fail_later(cloud: Cloud, error: str, status: int
         assert error in answer.text
 
 
+async def test_a_port_that_was_deleted_leaves_its_server(cloud: Cloud) -> None:
+    sid = await running(cloud)
+    admin = cloud.client("admin", "2.104")
+
+    async def tell(port_id: str) -> None:
+        event = {"name": "network-vif-deleted", "server_uuid": sid, "tag": port_id}
+        body = {"events": [event]}
+        need(await admin.post("/v2.1/os-server-external-events", json=body))
+
+    await tell(IMAGE)
+    assert cloud.cell1.db.run_sync(cloud.sagas.names) == []
+    for _ in range(2):
+        await tell(NIC.port_id)
+        assert cloud.cell1.db.run_sync(cloud.sagas.names) == ["server.detach_interface"]
+
+
 # --- consoles -------------------------------------------------------------------------------
 
 
@@ -210,7 +228,7 @@ async def test_remote_consoles(cloud: Cloud, agent: FakeAgent) -> None:
         "instance_uuid": sid,
         "host": "127.0.0.1",
         "port": 5900,
-        "internal_access_path": "FAKE",
+        "internal_access_path": "00000000-0000-4000-8000-00000000fa4e",
         "tls_port": None,
     }
     older = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.98")
@@ -330,15 +348,41 @@ async def test_topology(cloud: Cloud) -> None:
         server = servers.get(tx, sid)
         assert server is not None
         specs = {"hw:numa_nodes": "2", "hw:numa_cpus.0": "0-2,^1", "hw:numa_mem.0": "300"}
-        flavor = msgspec.structs.replace(server.flavor, vcpus=4, extra_specs=specs)
+        specs |= {"hw:numa_cpus.1": "1,3", "hw:numa_mem.1": "212"}
+        flavor = msgspec.structs.replace(server.flavor, vcpus=4, memory_mb=512, extra_specs=specs)
         servers.update(tx, sid, now=cloud.clock.now(), flavor=flavor)
 
     cloud.cell1.db.run_sync(numa)
     first, second = need(await client.get(path))["nodes"]
     assert first == {"vcpu_set": [0, 2], "siblings": [], "memory_mb": 300}
-    assert second == {"vcpu_set": [2, 3], "siblings": [], "memory_mb": 256}
+    assert second == {"vcpu_set": [1, 3], "siblings": [], "memory_mb": 212}
     seen = need(await cloud.client("admin", "2.78").get(path))["nodes"]
     assert seen[0]["cpu_pinning"] == {}
+
+    def hold(tx: Tx) -> None:
+        server = servers.get(tx, sid)
+        assert server is not None
+        cell = GuestCell(0, 512, pcpus=frozenset({0, 1}), page_kb=2048, host_cell=1)
+        placed = msgspec.structs.replace(cell, pins=((0, 4), (1, 6)))
+        held = Held(GuestTopology((placed,), "dedicated"))
+        row = {"server_id": sid, "host": server.host, "held": held}
+        tx.execute(cell_tables.guest_holds.insert().values(row))
+
+    cloud.cell1.db.run_sync(hold)
+    told = need(await cloud.client("admin", "2.78").get(path))
+    assert told == {
+        "nodes": [
+            {
+                "vcpu_set": [0, 1],
+                "siblings": [],
+                "memory_mb": 512,
+                "cpu_pinning": {"0": 4, "1": 6},
+                "host_node": 1,
+            }
+        ],
+        "pagesize_kb": 2048,
+    }
+    assert "host_node" not in need(await client.get(path))["nodes"][0]
     assert (await client.get(path, version="2.77")).status == 404
 
 

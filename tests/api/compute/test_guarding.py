@@ -51,12 +51,28 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
         "remote_console": {"protocol": "vnc", "type": "novnc"}
     },
     ("POST", "/servers/{server_id}/shares", None): {"share": {"share_id": support.IMAGE}},
+    ("POST", "/os-floating-ips", None): {"pool": "public"},
+    ("PUT", "/os-hosts/{host}", None): {"status": "enable"},
     ("POST", "/os-security-groups", None): {"security_group": {"name": "g", "description": ""}},
     ("PUT", "/os-security-groups/{group_id}", None): {
         "security_group": {"name": "g", "description": ""}
     },
     ("POST", "/os-security-group-rules", None): {
         "security_group_rule": {"parent_group_id": SOME_GROUP}
+    },
+    ("POST", "/servers/{server_id}/os-volume_attachments", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
+    ("PUT", "/servers/{server_id}/os-volume_attachments/{volume_id}", None): {
+        "volumeAttachment": {"volumeId": support.IMAGE}
+    },
+    ("POST", "/os-volumes", None): {"volume": {"size": 1}},
+    ("POST", "/os-snapshots", None): {"snapshot": {"volume_id": "1"}},
+    ("POST", "/os-assisted-volume-snapshots", None): {
+        "snapshot": {
+            "volume_id": "1",
+            "create_info": {"snapshot_id": "1", "type": "qcow2", "new_file": "f"},
+        }
     },
     ("POST", "/servers", None): body(networks="none"),
     ("PUT", "/servers/{server_id}", None): {"server": {"name": "n"}},
@@ -94,6 +110,20 @@ BODIES: dict[tuple[str, str, str | None], Any] = {
 
 # What the rules open to everyone with a token, or to everyone for their own key pairs.
 OPEN = {
+    ("GET", "/images"),
+    ("GET", "/images/detail"),
+    ("GET", "/images/{image_id}"),
+    ("DELETE", "/images/{image_id}"),
+    ("GET", "/images/{image_id}/metadata"),
+    ("POST", "/images/{image_id}/metadata"),
+    ("PUT", "/images/{image_id}/metadata"),
+    ("GET", "/images/{image_id}/metadata/{key}"),
+    ("PUT", "/images/{image_id}/metadata/{key}"),
+    ("DELETE", "/images/{image_id}/metadata/{key}"),
+    ("GET", "/os-floating-ip-pools"),
+    ("POST", "/os-baremetal-nodes"),
+    ("DELETE", "/os-baremetal-nodes/{node_id}"),
+    ("POST", "/os-baremetal-nodes/{node_id}/action"),
     ("GET", "/flavors"),
     ("GET", "/flavors/detail"),
     ("GET", "/flavors/{flavor_id}"),
@@ -142,7 +172,10 @@ async def ask(cloud: Cloud, route: Route, who: str | None, server_id: str) -> An
     path = re.sub(r"\{([a-z_]+)(:path)?\}", lambda found: known.get(found[1], "1"), route.path)
     version = f"2.{LATEST if route.until is None else max(1, min(LATEST, route.until))}"
     default = {route.action: None} if route.action else None
-    json = BODIES.get((route.method, route.path, route.action), default)
+    same = route.path.replace("/os-volumes_boot", "/servers")
+    json = BODIES.get((route.method, same, route.action), default)
+    if route.path.startswith("/os-assisted") and route.method == "DELETE":
+        path += "?delete_info={}"
     client = Client(cloud.app) if who is None else cloud.client(who)
     root = "/v2.1" if route.rooted else ""
     return await client.request(route.method, root + path, json=json, version=version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from kilonova.api import quota_rules
 from kilonova.clients.identity import Identity
 from kilonova.clients.keystone import Endpoint, Login, PasswordSource
 from kilonova.config.quota import Quota, Workarounds
 from kilonova.config.settings import Settings
-from kilonova.domain.quotas import NOOP, UNIFIED
+from kilonova.db.database import Tx
+from kilonova.domain.guest import FlavorSpec, PowerState
+from kilonova.domain.quotas import NOOP, UNIFIED, OverQuota
+from kilonova.domain.states import VmState
 from kilonova.interfaces.identity import UnifiedLimits
 from kilonova.web.client import Answer, HttpClient
 from tests.support import identity as keystone
@@ -442,3 +447,62 @@ async def test_the_client_reads_limits_of_an_identity_service(tmp_path: Path) ->
     model = need(await admin.get("/v3/limits/model"))["model"]
     assert model["name"] == "flat"
     await http.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            Settings(quota=Quota(cores=2)),
+            "Quota exceeded for cores: Requested 2, but already used 1 of 2 cores",
+        ),
+        (Settings(quota=Quota(driver=UNIFIED)), "class:VCPU is over limit of 3"),
+        (Settings(quota=Quota(cores=2, driver=NOOP)), ""),
+    ],
+    ids=["rows", "unified", "none"],
+)
+async def test_growing_counts_what_is_more(settings: Settings, said: str) -> None:
+    limits, held = Limits({**UNIFIED_LIMITS, "class:VCPU": 3}), Held()
+    for cloud in made(settings, limits, held):
+        client = cloud.client("member")
+        sid = need(await client.post("/v2.1/servers", json=body()), 202)["server"]["id"]
+        cloud.run(sid)
+        cloud.pass_time(60)
+        held.held[None] = {"VCPU": 1, "MEMORY_MB": 512}
+        rules = await quota_rules.load(context_of(cloud), PROJECT, counting=True)
+        old, new = (FlavorSpec(0, str(n), "f", n, 512, 1) for n in (1, 3))
+        who = {"project_id": PROJECT, "user_id": "fake"}
+
+        def grow(tx: Tx, to: FlavorSpec) -> None:
+            quota_rules.grow(tx, rules, old=old, new=to, image=None, **who)  # noqa: B023
+
+        cloud.db.run_sync(grow, old)
+        if not said:
+            cloud.db.run_sync(grow, new)
+            continue
+        with pytest.raises(OverQuota, match=said):
+            cloud.db.run_sync(grow, new)
+
+
+def context_of(cloud: Cloud) -> Any:
+    """What handlers know of a cloud, as far as quota looks at it."""
+    return types.SimpleNamespace(app=cloud.services, clock=cloud.clock)
+
+
+async def test_moves_that_need_more_are_refused() -> None:
+    held = Held()
+    settings = Settings(quota=Quota(ram=1024, cores=9, count_usage_from_placement=True))
+    for cloud in made(settings, None, held):
+        client = cloud.client("member")
+        sid = need(await client.post("/v2.1/servers", json=body()), 202)["server"]["id"]
+        cloud.run(sid)
+        cloud.pass_time(60)
+        held.held[None] = {"VCPU": 1, "MEMORY_MB": 512}
+        path = f"/v2.1/servers/{sid}/action"
+        assert refused(await client.post(path, json={"resize": {"flavorRef": "2"}})) == (
+            "Quota exceeded for ram: Requested 1536, but already used 512 of 1024 ram"
+        )
+        cloud.finish(sid, VmState.SHELVED_OFFLOADED, PowerState.SHUTDOWN)
+        need(await client.post(path, json={"unshelve": None}), 501)
+        held.held[None] = {"VCPU": 1, "MEMORY_MB": 1024}
+        assert "Quota exceeded for ram" in refused(await client.post(path, json={"unshelve": None}))

@@ -246,7 +246,7 @@ async def test_many_at_once(cloud: Cloud) -> None:
         (
             {"block_device_mapping_v2": [{"source_type": "volume", "uuid": IMAGE}]},
             400,
-            "no volume service",
+            "failed to get volume",
         ),
         (
             {

@@ -85,6 +85,7 @@ async def test_public_routes_are_few() -> None:
     assert public == {
         ("GET", "/"),
         ("GET", ""),
+        ("GET", "/ext/openapi.json"),
         ("POST", "/auth/tokens"),
         ("POST", "/users/{user_id}/password"),
     }

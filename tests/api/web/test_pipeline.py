@@ -333,7 +333,7 @@ async def test_a_long_wait_ends_in_a_conflict(state: State) -> None:
     await asyncio.sleep(0.01)
     second = asyncio.create_task(client.post("/v2/images", json={}, headers=KEY))
     await asyncio.sleep(0.01)
-    await clock.advance(11)
+    await clock.advance(21)
     assert (await second).status == 409
     state.wait.set()
     assert (await first).status == 201

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import uuid
 
 import pytest
+import sqlalchemy as sa
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.errors import BadRequest, Conflict, NotFound
@@ -14,11 +16,18 @@ from kilonova.db import migrate
 from kilonova.db.database import Database, Tx, counted
 from kilonova.placement.api.common import Follower
 from kilonova.placement.index import Index
-from kilonova.placement.rows import Inventory
+from kilonova.placement.rows import Allocation, Inventory
 from kilonova.placement.service import HISTORY, prepare
-from kilonova.placement.store import allocations, inventories, names, providers, reshape
+from kilonova.placement.store import (
+    allocations,
+    inventories,
+    names,
+    providers,
+    reshape,
+    snapshot,
+)
 from kilonova.placement.store.allocations import Claim
-from kilonova.placement.store.tables import metadata
+from kilonova.placement.store.tables import metadata, provider_changes
 
 NOW = SystemClock().now()
 A, B, C = (str(uuid.UUID(int=n)) for n in (10, 11, 12))
@@ -169,11 +178,40 @@ async def test_the_index_follows_every_change_with_few_statements(db: Database) 
     assert {s.uuid for s in world.stocks.values()} == {B, C}
 
 
-def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> None:
-    """Four processes of 16 threads race for two providers; every unit is given exactly once."""
-    db.run_sync(host, A, vcpus=60)
-    db.run_sync(host, B, vcpus=60)
-    argv = [sys.executable, "-m", "tests.support.claiming", database_url, "16", "48", A, B]
+async def test_the_index_sees_what_was_begun_earlier_and_committed_later(db: Database) -> None:
+    if db.dialect == "sqlite":
+        pytest.skip("has one writer at a time")
+    for one in (A, B):
+        await db.run(host, one)
+    index = Index(Follower(db, SystemClock()))
+    await index.world()
+    with db.engine.connect() as late, late.begin():
+        names.set_provider_aggregates(late, A, [C], generation=None, now=NOW)
+        await db.run(names.set_provider_aggregates, B, [C], generation=None, now=NOW)
+        world = await index.world()
+        assert [s.uuid for s in world.stocks.values() if s.aggregates] == [B]
+    world = await index.world()
+    assert {s.uuid for s in world.stocks.values() if s.aggregates} == {A, B}
+    assert await db.read(snapshot.moved, index.mark) is False
+
+
+async def test_who_is_further_behind_than_the_log_loads_everything(db: Database) -> None:
+    await db.run(host, A)
+    index, late = (Index(Follower(db, SystemClock())) for _ in range(2))
+    await late.world()
+    many = [{"provider_id": 10**6}] * (snapshot.KEPT + 10)
+    await db.run(lambda tx: tx.execute(sa.insert(provider_changes), many))
+    await db.run(names.set_provider_aggregates, A, [C], generation=None, now=NOW)
+    await db.run(snapshot.prune)
+    count = sa.select(sa.func.count()).select_from(provider_changes)
+    assert await db.read(lambda tx: tx.execute(count).scalar()) == snapshot.KEPT
+    for one in (index, late):
+        assert [stock.aggregates for stock in (await one.world()).stocks.values()] == [{C}]
+
+
+def _writers(url: str, mode: str, tries: int) -> tuple[int, int]:
+    """Four processes of 16 threads; how many tries came through, and how many were refused."""
+    argv = [sys.executable, "-m", "tests.support.claiming", url, mode, "16", str(tries), A, B]
     racers = [
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -184,6 +222,14 @@ def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> N
         assert racer.returncode == 0, err[-2000:]
         good, bad = map(int, out.split())
         accepted, refused = accepted + good, refused + bad
+    return accepted, refused
+
+
+def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> None:
+    """They race for two providers; every unit is given exactly once."""
+    db.run_sync(host, A, vcpus=60)
+    db.run_sync(host, B, vcpus=60)
+    accepted, refused = _writers(database_url, "race", 48)
     held = [a for u in (A, B) for a in db.run_sync(_held, u)]
     assert len({a.consumer.uuid for a in held}) == accepted
     assert db.run_sync(used, A)["VCPU"] <= 60
@@ -194,5 +240,26 @@ def test_parallel_writers_never_overcommit(db: Database, database_url: str) -> N
     assert db.run_sync(providers.find, A).generation == 1 + db.run_sync(used, A)["VCPU"]
 
 
-def _held(tx: Tx, uuid_: str) -> list[allocations.Allocation]:
+async def test_parallel_writers_lose_nothing_and_are_not_refused_what_fits(
+    db: Database, database_url: str
+) -> None:
+    """They take, move and give back with room for all: none is refused, half stay, and an index
+    that follows meanwhile ends with the truth."""
+    await db.run(host, A, vcpus=64)
+    await db.run(host, B, vcpus=64)
+    index = Index(Follower(db, SystemClock()))
+    job = asyncio.create_task(asyncio.to_thread(_writers, database_url, "churn", 16))
+    while not job.done():
+        await index.world()
+        await asyncio.sleep(0.05)
+    assert await job == (64, 0)
+    stocks = (await index.world()).stocks.values()
+    assert sorted(stock.used.get("VCPU", 0) for stock in stocks) == [0, 32]
+    for stock in stocks:
+        held = await db.read(_held, stock.uuid)
+        assert len({a.consumer.uuid for a in held}) == stock.used.get("VCPU", 0)
+        assert stock.generation == 1 + 64
+
+
+def _held(tx: Tx, uuid_: str) -> list[Allocation]:
     return allocations.of_provider(tx, providers.find(tx, uuid_).id)

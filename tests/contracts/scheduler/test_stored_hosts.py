@@ -63,6 +63,8 @@ def fill(tx: Tx, now: dt.datetime) -> None:
     members = (server_id(1), server_id(3))
     groups.create(tx, Group("g1", "g", "p1", "u1", "anti-affinity", {}), now=now, limit=9)
     groups.add_members(tx, "g1", list(members), limit=9)
+    assert groups.take_place(tx, "g1", members[0], "h0") is None
+    assert groups.take_place(tx, "g1", members[1], "h1") is None
 
 
 async def test_a_state_has_all_that_is_recorded(

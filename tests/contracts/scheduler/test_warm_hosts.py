@@ -62,7 +62,7 @@ async def test_servers_come_work_move_and_go(bench: Bench) -> None:
     now = bench.clock.now() + dt.timedelta(seconds=3)
     await bench.db.run(servers.move_to_cell, made, host="h2", node="h2", zone=None, now=now)
     states = await bench.same()
-    assert (states["h2"].servers, states["h2"].io_ops) == ({server_id(7)}, 1)
+    assert (states["h2"].servers, states["h2"].io_ops) == (frozenset({server_id(7)}), 1)
     await bench.db.run(servers.finish, server_id(7), VmState.ACTIVE, power=1, now=now)
     assert (await bench.same())["h2"].io_ops == 0
     await bench.db.run(servers.update, server_id(7), now=now, host="h1", node="h1")
@@ -76,8 +76,8 @@ async def test_servers_come_work_move_and_go(bench: Bench) -> None:
 async def test_a_row_taken_back_is_found_by_the_sweep(bench: Bench) -> None:
     made, spec = request(8)
     await bench.db.run(servers.accept, [(made, spec)])
-    place = {"host": "h2", "node": "h2", "zone": None, "now": bench.clock.now()}
-    await bench.db.run(servers.move_to_cell, made, **place)
+    now = bench.clock.now()
+    await bench.db.run(servers.move_to_cell, made, host="h2", node="h2", zone=None, now=now)
     await bench.same()
     await bench.db.run(servers.leave_cell, server_id(8))
     await bench.clock.advance(SWEEP_EVERY)
@@ -161,8 +161,8 @@ async def test_what_was_done_before_the_question_is_in_the_answer(bench: Bench) 
     assert found is not None
 
     async def disable_and_ask() -> None:
-        off = {"disabled": True, "now": bench.clock.now()}
-        await bench.db.run(services.update, found.id, **off)
+        now = bench.clock.now()
+        await bench.db.run(services.update, found.id, now=now, disabled=True)
         assert [s.disabled for s in await bench.warm.hosts([UUIDS[2]])] == [True]
 
     async with asyncio.TaskGroup() as group:

@@ -203,7 +203,12 @@ def test_merge() -> None:
 def test_quota(db: Database) -> None:
     def fit(tx: Tx, least: int, most: int, **more: int) -> int:
         size = {"vcpus": 2, "memory_mb": 1024, **more}
-        return quotas.fit(tx, LIMITS, project_id="p1", user_id="u1", least=least, most=most, **size)
+        quotas.lock(tx, "p1")
+        checks = [
+            (quotas.limits(tx, LIMITS, "p1"), quotas.usage(tx, "p1")),
+            (quotas.limits(tx, LIMITS, "p1", "u1"), quotas.usage(tx, "p1", "u1")),
+        ]
+        return quotas.room(checks, least=least, most=most, **size)
 
     def work(tx: Tx) -> None:
         assert fit(tx, 1, 2) == 2

@@ -18,7 +18,13 @@ from kilonova.virt.qemu import QemuDriver, process
 from tests.support.guests import Events, Files, Plugs
 
 SETTINGS = Settings(
-    libvirt=Libvirt(virt_type="qemu", wait_soft_reboot_seconds=1), qemu=Qemu(start_seconds=30)
+    libvirt=Libvirt(
+        virt_type="qemu",
+        wait_soft_reboot_seconds=1,
+        device_detach_attempts=1,
+        device_detach_timeout=1,
+    ),
+    qemu=Qemu(start_seconds=30),
 )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from kilonova.base.errors import Conflict, NotFound
-from kilonova.domain.guest import PowerState
-from kilonova.virt.driver import HasConsoles
+from kilonova.domain.guest import Disk, Nic, PowerState
+from kilonova.virt.driver import (
+    AttachesDisks,
+    HasConsoles,
+    HasDiagnostics,
+    InjectsNmi,
+    Pauses,
+    PlugsNics,
+)
 from tests.contracts.virt.conftest import Lab
 from tests.support.guests import SERVER, spec
 
@@ -119,3 +129,136 @@ async def test_the_report_counts_guests(lab: Lab) -> None:
     used = await lab.driver.report()
     assert used.used_vcpus - empty.used_vcpus == 1
     assert used.used_memory_mb - empty.used_memory_mb == 64
+
+
+def volume(path: Path, number: int = 1) -> Disk:
+    """A disk on a file, as a connected volume is."""
+    file = path / f"volume-{number}"
+    if not file.exists():
+        with file.open("wb") as out:
+            out.truncate(128 << 20)
+    return Disk(
+        id=f"disk-{number}",
+        role="volume",
+        source="volume",
+        device="vdb",
+        size_mb=64,
+        format="raw",
+        serial=f"5f2a9b1c-0000-4000-8000-00000000000{number}",
+        volume_id=f"5f2a9b1c-0000-4000-8000-00000000000{number}",
+        connection={"driver_volume_type": "local", "data": {"device_path": str(file)}},
+    )
+
+
+async def test_a_volume_comes_and_goes(lab: Lab) -> None:
+    disk = volume(lab.path)
+    plain = spec()
+    full = msgspec.structs.replace(plain, disks=(*plain.disks, disk))
+    await lab.driver.spawn(plain, paused=False)
+    assert isinstance(lab.driver, AttachesDisks)
+    for _ in range(2):
+        assert (await lab.driver.attach_disk(full, disk)).power == PowerState.RUNNING
+    await lab.restart()
+    assert isinstance(lab.driver, AttachesDisks)
+    grown = msgspec.structs.replace(disk, size_mb=128)
+    await lab.driver.resize_disk(full, grown)
+    if lab.world is not None:
+        lab.world.deaf(SERVER)
+    # No system runs in the guest, so nothing lets go of a disk.
+    with pytest.raises(Conflict):
+        await lab.driver.detach_disk(plain, disk)
+    assert (await lab.driver.reboot(full, hard=True)).power == PowerState.RUNNING
+    other = volume(lab.path, 2)
+    swapped = msgspec.structs.replace(
+        plain, disks=(*plain.disks, msgspec.structs.replace(other, size_mb=128))
+    )
+    await lab.driver.swap_disk(swapped, disk, swapped.disks[-1])
+    await lab.driver.power_off(swapped, seconds=0)
+    for _ in range(2):
+        await lab.driver.detach_disk(plain, swapped.disks[-1])
+    assert (await lab.driver.power_on(plain)).power == PowerState.RUNNING
+    await lab.driver.destroy(plain, keep_disks=False)
+    assert (lab.path / "volume-1").exists()
+    assert (lab.path / "volume-2").exists()
+
+
+async def test_a_guest_is_made_with_a_volume(lab: Lab) -> None:
+    disk = msgspec.structs.replace(volume(lab.path), role="root", device="vda", boot_index=0)
+    made = msgspec.structs.replace(spec(), disks=(disk,))
+    await lab.driver.spawn(made, paused=False)
+    await lab.driver.power_off(made, seconds=0)
+    assert (await lab.driver.power_on(made)).power == PowerState.RUNNING
+    await lab.driver.destroy(made, keep_disks=False)
+    assert (lab.path / "volume-1").exists()
+
+
+NIC = Nic(port_id="22222222-0000-4000-8000-000000000001", mac="fa:16:3e:00:00:42",
+          network_id="n", vif_type="user")  # fmt: skip
+
+
+async def test_pausing(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, Pauses):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    for _ in range(2):
+        assert (await driver.pause(spec())).power == PowerState.PAUSED
+    assert (await driver.resume(spec())).power == PowerState.RUNNING
+    await driver.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await driver.pause(spec())
+    assert lab.events.heard == []
+
+
+async def test_dumping(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, InjectsNmi):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    assert (await driver.inject_nmi(spec())).power == PowerState.RUNNING
+    await driver.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await driver.inject_nmi(spec())
+
+
+async def test_a_card_for_a_guest_that_runs(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, PlugsNics) or not isinstance(driver, HasDiagnostics):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    for _ in range(2):
+        await driver.attach_nic(spec(), NIC)
+        assert [n.mac_address for n in (await driver.diagnostics(SERVER)).nics] == [NIC.mac]
+    assert lab.events.heard == []
+    restarted = await lab.restart()
+    assert isinstance(restarted, HasDiagnostics)
+    assert len((await restarted.diagnostics(SERVER)).nics) == 1
+
+
+async def test_a_card_for_a_guest_that_is_off(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, PlugsNics) or not isinstance(driver, HasDiagnostics):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    await driver.power_off(spec(), seconds=0)
+    await driver.attach_nic(spec(), NIC)
+    assert (await driver.power_on(spec(nics=(NIC,)))).power == PowerState.RUNNING
+    await driver.power_off(spec(nics=(NIC,)), seconds=0)
+    for _ in range(2):
+        await driver.detach_nic(spec(nics=(NIC,)), NIC)
+    told = await driver.diagnostics(SERVER)
+    assert (told.state, told.nics) == ("shutdown", ())
+
+
+async def test_counters(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, HasDiagnostics):
+        pytest.skip("it has none")
+    with pytest.raises(NotFound):
+        await driver.diagnostics(SERVER)
+    await driver.spawn(spec(), paused=False)
+    told = await driver.diagnostics(SERVER)
+    assert (told.state, told.maximum_memory, len(told.cpus)) == ("running", 64, 1)
+    (disk,) = told.disks
+    assert (disk.name, disk.errors_count is not None) == ("vda", True)
+    assert told.cpus[0].time is not None

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from kilonova.base.clock import VirtualClock
+from kilonova.db import idempotency
 from kilonova.db.database import Database
-from kilonova.store import idempotency
 from kilonova.web.idempotency import (
     Fresh,
     IdempotencyStore,
@@ -97,3 +97,19 @@ async def test_old_rows_are_pruned(store: IdempotencyStore, clock: VirtualClock)
     await store.begin("new", "f")
     if isinstance(store, idempotency.SqlIdempotencyStore):
         assert await store.prune() == 0
+
+
+async def test_a_renewed_claim_holds_and_a_dead_one_does_not(
+    store: IdempotencyStore, clock: VirtualClock
+) -> None:
+    first = await store.begin("k", "f")
+    for _ in range(3):
+        await clock.advance(0.8 * store.lease)
+        await store.renew("k")
+    assert await store.begin("k", "f") == InProgress()
+    await clock.advance(1.1 * store.lease)
+    assert await store.begin("k", "f") == first, "the work draws the ids of the first try"
+    await store.finish("k", b"answer")
+    await store.renew("k")
+    await clock.advance(2 * store.lease)
+    assert await store.begin("k", "f") == Stored(b"answer")

@@ -14,6 +14,8 @@ from kilonova.cmd import (
     placement_manage,
     placement_status,
 )
+from kilonova.db import migrate
+from kilonova.placement.service import HISTORY
 from kilonova.services.manage.output import table
 from tests.unit.services.test_startup import logging_as_before
 
@@ -100,7 +102,17 @@ def test_the_placement_database(file: Path, capsys: pytest.CaptureFixture[str]) 
     assert placement_manage.main([*argv, "db", "version"]) == 0
     assert placement_manage.main([*argv, "db", "sync"]) == 0
     assert placement_manage.main([*argv, "db", "version"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["None", "0002"]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["None", migrate.newest(HISTORY)]
+    assert placement_status.main(check) == 0
+    assert checks(capsys.readouterr().out) == {
+        "Missing Root Provider IDs": 0,
+        "Incomplete Consumers": 0,
+        "Policy File JSON to YAML Migration": 0,
+    }
+    assert placement_manage.main([*argv, "db", "stamp", "0001"]) == 0
+    assert placement_status.main(check) == 2
+    assert placement_manage.main([*argv, "db", "stamp", "9999"]) == 1
+    assert placement_manage.main([*argv, "db", "stamp", "head"]) == 0
     assert placement_status.main(check) == 0
     assert placement_manage.main([*argv, "db", "online_data_migrations"]) == 0
     assert placement_manage.main([*argv, "db", "online_data_migrations", "--max-count", "0"]) == 127

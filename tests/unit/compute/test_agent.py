@@ -293,6 +293,18 @@ async def test_heartbeats_and_reports(cloud: Cloud) -> None:
     assert [r.used_vcpus for r in reports] == [1]
 
 
+async def test_builds_that_fail_are_told_until_one_works(cloud: Cloud) -> None:
+    await cloud.start()
+    cloud.world.fails("spawn", error=Conflict("No."), times=2)
+    for step in ("one", "two"):
+        assert (await cloud.ask(SPAWN, Spawn(spec()), step=step)).state == "failed"
+    await cloud.clock.advance(70)
+    await cloud.do(SPAWN, Spawn(spec()), step="three")
+    await cloud.clock.advance(70)
+    reports = [beat.report for beat in cloud.conductor.beats[1:] if beat.report]
+    assert [r.failed_builds for r in reports] == [2, 0]
+
+
 async def test_a_refused_agent_does_not_start(cloud: Cloud) -> None:
     cloud.conductor.welcome = Welcome(accepted=False, reason="h1 is another node")
     with pytest.raises(Conflict, match="another node"):

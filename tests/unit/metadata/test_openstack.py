@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
+from kilonova.domain.guest import Disk
 from kilonova.metadata import openstack
 from kilonova.metadata.network import network_data
 from tests.support.described import KEY, PROJECT, SERVER, guest
@@ -60,3 +63,33 @@ def test_network_data_tells_dhcp_from_fixed() -> None:
     assert (six["type"], six["ip_address"]) == ("ipv6_slaac", "2001:db8::5")
     assert six["routes"] == [{"network": "::", "netmask": "::", "gateway": "2001:db8::1"}]
     assert doc["services"] == [{"type": "dns", "address": "10.0.0.2"}]
+
+
+def test_devices_by_version() -> None:
+    card = msgspec.structs.replace(
+        guest().nics[0], tag=None, vnic_type="direct", details={"vlan": "1000"}
+    )
+    tagged = Disk("d2", "volume", "volume", "vdb", volume_id="v1", tag="db")
+    scsi = Disk("d3", "ephemeral", "blank", "sda", bus="scsi", serial="s3", tag="scratch")
+    told = guest(nics=(guest().nics[0], card), disks=(tagged, scsi))
+    old = openstack.devices(told, "2016-06-30")
+    assert [d["type"] for d in old] == ["nic", "disk", "disk"]
+    assert old[0] == {
+        "type": "nic",
+        "bus": "pci",
+        "address": "none",
+        "mac": "fa:16:3e:00:00:01",
+        "tags": ["front"],
+    }
+    new = openstack.devices(told, "2018-08-27")
+    assert [d.get("vlan") for d in new] == [None, 1000, None, None]
+    assert [d.get("vf_trusted") for d in new] == [False, False, None, None]
+    assert new[2] == {
+        "type": "disk",
+        "bus": "pci",
+        "address": "none",
+        "path": "/dev/vdb",
+        "tags": ["db"],
+        "serial": "v1",
+    }
+    assert (new[3]["bus"], new[3]["serial"]) == ("scsi", "s3")

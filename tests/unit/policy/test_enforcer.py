@@ -47,9 +47,10 @@ def enforcer(rules: Any = compute.RULES, **more: Any) -> PolicyEnforcer:
 
 
 def test_the_table_has_all_rules() -> None:
-    assert len(compute.RULES) == 214
-    assert len({rule.name for rule in compute.RULES}) == 214
-    counts = collections.Counter(rule.check for rule in compute.RULES if rule.operations)
+    rules = [rule for rule in compute.RULES if not rule.name.startswith("kilonova:")]
+    assert len(rules) == 214
+    assert len({rule.name for rule in compute.RULES}) == len(compute.RULES)
+    counts = collections.Counter(rule.check for rule in rules if rule.operations)
     assert counts == {
         "rule:context_is_admin": 73,
         "rule:project_member_or_admin": 68,
@@ -186,7 +187,7 @@ def test_old_defaults_count_where_an_operator_wants_them() -> None:
 
 def test_rules_for_the_tools_of_oslo_policy() -> None:
     rules = {rule.name: rule for rule in compute.list_rules()}
-    assert len(rules) == 214
+    assert len(rules) == 216
     reboot = rules["os_compute_api:servers:reboot"]
     assert reboot.scope_types == ["project"]
     assert reboot.operations == [{"method": "POST", "path": "/servers/{server_id}/action (reboot)"}]

@@ -8,10 +8,12 @@ import pytest
 
 from kilonova.base.errors import BadRequest
 from kilonova.config.scheduler import Scheduler
+from kilonova.domain.fit.host import Wanted
+from kilonova.domain.fit.shapes import DeviceRequest, DeviceSpec
 from kilonova.domain.guest import ImageRef
 from kilonova.domain.request import RequestSpec, ResourceGroup
 from kilonova.placement import queries
-from kilonova.scheduler.demand import cpu_set, demand
+from kilonova.scheduler.demand import demand
 from kilonova.scheduler.request_filters import Facts, Unplaceable, narrow
 from kilonova.scheduler.state import Aggregate
 from tests.support.scheduling import request
@@ -67,10 +69,36 @@ def test_dedicated_and_mixed_cpus_and_encryption() -> None:
     assert "VCPU" not in pinned
     mixed = {"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "1"}
     assert "PCPU:1,VCPU:1" in query(request(extra_specs=mixed))["resources"]
-    assert cpu_set("0-3,^2", 8) == {0, 1, 3}
-    assert cpu_set("^0-1", 4) == {2, 3}
+    realtime = {"hw:cpu_realtime": "true", "hw:cpu_realtime_mask": "^0"}
+    mixed = {"hw:cpu_policy": "mixed"} | realtime
+    assert "PCPU:1,VCPU:1" in query(request(extra_specs=mixed))["resources"]
+    emulator = {"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}
+    assert "PCPU:3" in query(request(extra_specs=emulator))["resources"]
+    assert "VCPU:2" in query(request(extra_specs={"hw:numa_nodes": "2"}))["resources"]
     secret = query(request(properties={"hw_mem_encryption": "true"}))
     assert "MEM_ENCRYPTION_CONTEXT:1" in secret["resources"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "trait"),
+    [("require", "HW_CPU_HYPERTHREADING"), ("isolate", "!HW_CPU_HYPERTHREADING"), ("prefer", None)],
+)
+def test_thread_policies(policy: str, trait: str | None) -> None:
+    specs = {"hw:cpu_policy": "dedicated", "hw:cpu_thread_policy": policy}
+    assert query(request(extra_specs=specs)).get("required") == trait
+
+
+def test_devices_are_asked_for_where_placement_has_them() -> None:
+    kind = DeviceSpec("8086", "1515", traits=("CUSTOM_FAST", "HW_NIC_SRIOV", "blue"))
+    asked = request(shape=Wanted(None, (DeviceRequest("pci0", 2, (kind,)),)))
+    assert "resources_pci0-0" not in query(asked)
+    found = dict(demand(asked, devices=True).query(10))
+    for group in ("_pci0-0", "_pci0-1"):
+        assert found[f"resources{group}"] == "CUSTOM_PCI_8086_1515:1"
+        assert found[f"required{group}"] == "CUSTOM_BLUE,CUSTOM_FAST,HW_NIC_SRIOV"
+    assert len(queries.wanted({k: [v] for k, v in found.items()}, 39).groups) == 3
+    near = request(extra_specs={"hw:pci_numa_affinity_policy": "socket"})
+    assert "COMPUTE_SOCKET_PCI_NUMA_AFFINITY" in dict(narrowed(near))["root_required"]
 
 
 def test_a_baremetal_flavor_without_plain_resources() -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
-from kilonova.domain.request import ServerGroup
+from kilonova.domain.fit.host import Wanted, fit
+from kilonova.domain.fit.numa import Limits
+from kilonova.domain.fit.shapes import Device, DeviceRequest, DeviceSpec, Held, HostCell, HostShape
+from kilonova.domain.fit.wanted import topology
+from kilonova.domain.request import RequestSpec, ServerGroup
 from kilonova.scheduler.filters.base import FILTERS, Env, HostFilter, load
 from kilonova.scheduler.operators import match
+from kilonova.scheduler.state import HostState
 from tests.support.scheduling import host, request
 
 NAMES = [
@@ -33,6 +39,8 @@ NAMES = [
     "AggregateTypeAffinityFilter",
     "IsolatedHostsFilter",
     "MetricsFilter",
+    "NUMATopologyFilter",
+    "PciPassthroughFilter",
 ]
 
 
@@ -50,6 +58,88 @@ def test_all_are_found_by_their_names_and_paths() -> None:
     with pytest.raises(LookupError, match="NoSuchFilter"):
         load(["NoSuchFilter"])
     assert isinstance(FILTERS.get("ComputeFilter"), HostFilter)
+
+
+class ThirdParty:
+    """A filter as others write them."""
+
+    RUN_ON_REBUILD = True
+
+    def host_passes(self, host: HostState, request: RequestSpec) -> bool:
+        return host.host != request.project_id
+
+
+def third_party(host: HostState, _request: RequestSpec, _env: Env) -> str | None:
+    return "it is not ours" if host.host == "h1" else None
+
+
+def test_what_is_available() -> None:
+    own = [f"{__name__}.ThirdParty", f"{__name__}.third_party"]
+    found = load(["third_party", "ThirdParty", "ComputeFilter"], ["x.all_filters", *own])
+    assert [item.on_rebuild for item in found] == [False, True, False]
+    assert found[0].check(host("h1"), request(), Env()) == "it is not ours"
+    assert found[1].check(host("p1"), request(), Env())
+    assert found[1].check(host("h1"), request(), Env()) is None
+    one = ["nova.scheduler.filters.compute_filter.ComputeFilter"]
+    assert load(["ComputeFilter"], one)[0].name == "ComputeFilter"
+    with pytest.raises(LookupError, match="AllHostsFilter"):
+        load(["AllHostsFilter"], one)
+    for path in ("no.such.Filter", f"{__name__}.Missing", "Filter"):
+        with pytest.raises(LookupError, match="imported"):
+            load([], [path])
+
+
+def shaped(**more: Any) -> HostState:
+    cells = tuple(
+        HostCell(n, 1024, frozenset({n * 4}), frozenset(range(n * 4 + 1, n * 4 + 4)), socket=n)
+        for n in range(2)
+    )
+    return host(shape=HostShape(cells, (Device("0000:00:01.0", "8086", "1", numa_node=1),)), **more)
+
+
+def wanting(specs: dict[str, str], devices: int = 0, policy: str = "legacy") -> RequestSpec:
+    plain = request(extra_specs=specs)
+    asked = (DeviceRequest("pci0", devices, (DeviceSpec("8086", "1"),), policy),)
+    shape = Wanted(topology(plain.flavor, {}), asked if devices else ())
+    return msgspec.structs.replace(plain, shape=shape)
+
+
+def test_numa_nodes_and_pinned_cpus() -> None:
+    name = "NUMATopologyFilter"
+    pinned = wanting({"hw:cpu_policy": "dedicated"})
+    assert passes(name, shaped(), pinned)
+    assert passes(name, host(), request())
+    assert not passes(name, host(), pinned)
+    assert passes(name, shaped(), wanting({"hw:numa_nodes": "2"}))
+    assert not passes(name, shaped(), wanting({"hw:mem_page_size": "large"}))
+    near = wanting({"hw:cpu_policy": "dedicated"}, 1, "required")
+    assert passes(name, shaped(), near)
+    there = fit(shaped().free_shape, pinned.shape, Limits())
+    assert isinstance(there, Held)
+    assert passes(name, shaped(held=(there,)), pinned)
+    both = (there, held_elsewhere(there))
+    assert not passes(name, shaped(held=both), pinned)
+
+
+def held_elsewhere(first: Held) -> Held:
+    """The same on the other cell."""
+    found = fit(
+        shaped(held=(first,)).free_shape,
+        wanting({"hw:cpu_policy": "dedicated"}).shape,
+        Limits(),
+    )
+    assert isinstance(found, Held)
+    return found
+
+
+def test_pci_devices() -> None:
+    name = "PciPassthroughFilter"
+    assert passes(name, host(), request())
+    assert passes(name, shaped(), wanting({}, 1))
+    assert not passes(name, shaped(), wanting({}, 2))
+    assert not passes(name, host(), wanting({}, 1))
+    taken = Held(None, {"pci0": ("0000:00:01.0",)})
+    assert not passes(name, shaped(held=(taken,)), wanting({}, 1))
 
 
 def test_those_that_run_on_rebuild() -> None:

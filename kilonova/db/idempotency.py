@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from kilonova.base.clock import Clock
 from kilonova.db.database import Database, Tx
-from kilonova.web.idempotency import Begun, Fresh, InProgress, Mismatch, Stored
+from kilonova.db.types import blob
+from kilonova.domain.claims import Begun, Fresh, InProgress, Mismatch, Stored
 
 _LARGEST = 16 * 1024 * 1024 - 1
 _PRUNE_EVERY = 600.0
@@ -22,16 +23,16 @@ def table(metadata: sa.MetaData, name: str = "idempotency_keys") -> sa.Table:
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("begun_at", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
-        sa.Column("reply", sa.LargeBinary(_LARGEST)),
+        sa.Column("reply", blob()),
     )
 
 
 class SqlIdempotencyStore:
-    """`kilonova.web.idempotency.IdempotencyStore` on a database shared by many processes.
+    """The web layer's ``IdempotencyStore`` on a database shared by many processes.
 
-    Answers are kept ``keep`` seconds. A claim without an answer holds ``lease`` seconds: after
-    that its process is taken for dead and the next equal request does the work again, with the
-    same ids.
+    Answers are kept ``keep`` seconds. A claim without an answer holds ``lease`` seconds after it
+    was renewed: then its process is taken for dead and the next equal request does the work again,
+    with the same ids.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class SqlIdempotencyStore:
         clock: Clock,
         *,
         keep: float = 86400.0,
-        lease: float = 120.0,
+        lease: float = 15.0,
     ) -> None:
         self._database = database
         self._keys = keys
         self._clock = clock
         self._keep = int(keep * 1000)
+        self.lease = lease
         self._lease = int(lease * 1000)
         self._next_prune = clock.monotonic() + _PRUNE_EVERY
 
@@ -61,6 +63,10 @@ class SqlIdempotencyStore:
             # Two equal requests at once: the other one has the key.
             return InProgress()
 
+    async def renew(self, key: str) -> None:
+        """Hold a claim that has no answer yet for another lease."""
+        await self._database.run(self._hold, key, self._now() + self._lease)
+
     async def finish(self, key: str, reply: bytes) -> None:
         """Keep the answer of the claimed key; one too large for the table is not kept."""
         if len(reply) > _LARGEST:
@@ -70,7 +76,7 @@ class SqlIdempotencyStore:
 
     async def release(self, key: str) -> None:
         """Give back a claim that has no answer."""
-        await self._database.run(self._release, key, self._now())
+        await self._database.run(self._hold, key, self._now())
 
     async def prune(self) -> int:
         """Delete up to 1 000 rows whose time is over; how many.
@@ -101,10 +107,10 @@ class SqlIdempotencyStore:
         keys = self._keys
         tx.execute(keys.update().where(keys.c.id == key).values(reply=reply, expires_at=until))
 
-    def _release(self, tx: Tx, key: str, now: int) -> None:
+    def _hold(self, tx: Tx, key: str, until: int) -> None:
         keys = self._keys
         mine = keys.update().where(keys.c.id == key, keys.c.reply.is_(None))
-        tx.execute(mine.values(expires_at=now))
+        tx.execute(mine.values(expires_at=until))
 
     def _prune(self, tx: Tx, now: int) -> int:
         keys = self._keys

@@ -1,0 +1,236 @@
+"""``/os-hosts`` (to 2.42) and ``/os-baremetal-nodes`` (to 2.35): what administrators had before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kilonova.api.schemas import QUERY_NONE, closed
+from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
+from kilonova.base.errors import BadRequest, NotFound, NotSupported
+from kilonova.context import Context, Services
+from kilonova.db.cells import Cell
+from kilonova.db.database import Tx
+from kilonova.domain.guest import FlavorSpec, HostReport
+from kilonova.store import nodes, servers, services
+from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema
+
+ROUTES: Routes[Services] = Routes(tag="hosts")
+RULE = "os_compute_api:os-hosts:"
+NODES_RULE = "os_compute_api:os-baremetal-nodes:"
+LAST, NODES_LAST = 42, 35
+
+_SWITCH = {
+    "type": "string",
+    "enum": ["enable", "disable", "Enable", "Disable", "ENABLE", "DISABLE"],
+}
+LIST = Schema(
+    {
+        "type": "object",
+        "properties": {"zone": {"type": "string"}},
+        "additionalProperties": True,
+    }
+)
+UPDATE = Schema(
+    closed(
+        {"status": _SWITCH, "maintenance_mode": _SWITCH},
+        anyOf=[{"required": ["status"]}, {"required": ["maintenance_mode"]}],
+    )
+)
+
+
+@ROUTES.get("/os-hosts", until=LAST, policy=RULE + "list", query=LIST, summary="List hosts")
+async def index(call: Context) -> dict[str, Any]:
+    """Every service with its host and zone."""
+    zones = await zone_of_hosts(call)
+    found = (await call.app.cells.gather(services.page)).rows()
+    wanted = call.query.get("zone")
+    rows = [
+        {"host_name": row.host, "service": row.topic, "zone": zone_of(call, row, zones)}
+        for row in found
+    ]
+    return {"hosts": [row for row in rows if wanted in (None, row["zone"])]}
+
+
+@ROUTES.get(
+    "/os-hosts/{host}", until=LAST, policy=RULE + "show", query=QUERY_NONE, summary="Show a host"
+)
+async def show(call: Context, host: str) -> dict[str, Any]:
+    """What it has, what is used, what its servers may use, and each project's part of that."""
+    answers = await call.app.cells.gather(_inside, host)
+    for _, (report, flavors) in answers.found:
+        if report is not None:
+            return {"host": _resources(host, report, flavors)}
+    raise NotFound(f"Compute host {host} could not be found.")
+
+
+def _inside(tx: Tx, host: str) -> tuple[HostReport | None, list[tuple[str, FlavorSpec]]]:
+    found = nodes.page(tx, host=host)
+    if not found:
+        return None, []
+    return found[0].report, [(s.project_id, s.flavor) for s in servers.on_host(tx, host)]
+
+
+def _resources(
+    host: str, report: HostReport, flavors: list[tuple[str, FlavorSpec]]
+) -> list[dict[str, Any]]:
+    def row(project: str, cpu: int, memory: int, disk: int) -> dict[str, Any]:
+        return {
+            "resource": {
+                "host": host,
+                "project": project,
+                "cpu": cpu,
+                "memory_mb": memory,
+                "disk_gb": disk,
+            }
+        }
+
+    parts: dict[str, list[int]] = {"(used_max)": [0, 0, 0]}
+    for project, flavor in flavors:
+        amounts = (flavor.vcpus, flavor.memory_mb, flavor.root_gb + flavor.ephemeral_gb)
+        for name in ("(used_max)", project):
+            before = parts.setdefault(name, [0, 0, 0])
+            parts[name] = [a + b for a, b in zip(before, amounts, strict=True)]
+    return [
+        row("(total)", report.vcpus, report.memory_mb, report.disk_gb),
+        row("(used_now)", report.used_vcpus, report.used_memory_mb, report.used_disk_gb),
+        *(row(project, *amounts) for project, amounts in parts.items()),
+    ]
+
+
+@ROUTES.put(
+    "/os-hosts/{host}", until=LAST, policy=RULE + "update", body=UPDATE, summary="Change a host"
+)
+async def update(call: Context, host: str) -> dict[str, Any]:
+    """Take it out of service or back; hypervisors here know no maintenance mode."""
+    body = {name: word.lower() == "enable" for name, word in call.body.items()}
+    cell = await _cell(call, host)
+    if "maintenance_mode" in body:
+        raise NotSupported("Virt driver does not implement host maintenance mode.")
+    enabled = body["status"]
+
+    def write(tx: Tx) -> None:
+        row = services.find(tx, host, COMPUTE)
+        if row is not None:
+            services.update(tx, row.id, now=call.clock.now(), disabled=not enabled)
+
+    await cell.db.run(write)
+    return {"host": host, "status": "enabled" if enabled else "disabled"}
+
+
+async def _cell(call: Context, host: str) -> Cell:
+    answers = await call.app.cells.gather(services.find, host, COMPUTE)
+    for cell, row in answers.found:
+        if row is not None:
+            return cell
+    raise NotFound(f"Compute host {host} could not be found.")
+
+
+async def _power(call: Context, host: str) -> None:
+    await _cell(call, host)
+    raise NotSupported("Virt driver does not implement host power management.")
+
+
+@ROUTES.get(
+    "/os-hosts/{host}/reboot",
+    until=LAST,
+    policy=RULE + "reboot",
+    query=QUERY_NONE,
+    summary="Restart a host",
+)
+async def reboot(call: Context, host: str) -> None:
+    """No hypervisor here can."""
+    await _power(call, host)
+
+
+@ROUTES.get(
+    "/os-hosts/{host}/shutdown",
+    until=LAST,
+    policy=RULE + "shutdown",
+    query=QUERY_NONE,
+    summary="Switch a host off",
+)
+async def shutdown(call: Context, host: str) -> None:
+    """No hypervisor here can."""
+    await _power(call, host)
+
+
+@ROUTES.get(
+    "/os-hosts/{host}/startup",
+    until=LAST,
+    policy=RULE + "start",
+    query=QUERY_NONE,
+    summary="Switch a host on",
+)
+async def startup(call: Context, host: str) -> None:
+    """No hypervisor here can."""
+    await _power(call, host)
+
+
+# --- bare metal -----------------------------------------------------------------------------------
+
+
+def _no_bare_metal() -> NotSupported:
+    return NotSupported("Ironic client unavailable, cannot access Ironic.")
+
+
+def _old_command() -> BadRequest:
+    return BadRequest("Command Not supported. Please use Ironic commands to perform this action.")
+
+
+@ROUTES.get(
+    "/os-baremetal-nodes",
+    until=NODES_LAST,
+    policy=NODES_RULE + "list",
+    query=QUERY_NONE,
+    summary="List bare metal nodes",
+)
+async def list_nodes(call: Context) -> None:
+    """There is no bare metal service here."""
+    raise _no_bare_metal()
+
+
+@ROUTES.get(
+    "/os-baremetal-nodes/{node_id}",
+    until=NODES_LAST,
+    policy=NODES_RULE + "show",
+    query=QUERY_NONE,
+    summary="Show a bare metal node",
+)
+async def show_node(call: Context, node_id: str) -> None:
+    """There is no bare metal service here."""
+    raise _no_bare_metal()
+
+
+@ROUTES.post("/os-baremetal-nodes", until=NODES_LAST, summary="Kept for old clients")
+async def create_node(call: Context) -> None:
+    """Always refused."""
+    raise _old_command()
+
+
+@ROUTES.delete("/os-baremetal-nodes/{node_id}", until=NODES_LAST, summary="Kept for old clients")
+async def delete_node(call: Context, node_id: str) -> None:
+    """Always refused."""
+    raise _old_command()
+
+
+@ROUTES.post(
+    "/os-baremetal-nodes/{node_id}/action",
+    action="add_interface",
+    until=NODES_LAST,
+    summary="Kept for old clients",
+)
+async def add_interface(call: Context, node_id: str) -> None:
+    """Always refused."""
+    raise _old_command()
+
+
+@ROUTES.post(
+    "/os-baremetal-nodes/{node_id}/action",
+    action="remove_interface",
+    until=NODES_LAST,
+    summary="Kept for old clients",
+)
+async def remove_interface(call: Context, node_id: str) -> None:
+    """Always refused."""
+    raise _old_command()

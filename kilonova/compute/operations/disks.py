@@ -1,0 +1,46 @@
+"""Volumes of a guest: plugging in and out, growing, moving to another volume."""
+
+from __future__ import annotations
+
+from kilonova.base.errors import NotSupported
+from kilonova.compute.operations.handlers import At, handles
+from kilonova.domain.guest import GuestStatus
+from kilonova.domain.operations import (
+    ATTACH_DISK,
+    DETACH_DISK,
+    RESIZE_DISK,
+    SWAP_DISK,
+    DiskArgs,
+    SwapDisk,
+)
+from kilonova.virt.driver import AttachesDisks
+
+
+def _able(at: At) -> AttachesDisks:
+    if not isinstance(at.driver, AttachesDisks):
+        raise NotSupported(f"The hypervisor of host {at.host} cannot change a guest's disks.")
+    return at.driver
+
+
+@handles(ATTACH_DISK)
+async def attach_disk(at: At, args: DiskArgs) -> GuestStatus:
+    """Plug a volume in; one that is there already is left."""
+    return await _able(at).attach_disk(args.guest, args.disk)
+
+
+@handles(DETACH_DISK)
+async def detach_disk(at: At, args: DiskArgs) -> GuestStatus:
+    """Unplug a volume; one that is not there is success."""
+    return await _able(at).detach_disk(args.guest, args.disk)
+
+
+@handles(RESIZE_DISK)
+async def resize_disk(at: At, args: DiskArgs) -> GuestStatus:
+    """Let the guest see a volume's new size."""
+    return await _able(at).resize_disk(args.guest, args.disk)
+
+
+@handles(SWAP_DISK)
+async def swap_disk(at: At, args: SwapDisk) -> GuestStatus:
+    """Move the guest from one volume to another with all data."""
+    return await _able(at).swap_disk(args.guest, args.old, args.new)

@@ -1,0 +1,1 @@
+"""The routes of the block storage API, a module per resource."""

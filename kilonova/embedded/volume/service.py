@@ -1,0 +1,102 @@
+"""Opening the block storage service and building its ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from kilonova.base.clock import Clock, SystemClock
+from kilonova.base.ids import Ids, RandomIds
+from kilonova.db import migrate
+from kilonova.db.database import Database, Tx
+from kilonova.embedded.volume.api import (
+    actions,
+    attachments,
+    info,
+    snapshots,
+    types,
+    versions,
+    volumes,
+)
+from kilonova.embedded.volume.app import Notify, Volumes, first_type, reconcile, tell_nobody
+from kilonova.embedded.volume.images import ImageService
+from kilonova.embedded.volume.records import VolumeType
+from kilonova.embedded.volume.rules import Policy
+from kilonova.embedded.volume.settings import Settings
+from kilonova.embedded.volume.store import rows
+from kilonova.web import app as web
+from kilonova.web.auth import Authenticator
+from kilonova.web.faults import nova_faults
+from kilonova.web.routes import Api
+
+MIGRATIONS = "kilonova.embedded.volume.migrations"
+
+API: Api[Volumes] = Api(
+    "volume",
+    [
+        versions.routes,
+        volumes.routes,
+        actions.routes,
+        snapshots.routes,
+        attachments.routes,
+        types.routes,
+        info.routes,
+        info.transfers,
+    ],
+    versions=versions.VERSIONS,
+    faults=nova_faults,
+    roots=("/v3", "/v3/{project_id}"),
+)
+
+
+async def open(
+    settings: Settings,
+    *,
+    images: ImageService,
+    notify: Notify = tell_nobody,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+) -> Volumes:
+    """The service with its schema brought up to date; work that a crash left is begun again.
+
+    ``notify`` tells the compute service's external events. Close it with ``close``.
+    """
+    db = Database(settings.database, name="volume")
+    await asyncio.to_thread(migrate.upgrade, db, MIGRATIONS)
+    app = Volumes(
+        settings,
+        db,
+        images=images,
+        notify=notify,
+        clock=clock or SystemClock(),
+        ids=ids or RandomIds(),
+    )
+    await db.run(first_type(app))
+    await reconcile(app)
+    return app
+
+
+def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:
+    """The ASGI application that serves ``/`` and ``/v3``."""
+
+    async def database() -> str | None:
+        await app.db.read(_nothing)
+        return None
+
+    return web.build(
+        API,
+        app,
+        auth=auth,
+        policy=Policy(),
+        clock=app.clock,
+        ids=app.ids,
+        checks={"database": database},
+        auth_uri=app.settings.auth_uri,
+        public_url=app.settings.public_url,
+        trust_forwarded=app.settings.trust_forwarded,
+    )
+
+
+def _nothing(tx: Tx) -> None:
+    rows.find(tx, VolumeType, "-")

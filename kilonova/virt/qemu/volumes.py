@@ -1,0 +1,156 @@
+"""Volumes of a running guest over QMP: plug in, unplug, grow, move to another volume."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
+from kilonova.config.hypervisor import Libvirt
+from kilonova.config.settings import Settings
+from kilonova.domain.guest import Disk, GuestSpec
+from kilonova.virt import tools
+from kilonova.virt.devices import DiskDevice, plan
+from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
+from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.qemu.running import Running
+
+MIB = 1 << 20
+LOOK_SECONDS = 0.5
+COPY_SECONDS = 7000.0
+PLUGGABLE = ("virtio", "scsi")
+
+
+def device_of(spec: GuestSpec, disk: Disk, settings: Settings) -> DiskDevice:
+    """The disk as the guest will see it; NotFound when its description has no such disk."""
+    for device in plan(spec, default_machine=settings.qemu.machine_type).disks:
+        if device.disk.id == disk.id:
+            return device
+    raise NotFound(f"The guest {spec.name} has no disk {disk.device}.")
+
+
+async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) -> None:
+    """Plug a volume in; one that is there is left. Unavailable when QEMU refuses."""
+    if device.bus not in PLUGGABLE:
+        raise BadRequest(
+            f"A disk on the bus {device.bus} cannot be plugged into a running guest; use "
+            f"{' or '.join(PLUGGABLE)}, or stop the server before."
+        )
+    present = await _devices(qemu)
+    if device.id in present:
+        return
+    if device.bus == "scsi" and "scsi0" not in present:
+        await _add(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"}, q35=q35)
+    node = node_name(device.disk, device.device)
+    if node not in await _nodes(qemu):
+        await qemu.execute("blockdev-add", block_node(device, file))
+    front = front_device(device, 0)
+    front.pop("scsi-id", None)  # QEMU finds a free one
+    try:
+        await _add(qemu, front, q35=q35 and device.bus == "virtio")
+    except Unavailable:
+        with contextlib.suppress(Unavailable):
+            await qemu.execute("blockdev-del", {"node-name": node})
+        raise
+
+
+async def _add(qemu: Running, front: dict[str, Any], *, q35: bool) -> None:
+    if not q35:
+        await qemu.execute("device_add", front)
+        return
+    for port in range(SPARE_PORTS):
+        try:
+            await qemu.execute("device_add", {**front, "bus": f"spare{port}"})
+        except Unavailable:
+            if port == SPARE_PORTS - 1:
+                raise
+        else:
+            return
+
+
+async def unplug(qemu: Running, disk: Disk, limits: Libvirt) -> None:
+    """Ask the guest to let go of a volume, again and again; Conflict when it never does."""
+    device = f"disk-{disk.device}"
+    for _ in range(limits.device_detach_attempts):
+        if device not in await _devices(qemu):
+            break
+        with contextlib.suppress(Unavailable):
+            # Refused while the last request is still being thought about.
+            await qemu.execute("device_del", {"id": device})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.device_detach_timeout):
+                await _gone(qemu, device)
+    if device in await _devices(qemu):
+        raise Conflict(f"The guest did not let go of the disk {disk.device}; is it in use there?")
+    node = node_name(disk, disk.device)
+    if node in await _nodes(qemu):
+        await qemu.execute("blockdev-del", {"node-name": node})
+
+
+async def _gone(qemu: Running, device: str) -> None:
+    while device in await _devices(qemu):
+        await qemu.unplugged.wait(LOOK_SECONDS)
+
+
+async def resize(qemu: Running, disk: Disk) -> None:
+    """Let the guest see the new size."""
+    node = node_name(disk, disk.device)
+    if node in await _nodes(qemu):
+        await qemu.execute("block_resize", {"node-name": node, "size": disk.size_mb * MIB})
+
+
+async def swap(qemu: Running, old: Disk, device: DiskDevice, file: DiskFile) -> None:
+    """Mirror a volume to another one, and let the guest go on with that."""
+    before = node_name(old, old.device)
+    after = node_name(device.disk, device.device)
+    nodes = await _nodes(qemu)
+    if before in nodes:
+        if after not in nodes:
+            await qemu.execute("blockdev-add", block_node(device, file))
+        job = f"swap-{device.device}"
+        if not await _job(qemu, job):
+            wanted = {"job-id": job, "device": before, "target": after, "sync": "full"}
+            await qemu.execute("blockdev-mirror", wanted)
+        async with asyncio.timeout(COPY_SECONDS):
+            await _finish(qemu, job)
+        await qemu.execute("blockdev-del", {"node-name": before})
+    await resize(qemu, device.disk)
+
+
+async def _finish(qemu: Running, job: str) -> None:
+    asked = False
+    while (state := await _job(qemu, job)) is not None:
+        if state.get("ready") and not asked:
+            await qemu.execute("block-job-complete", {"device": job})
+            asked = True
+        await asyncio.sleep(0.1)
+    if not asked:
+        raise Unavailable("The copy to the other volume failed.")
+
+
+async def copy(source: DiskFile, target: DiskFile) -> None:
+    """The same for a guest that is off."""
+    await tools.run(
+        *("qemu-img", "convert", "-n", "-f", source.format, "-O", target.format),
+        *(source.path, target.path),
+        seconds=COPY_SECONDS,
+    )
+
+
+async def _job(qemu: Running, name: str) -> dict[str, Any] | None:
+    for job in await qemu.execute("query-block-jobs"):
+        if job["device"] == name:
+            found: dict[str, Any] = job
+            return found
+    return None
+
+
+async def _devices(qemu: Running) -> set[str]:
+    found = await qemu.execute("qom-list", {"path": "/machine/peripheral"})
+    return {item["name"] for item in found}
+
+
+async def _nodes(qemu: Running) -> set[str]:
+    found = await qemu.execute("query-named-block-nodes", {"flat": True})
+    return {item["node-name"] for item in found}

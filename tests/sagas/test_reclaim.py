@@ -1,0 +1,32 @@
+"""Soft-deleted servers: kept for a while, then deleted for good."""
+
+from __future__ import annotations
+
+from kilonova.base.ids import RandomIds
+from kilonova.db.cells import Cell
+from kilonova.workflows.engine.runner import Runner
+from kilonova.workflows.harness import states
+from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from tests.sagas.cloud import CELL, opened
+from tests.sagas.scenarios import SoftDelete
+
+
+async def test_what_nobody_restored_is_deleted() -> None:
+    async with opened(SoftDelete()) as stage:
+        cell = Cell(CELL, "cell1", stage.cell)
+        reclaimer = Reclaimer(cell=cell, clock=stage.clock, ids=RandomIds(), seconds=60)
+        await stage.start()  # type: ignore[attr-defined]
+        await Runner(stage.kit()).drain()
+        await reclaimer.reconcile()
+        await stage.clock.sleep(30)
+        await reclaimer.reconcile()
+        assert (await stage.outcome())["server"][CELL]["states"][0] == "soft-delete"
+        await stage.clock.sleep(31)
+        for _ in range(2):
+            await reclaimer.reconcile()
+        await Runner(stage.kit()).drain()
+        ended = [name for name, state in await states(stage.databases) if state == "done"]
+        assert ended.count("server.delete") == 1
+        end = await stage.outcome()
+        assert (end["server"][CELL]["states"][0], end["holds"], end["ports"]) == ("deleted", {}, [])
+        assert await stage.audit() == []

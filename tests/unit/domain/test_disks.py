@@ -1,0 +1,67 @@
+"""Disks planned from flavor, image and wishes, and the names guests know them by."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from kilonova.base.errors import BadRequest
+from kilonova.domain.disks import BlankDisk, RootDisk, letters, plan
+from kilonova.domain.guest import Disk
+from tests.support.compute import FLAVOR, IMAGE
+
+ROOMY = msgspec.structs.replace(FLAVOR, root_gb=2, ephemeral_gb=10, swap_mb=512)
+
+
+def ids() -> Callable[[], str]:
+    numbers = itertools.count()
+    return lambda: f"d{next(numbers)}"
+
+
+def planned(*blanks: BlankDisk, root: RootDisk | None = None) -> tuple[Disk, ...]:
+    return plan(ROOMY, IMAGE, blanks, root=root or RootDisk(), new_id=ids())
+
+
+def test_what_the_flavor_gives() -> None:
+    disks = planned()
+    assert [(d.role, d.device, d.size_mb) for d in disks] == [
+        ("root", "vda", 2048),
+        ("ephemeral", "vdb", 10240),
+        ("swap", "vdc", 512),
+    ]
+    assert disks[0].boot_index == 0
+    assert len({d.id for d in disks}) == 3
+
+
+def test_wishes_come_first_and_names_do_not_clash() -> None:
+    disks = planned(
+        BlankDisk(size_gb=4, device="/dev/vda"),
+        BlankDisk(size_gb=6, bus="scsi"),
+        BlankDisk(swap=True),
+    )
+    assert [d.device for d in disks] == ["vdb", "vda", "sda", "vdc"]
+    root = planned(root=RootDisk(bus="ide", device="/dev/hdc", tag="system"))[0]
+    assert (root.device, root.bus, root.tag) == ("hdc", "ide", "system")
+
+
+@pytest.mark.parametrize(
+    ("blanks", "said"),
+    [
+        ((BlankDisk(size_gb=11),), "larger than the flavor"),
+        ((BlankDisk(), BlankDisk(size_gb=1)), "larger than the flavor"),
+        ((BlankDisk(swap=True), BlankDisk(swap=True)), "More than one swap"),
+        ((BlankDisk(swap=True, size_gb=513),), "Swap drive requested is larger"),
+    ],
+)
+def test_more_than_the_flavor_gives(blanks: tuple[BlankDisk, ...], said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        planned(*blanks)
+
+
+def test_letters() -> None:
+    assert [letters(n) for n in (0, 25, 26, 51, 52, 701, 702)] == [
+        "a", "z", "aa", "az", "ba", "zz", "aaa",
+    ]  # fmt: skip
