@@ -80,6 +80,7 @@ def _client_env(cloud: Running, where: Path) -> dict[str, str]:
         "OS_CLIENT_CONFIG_FILE": str(where / "clouds.yaml"),
         "OS_CLOUD": "devstack-admin",
         "OS_LOG_CAPTURE": "False",
+        "OS_TEST_TIMEOUT": str(2 * WAIT),
         "OPENSTACKSDK_FUNC_TEST_TIMEOUT": str(WAIT),
         "TOX_ENV_DIR": str(JUDGE.parents[1]),
         "PATH": f"{JUDGE.parent}:{environment()['PATH']}",
