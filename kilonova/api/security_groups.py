@@ -203,10 +203,10 @@ async def update(call: Context, group_id: str) -> dict[str, Any]:
 
 def _values(call: Context) -> dict[str, Any]:
     body = call.body["security_group"]
-    name = body["name"].strip()
-    if not name:
+    name = body["name"]
+    if not name.strip():
         raise BadRequest("Security group name cannot be empty.")
-    return {"name": name, "description": body["description"].strip()}
+    return {"name": name, "description": body["description"]}
 
 
 @ROUTES.delete(

@@ -132,6 +132,7 @@ def api() -> Api[Services]:
             Root("/v2/{project_id}", relaxed=True),
         ),
         wrong_method=404,
+        closing_slash=False,
         request_id_header="X-Compute-Request-Id",
     )
     return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.clients.keystone import Endpoint, expect
 from kilonova.interfaces.volume import NewVolume, Volume, VolumeAttachment, VolumeSnapshot
@@ -63,7 +65,9 @@ class Cinder:
         if wanted.source in names:
             body[names[wanted.source]] = wanted.source_id
         answer = await self._ask("POST", "/volumes", json={"volume": body})
-        return volume(expect(answer, 202, what="A volume")["volume"])
+        made = volume(expect(answer, 202, what="A volume")["volume"])
+        # What is told of a new volume leaves its project out.
+        return msgspec.structs.replace(made, project_id=wanted.project_id)
 
     async def delete(self, volume_id: str) -> None:
         answer = await self._ask("DELETE", f"/volumes/{volume_id}")

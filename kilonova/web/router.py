@@ -84,6 +84,7 @@ class Router:
         """ValueError if two rows mean the same method, path, action and version."""
         self._top = _Node()
         self._limit = api.max_body
+        self._closing_slash = api.closing_slash
         self._prefixes = tuple(
             prefix for root in api.roots if (prefix := root.prefix.partition("{")[0].rstrip("/"))
         )
@@ -93,10 +94,12 @@ class Router:
         self._add_heads(self._top, api)
 
     def find(self, path: str) -> Found | None:
-        """The methods of ``path`` (decoded; one trailing slash does not matter), or None."""
+        """The methods of ``path`` (decoded), or None."""
         parts = path.split("/")
         if len(parts) > 2 and not parts[-1]:
             parts.pop()
+            if len(parts) > 2 and not self._closing_slash:
+                return None
         values: list[str] = []
         methods = _walk(self._top, parts, 1, values)
         if methods is None:

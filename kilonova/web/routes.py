@@ -187,12 +187,14 @@ class Api(Generic[A]):
         auth_misses: bool = True,
         request_id_header: str | None = None,
         max_body: int = BODY_LIMIT,
+        closing_slash: bool = True,
     ) -> None:
         """``head``: HEAD is answered by every GET route. ``wrong_method``: 405 or 404.
 
         ``auth_misses``: unknown paths under a root are 401 without a token, as behind
         keystonemiddleware. ``request_id_header``: a further header for the request id
-        (``x-compute-request-id``). ``max_body``: bytes.
+        (``x-compute-request-id``). ``max_body``: bytes. ``closing_slash``: a slash after a path
+        does not matter; if not, only the first part of a path may have one.
         """
         self.name = name
         self.routes = [row for group in routes for row in group]
@@ -204,3 +206,4 @@ class Api(Generic[A]):
         self.auth_misses = auth_misses
         self.request_id_header = request_id_header
         self.max_body = max_body
+        self.closing_slash = closing_slash

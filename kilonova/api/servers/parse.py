@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any
 
@@ -97,8 +98,8 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
         metadata=server.get("metadata") or {},
         networks=networks,
         auto_disk_config=None if disk_config is None else disk_config == "AUTO",
-        access_ip_v4=server.get("accessIPv4") or None,
-        access_ip_v6=server.get("accessIPv6") or None,
+        access_ip_v4=access_address(server.get("accessIPv4")),
+        access_ip_v6=access_address(server.get("accessIPv6")),
         files=tuple(InjectedFile(f["path"], f["contents"]) for f in server.get("personality", ())),
         zone=zone,
         host=host,
@@ -119,6 +120,11 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
         hostname=hostname,
         hints=hints,
     )
+
+
+def access_address(text: str | None) -> str | None:
+    """An address that the schema let pass, in its one canonical spelling; None for an empty one."""
+    return str(ipaddress.ip_address(text)) if text else None
 
 
 def _counts(server: dict[str, Any]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import msgspec
 
 from kilonova.api.find import Found, find
 from kilonova.api.servers import schema, view
+from kilonova.api.servers.parse import access_address
 from kilonova.api.servers.show import one
 from kilonova.base.errors import Conflict
 from kilonova.context import Context, Services
@@ -48,7 +49,7 @@ def _values(body: dict[str, Any]) -> dict[str, Any]:
         values["name"] = body["name"].strip()
     for key, column in (("accessIPv4", "access_ip_v4"), ("accessIPv6", "access_ip_v6")):
         if key in body:
-            values[column] = body[key] or None
+            values[column] = access_address(body[key])
     if "OS-DCF:diskConfig" in body:
         values["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
     for key in ("description", "hostname"):

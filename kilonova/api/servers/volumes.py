@@ -84,7 +84,8 @@ async def _volume(
         raise BadRequest(INVALID + f"failed to get volume {wanted.source_id}.") from None
     check_usable(volume)
     check_zone(call, volume, request.zone)
-    if wanted.root and not volume.bootable:
+    # With an image named beside it, a volume need not say what is on it.
+    if wanted.root and not request.image_id and not volume.bootable:
         raise BadRequest(INVALID + f"Block Device {volume.id} is not bootable.")
     sized = msgspec.structs.replace(wanted, size_gb=volume.size)
     return sized, _start(volume.image_metadata)

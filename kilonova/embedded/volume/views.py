@@ -92,6 +92,13 @@ def volume(call: Call[Volumes], item: Volume, around: Around) -> View:
     return shown
 
 
+def created(call: Call[Volumes], item: Volume, around: Around) -> View:
+    """A volume as its creation answers: without what Cinder's extensions add where it is shown."""
+    shown = volume(call, item, around)
+    added = [key for key in shown if key.startswith("os-vol-") or key == "volume_image_metadata"]
+    return {key: value for key, value in shown.items() if key not in added}
+
+
 def _metadata(item: Volume) -> dict[str, str]:
     return {**item.metadata, "readonly": "True"} if item.readonly else item.metadata
 

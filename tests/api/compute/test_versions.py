@@ -35,6 +35,8 @@ async def test_documents(cloud: Cloud) -> None:
     assert (await nobody.get("/v2.1/servers")).status == 401
     assert (await nobody.get("/v2.1/nothing")).status == 401
     assert (await cloud.client().get("/v2.1/nothing")).status == 404
+    # An empty id must not be taken for the list.
+    assert (await cloud.client().get("/v2.1/servers/")).status == 404
     assert (await cloud.client().get("/v2.1/servers", version="2.105")).status == 406
     assert (await cloud.client().get("/v2.1/servers", version="2.x")).status == 400
 

@@ -80,6 +80,14 @@ async def test_boot_from_volume(
     assert status == ("reserved" if item["source_type"] == "volume" else "available")
 
 
+async def test_an_image_beside_the_volume_says_what_is_on_it(cloud: Cloud) -> None:
+    wanted = on(volume(key=V2, boot_index=0), imageRef=IMAGE)
+    answer = await cloud.client(version="2.37").post("/v2.1/servers", json=wanted)
+    assert answer.status == 202, answer.text
+    [root] = await disks(cloud, answer.json()["server"]["id"])
+    assert (root.role, root.volume_id) == ("root", V2)
+
+
 async def test_more_disks(cloud: Cloud) -> None:
     wanted = on(
         LOCAL,

@@ -98,7 +98,9 @@ async def test_user_attributes_and_pages(admin: Client) -> None:
         body = (await admin.get(url)).json()
         names += [item["name"] for item in body["users"]]
         url = body["links"]["next"]
-    assert sorted(names) == ["admin", "ann", "demo", "glance", "neutron", "nova", "placement"]
+    assert sorted(names) == [
+        *("admin", "ann", "cinder", "demo", "glance", "neutron", "nova", "placement")
+    ]
     assert await only(admin, "/v3/users?enabled=0", "users") == []
 
 

@@ -213,6 +213,9 @@ async def test_rules_are_checked_and_unique(cloud: Cloud) -> None:
     }
     made = await make(cloud.one, "security-group-rules", "security_group_rule", **rule)
     assert made["ethertype"] == "IPv4"
+    loose = rule | {"remote_ip_prefix": "10.2.3.124/24"}
+    kept = await make(cloud.one, "security-group-rules", "security_group_rule", **loose)
+    assert (kept["remote_ip_prefix"], kept["normalized_cidr"]) == ("10.2.3.124/24", "10.2.3.0/24")
     again = await cloud.one.post("/v2.0/security-group-rules", json={"security_group_rule": rule})
     assert (again.status, again.json()["NeutronError"]["type"]) == (409, "SecurityGroupRuleExists")
     for bad in (

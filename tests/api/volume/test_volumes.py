@@ -48,6 +48,15 @@ async def test_fields_by_version(place: Place) -> None:
     assert new["volume_type_id"]
 
 
+async def test_the_answer_to_a_creation_has_no_words_of_extensions(place: Place) -> None:
+    answer = await place.admin.post("/v3/volumes", json={"volume": {"size": 1}})
+    made = good(answer, 202)["volume"]
+    shown = good(await place.admin.get(f"/v3/volumes/{made['id']}"))["volume"]
+    added = {key for key in shown if key.startswith("os-vol-")}
+    assert len(added) == 4
+    assert set(made) == set(shown) - added
+
+
 async def test_delete_takes_the_data_away(place: Place) -> None:
     made = await place.make(place.alice)
     good(await place.alice.delete(f"/v3/volumes/{made['id']}"), 202)

@@ -24,6 +24,11 @@ def request(version: int = 104, **values: Any) -> ServerRequest:
     return parse({"server": server}, version)
 
 
+def test_addresses_have_one_spelling() -> None:
+    asked = request(accessIPv4="", accessIPv6="0000:0000:0000:0000:0000:babe:220.12.22.2")
+    assert (asked.access_ip_v4, asked.access_ip_v6) == (None, "::babe:dc0c:1602")
+
+
 def test_spellings() -> None:
     asked = request(
         flavorRef="http://host/flavors/7",

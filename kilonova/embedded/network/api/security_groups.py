@@ -207,10 +207,14 @@ def _view(row: Row, *, admin: bool) -> dict[str, Any]:
         admin=admin,
         more={
             "remote_address_group_id": None,
-            "normalized_cidr": row["remote_ip_prefix"],
+            "normalized_cidr": _normalized(row["remote_ip_prefix"]),
             "belongs_to_default_sg": None,
         },
     )
+
+
+def _normalized(text: str | None) -> str | None:
+    return str(arithmetic.prefix(text, "remote_ip_prefix")) if text else None
 
 
 def _check_remote(job: Work, values: Row) -> None:
@@ -227,7 +231,8 @@ def _check_remote(job: Work, values: Row) -> None:
                 f"{values['remote_ip_prefix']}",
                 code="SecurityGroupRuleParameterConflict",
             )
-        values["remote_ip_prefix"] = str(net)
+        if "/" not in values["remote_ip_prefix"]:
+            values["remote_ip_prefix"] = str(net)
     else:
         values["remote_ip_prefix"] = None
     if values["remote_group_id"]:

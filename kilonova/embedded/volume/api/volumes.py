@@ -131,7 +131,7 @@ async def create(call: Call[Volumes]) -> Reply:
     made = await call.app.db.run(work)
     call.app.worker.begin(made.id)
     beside = await call.app.db.read(around, [made])
-    return Reply({"volume": views.volume(call, made, beside)}, status=202)
+    return Reply({"volume": views.created(call, made, beside)}, status=202)
 
 
 def _type_name(given: dict[str, Any], source: Source) -> str | None:

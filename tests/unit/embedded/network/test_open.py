@@ -56,7 +56,11 @@ def test_pools_leave_the_gateway_out() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/24", "x", "fe80::%1/64", "10.0.0.0/33"])
+def test_host_bits_of_a_prefix_are_struck_out() -> None:
+    assert str(rules.network("10.99.99.0/16")) == "10.99.0.0/16"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1.2/24", "x", "fe80::%1/64", "10.0.0.0/33"])
 def test_what_is_no_prefix(text: str) -> None:
     with pytest.raises(BadRequest):
         rules.network(text)
