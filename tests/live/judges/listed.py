@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-LONGEST = 400
+LONGEST = 2000
 
 
 def modules(name: str) -> Iterator[ModuleType]:

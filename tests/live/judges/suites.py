@@ -80,6 +80,7 @@ def _client_env(cloud: Running, where: Path) -> dict[str, str]:
         "OS_CLIENT_CONFIG_FILE": str(where / "clouds.yaml"),
         "OS_CLOUD": "devstack-admin",
         "OS_LOG_CAPTURE": "False",
+        "OS_TEST_TIMEOUT": str(2 * WAIT),
         "OPENSTACKSDK_FUNC_TEST_TIMEOUT": str(WAIT),
         "TOX_ENV_DIR": str(JUDGE.parents[1]),
         "PATH": f"{JUDGE.parent}:{environment()['PATH']}",
@@ -216,6 +217,11 @@ def _rows(lines: Iterable[str], tell: Callable[[Outcome], None]) -> Iterator[Out
         outcome = msgspec.json.decode(line, type=Outcome)
         tell(outcome)
         yield outcome
+
+
+def judged_here() -> list[Suite]:
+    """The suites that have a list; the others take too long for every run."""
+    return [suite for suite in SUITES if suite.listed()]
 
 
 def by_name() -> Mapping[str, Suite]:
