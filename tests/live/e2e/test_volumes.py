@@ -63,6 +63,7 @@ def test_boot_from_volume(cloud: Running, user: Shell, story: Story, tmp_path: P
         *("--dst-port", "22", "--remote-ip", "0.0.0.0/0"),
     )
     user.do("volume", "create", "--size", "1", "data")
+    cloud.settled()
     story.before = cloud.belongings()
     server = user.json(
         *("server", "create", "stone", "--flavor", "m1.nano", "--image", "tiny", "--wait"),
@@ -125,7 +126,7 @@ def test_a_killed_cloud_and_a_restarted_guest_have_it_still(
 
 def test_delete_leaves_the_volumes(cloud: Running, user: Shell, story: Story) -> None:
     user.do("server", "delete", "stone", "--wait")
-    until(lambda: not cloud.belongings() - story.before, 60, "the guest to be gone")
+    cloud.gone(story.before, 60)
     assert {row["Status"] for row in user.json("volume", "list")} == {"available"}
     user.do("volume", "delete", "data", story.root)
     until(lambda: user.json("volume", "list") == [], 30, "the volumes to be gone")

@@ -154,7 +154,8 @@ async def test_ports_and_security_groups(served: Served) -> None:
         "security", "group", "rule", "create", "web", "--protocol", "tcp", "--dst-port", "80:90",
         "--remote-ip", "192.0.2.7/24", "--description", "r",
     )  # fmt: skip
-    assert rule["remote_ip_prefix"] == "192.0.2.0/24"
+    assert rule["remote_ip_prefix"] == "192.0.2.7/24"
+    assert rule["normalized_cidr"] == "192.0.2.0/24"
     await cli(
         "security", "group", "rule", "create", "web", "--protocol", "udp", "--dst-port", "53",
         "--remote-group", "web", "--egress",
