@@ -220,8 +220,8 @@ def _rows(lines: Iterable[str], tell: Callable[[Outcome], None]) -> Iterator[Out
 
 
 def judged_here() -> list[Suite]:
-    """The suites that have a list; the others take too long for every run."""
-    return [suite for suite in SUITES if suite.listed()]
+    """The suites of every run; the others take too long for that."""
+    return [suite for suite in SUITES if suite.name == "openstacksdk"]
 
 
 def by_name() -> Mapping[str, Suite]:
