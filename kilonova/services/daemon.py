@@ -20,7 +20,7 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings, mutated
-from kilonova.policy.enforcer import PolicyError
+from kilonova.policy.rule import PolicyError
 from kilonova.services.startup import (
     Asked,
     Unconfigured,
