@@ -10,11 +10,13 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-
-from oslo_utils.imageutils import format_inspector
+from typing import TYPE_CHECKING
 
 from kilonova.base.errors import BadRequest, TooLarge, Unavailable
 from kilonova.embedded.volume.records import GIB
+
+if TYPE_CHECKING:  # slow to import, and needed only where an image is read
+    from oslo_utils.imageutils import format_inspector
 
 CHUNK = 1 << 20
 GRAIN = 1 << 16
@@ -135,6 +137,8 @@ class Files:
 
 def inspect(file: Path, disk_format: str) -> tuple[str, int]:
     """qemu-img's name of the format and the size the guest will see; BadRequest when unsafe."""
+    from oslo_utils.imageutils import format_inspector  # noqa: PLC0415 (see above)
+
     if disk_format not in FORMATS:
         raise BadRequest(f"Images of disk format {disk_format} cannot be made volumes.")
     accepted, qemu_format = FORMATS[disk_format]
@@ -158,6 +162,8 @@ def inspect(file: Path, disk_format: str) -> tuple[str, int]:
 
 
 def _formats(file: Path) -> list[format_inspector.FileInspector]:
+    from oslo_utils.imageutils import format_inspector  # noqa: PLC0415 (see above)
+
     with file.open("rb") as source:
         wrapper = format_inspector.InspectWrapper(source)
         try:

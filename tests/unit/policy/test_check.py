@@ -57,22 +57,14 @@ TARGETS: list[dict[str, Any]] = [
 
 
 def people() -> list[dict[str, Any]]:
-    roles: tuple[list[str], ...] = (
-        [],
-        ["admin"],
-        ["member", "reader"],
-        ["reader"],
-        ["service"],
-        ["a"],
-        ["b", "C"],
-    )
+    roles = ("", "admin", "member reader", "reader", "service", "a", "b C")
     scopes = (
         {"project_id": "p1", "domain_id": None, "system_scope": None},
         {"project_id": None, "domain_id": "d1", "system_scope": None},
         {"project_id": None, "domain_id": None, "system_scope": "all"},
     )
     return [
-        {"user_id": "u1", "roles": list(held), **scope, "is_admin": "admin" in held, **MORE}
+        {"user_id": "u1", "roles": held.split(), **scope, "is_admin": "admin" in held, **MORE}
         for held, scope in itertools.product(roles, scopes)
     ]
 
