@@ -35,6 +35,7 @@ async def test_a_repeated_request_makes_one_volume(database_url: str, tmp_path: 
         assert len(good(await client.get("/v3/volumes"))["volumes"]) == 1
     key = answers[0]["volume"]["id"]
     snapshot = {"snapshot": {"volume_id": key}}
+    headers = {"Idempotency-Key": "another"}
     made = [
         good(await place.alice.post("/v3/snapshots", json=snapshot, headers=headers), 202)
         for _ in range(2)
