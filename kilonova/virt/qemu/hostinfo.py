@@ -14,12 +14,12 @@ import os_traits
 from kilonova.base.errors import Unavailable
 from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, HostReport
+from kilonova.imagefile import EXPECTED
 from kilonova.virt import tools
 from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.devices.machine import VIDEO_MODELS
 from kilonova.virt.devices.nics import MODELS
-from kilonova.virt.inspect import EXPECTED
 from kilonova.virt.qemu.accel import Accel, cpu_flags
 
 MINIMUM = 6_002_000
