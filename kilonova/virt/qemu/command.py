@@ -13,11 +13,11 @@ import msgspec
 
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
+from kilonova.virt import consolelog
+from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
-from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.disks import DiskFile
 
-CONSOLE_LOG = "console.log"
 MONITOR = "monitor.sock"
 SERIAL = "serial.sock"
 AGENT = "agent.sock"
@@ -107,7 +107,7 @@ def _monitor(parts: Parts) -> list[str]:
 
 
 def _serial(parts: Parts, settings: Settings) -> list[str]:
-    log = f"logfile={_escaped(parts.directory / CONSOLE_LOG)},logappend=on"
+    log = f"logfile={_escaped(parts.directory / consolelog.FILE)},logappend=on"
     if "serial" in parts.fds:
         where = f"fd={parts.fds['serial']}"
     else:

@@ -14,17 +14,17 @@ import msgspec
 
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
-from kilonova.virt import vifs
+from kilonova.virt import records, vifs
+from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
+from kilonova.virt.disks import DiskFile, Maker, volume_file
 from kilonova.virt.driver import Host
-from kilonova.virt.qemu import command, hotplug, records, sockets, usernet, volumes
-from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile, Maker, volume_file
-from kilonova.virt.qemu.home import Home
+from kilonova.virt.home import Home
+from kilonova.virt.qemu import command, hotplug, sockets, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
-from kilonova.virt.qemu.records import Record
 from kilonova.virt.qemu.running import News, Running
+from kilonova.virt.records import Record
 
 QEMU_LOG = "qemu.log"
 START_TRIES = 5

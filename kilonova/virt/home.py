@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from kilonova.virt.qemu import command, records
+from kilonova.virt import consolelog, records
 
 
 class Home:
@@ -32,7 +32,7 @@ class Home:
 
     def hand_over(self, files: Iterable[str]) -> None:
         """Give the disks' files, and an empty console log, to the guest's user."""
-        log = self.path / command.CONSOLE_LOG
+        log = self.path / consolelog.FILE
         log.touch(mode=0o600)
         for path in (log, *(Path(file) for file in files)):
             self.own(path)
@@ -40,7 +40,7 @@ class Home:
     def announce(self, ports: Iterable[int]) -> None:
         """Begin the boot's console log with how a guest on a user-mode network is reached."""
         for port in ports:
-            with (self.path / command.CONSOLE_LOG).open("ab") as log:
+            with (self.path / consolelog.FILE).open("ab") as log:
                 log.write(b"host: port 22 of this guest is 127.0.0.1:%d (ssh -p)\r\n" % port)
 
     def remove(self) -> None:

@@ -10,11 +10,10 @@ import msgspec
 
 from kilonova.base.errors import NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import configdrive, tools
+from kilonova.virt import configdrive, qcow2, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import qcow2
 
 MIB = 1 << 20
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})

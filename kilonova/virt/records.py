@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from kilonova.domain.guest import GuestSpec
-from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.disks import DiskFile
 
 FILE = "guest.json"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
