@@ -25,7 +25,7 @@ from kilonova.scheduler.filters import base as filters
 from kilonova.scheduler.recent import Recent
 from kilonova.scheduler.request_filters import Facts, Unplaceable
 from kilonova.scheduler.select import Rules, select, without
-from kilonova.scheduler.state import HostState, HostStates, trees, with_usage
+from kilonova.scheduler.state import HostState, HostStates, in_trees, with_usage
 from kilonova.scheduler.weighers import base as weighers
 from kilonova.scheduler.whatif import Explainer
 
@@ -177,7 +177,7 @@ class Scheduler:
     ) -> tuple[list[HostState], dict[str, list[AllocationRequest]]]:
         """The states of the candidates' hosts with what is in use now, and the ways to claim."""
         summaries = found.summaries
-        there = trees(summaries)
+        there = in_trees(summaries.values())
         states = {state.provider: state for state in await self._states.hosts(there)}
         ways: dict[str, list[AllocationRequest]] = {}
         for way in found.requests:

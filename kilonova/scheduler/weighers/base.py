@@ -16,6 +16,7 @@ from kilonova.scheduler.filters.base import Concerns, Env
 from kilonova.scheduler.state import HostState
 
 Weigh = Callable[[HostState, RequestSpec, Env], float]
+Column = Callable[[Sequence[HostState], RequestSpec], Sequence[float]]
 
 
 class Weigher(msgspec.Struct, frozen=True):
@@ -23,16 +24,28 @@ class Weigher(msgspec.Struct, frozen=True):
 
     ``least`` and ``most`` bound the range the numbers are brought to 0…1 from; None takes it from
     the hosts at hand. ``concerns``: whether it can tell hosts apart for such a request; where it
-    cannot, no host is weighed.
+    cannot, no host is weighed. ``column``, where it is there, says in one call what ``weigh`` would
+    say of each host.
     """
 
     name: str
-    weigh: Weigh
+    weigh: Weigh | None
     multiplier: str
     sign: float = 1.0
     least: float | None = None
     most: float | None = None
     concerns: Concerns | None = None
+    column: Column | None = None
+
+    def numbers(
+        self, hosts: Sequence[HostState], request: RequestSpec, env: Env
+    ) -> Sequence[float]:
+        """What it says of every host, in their order."""
+        if self.column is not None:
+            return self.column(hosts, request)
+        weigh = self.weigh
+        assert weigh is not None, self.name
+        return [weigh(host, request, env) for host in hosts]
 
 
 WEIGHERS: Registry[Weigher] = Registry("weigher")
@@ -54,6 +67,18 @@ def weigher(
     def register(weigh: Weigh) -> Weigh:
         WEIGHERS.add(name, Weigher(name, weigh, multiplier, sign, least, most, concerns))
         return weigh
+
+    return register
+
+
+def column_weigher(
+    name: str, multiplier: str, *, sign: float = 1.0, least: float | None = None
+) -> Callable[[Column], Column]:
+    """Register the decorated function, which gives the numbers of all hosts at once."""
+
+    def register(column: Column) -> Column:
+        WEIGHERS.add(name, Weigher(name, None, multiplier, sign, least, column=column))
+        return column
 
     return register
 
@@ -110,8 +135,7 @@ def weigh_all(
         multipliers = _multipliers(hosts, item, env) if own else None
         if multipliers is not None and not any(multipliers):
             continue
-        weigh = item.weigh
-        raw = [weigh(host, request, env) for host in hosts]
+        raw = item.numbers(hosts, request, env)
         low = min(raw) if item.least is None else item.least
         span = (max(raw) if item.most is None else item.most) - low
         if not span:
