@@ -103,7 +103,7 @@ class Cloud:
 
     def _settings(self) -> Settings:
         """Ours from ``DIR/nova.conf`` (written at each start), then the person's own over them."""
-        file = self.layout.state_dir / "nova.conf"
+        file = self.layout.nova_conf
         layouts.write_private(file, _ini(self._options()).encode())
         own = self.layout.own_options
         return load([file, *([own] if own.exists() else [])])

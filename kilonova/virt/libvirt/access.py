@@ -21,8 +21,8 @@ def check(capabilities: Element, directory: Path) -> None:
     for place in (directory, *directory.parents):
         if not _may_enter(place.stat(), *who):
             raise Unavailable(
-                f"libvirt runs guests as user {who[0]}, who may not enter {place}: allow it with "
-                f"chmod o+x {place}, or keep the state elsewhere."
+                f"libvirt runs guests as user {who[0]}, who may not enter {place}: set [DEFAULT] "
+                "instances_path to a directory everybody may enter, or user in libvirt's qemu.conf."
             )
 
 

@@ -30,8 +30,8 @@ from kilonova.virt.libvirt import access, counters, domains, xml
 from kilonova.virt.libvirt.events import Event
 from kilonova.virt.libvirt.guest import Given, Guest
 from kilonova.virt.libvirt.host import Link, shown
+from kilonova.virt.libvirt.outside import SYSTEM
 
-SYSTEM = "qemu:///system"
 ARCHITECTURE = "x86_64"
 SYSFS = Path("/sys")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
