@@ -12,16 +12,20 @@ from kilonova.virt import consolelog, records
 
 
 class Home:
-    """``path`` holds all of one guest; ``user`` is whom its process runs as (None: as we do)."""
+    """``path`` holds all of one guest; ``user`` is whom its process runs as (None: as we do).
 
-    def __init__(self, path: Path, user: str | None) -> None:
+    ``mode``: who else may enter the directory, nobody when not told.
+    """
+
+    def __init__(self, path: Path, user: str | None, *, mode: int = 0o700) -> None:
         self.path = path
+        self._mode = mode
         self.user = user if os.geteuid() == 0 else None
 
     def make(self) -> None:
-        """Make the directory, private to the guest's user."""
+        """Make the directory."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        self.path.chmod(self._mode)
         self.own(self.path)
 
     def own(self, path: Path) -> None:

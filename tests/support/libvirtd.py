@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -9,12 +10,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.support.namespace import environment
+from kilonova.domain.guest import Nic
+from kilonova.embedded.network.plane import netns
+from kilonova.virt.vifs import LinuxBridgeVifs
+from tests.support.namespace import Namespace, environment
 
 PLACES = {
     "etc": "/etc/libvirt",
@@ -39,6 +44,17 @@ cgroup_controllers = []
 LIBVIRTD_CONF = """
 auth_unix_rw = "none"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+"""
+
+# libvirt waits for the end of a guest's process, whose parent is whoever adopts orphans; not every
+# machine has somebody who does that at once.
+ADOPT = """
+import ctypes, os, signal, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1)
+child = subprocess.Popen(sys.argv[1:])
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+while os.wait()[0] != child.pid:
+    pass
 """
 
 
@@ -75,12 +91,6 @@ class Libvirtd:
         (self.directory / "etc" / "qemu.conf").write_text(QEMU_CONF)
         (self.directory / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
 
-    @property
-    def pid(self) -> int:
-        """Of the daemon."""
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Start it, with what it knew before; returns when it answers."""
         binds = [f'mount --bind "$1/{own}" {place}' for own, place in PLACES.items()]
@@ -88,7 +98,7 @@ class Libvirtd:
         command = ["unshare", "-m", "--propagation", "private", "sh", "-ec", "\n".join(words), "sh"]
         with (self.directory / "out").open("ab") as out:
             self._process = subprocess.Popen(
-                [*self._prefix, *command, str(self.directory)],
+                [*self._prefix, sys.executable, "-S", "-c", ADOPT, *command, str(self.directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -108,19 +118,29 @@ class Libvirtd:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the daemon; its guests live on."""
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(20)
-        self._process = None
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((self.directory / "run" / "libvirtd.pid").read_text()), how)
+            self._process.wait(30)
+            self._process = None
+
+    def clear(self) -> None:
+        """Remove every domain."""
+        import libvirt
+
+        with contextlib.closing(libvirt.open(self.uri)) as connection:
+            for domain in connection.listAllDomains(0):
+                if domain.isActive():
+                    domain.destroy()
+                domain.undefine()
 
     def end(self) -> None:
         """End the daemon and what is left of its guests, and remove its directories."""
-        self.stop()
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.stop()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
         for pid in self.guests():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -159,3 +179,19 @@ def libvirtd(prefix: Sequence[str] = ()) -> Iterator[Libvirtd]:
         yield made
     finally:
         made.end()
+
+
+class Taps:
+    """A VifPlugger for the network namespace of a daemon."""
+
+    def __init__(self, space: Namespace) -> None:
+        self._space = space
+
+    async def plug(self, nic: Nic) -> None:
+        await self._inside(lambda: asyncio.run(LinuxBridgeVifs().plug(nic)))
+
+    async def unplug(self, nic: Nic) -> None:
+        await self._inside(lambda: asyncio.run(LinuxBridgeVifs().unplug(nic)))
+
+    async def _inside(self, work: Callable[[], None]) -> None:
+        await asyncio.to_thread(netns.run_in, self._space.path, work)

@@ -16,7 +16,7 @@ from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
-from kilonova.virt.disks import DiskFile
+from kilonova.virt.disks import DiskFile, shared
 
 MONITOR = "monitor.sock"
 SERIAL = "serial.sock"
@@ -185,11 +185,6 @@ def node_name(disk: Disk, device: str) -> str:
     if disk.source == "volume" and disk.volume_id:
         return f"v-{hashlib.blake2b(disk.volume_id.encode(), digest_size=14).hexdigest()}"
     return f"node-{device}"
-
-
-def shared(disk: Disk) -> bool:
-    """Whether other guests may have the volume too."""
-    return bool((disk.connection or {}).get("data", {}).get("multiattach"))
 
 
 def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:

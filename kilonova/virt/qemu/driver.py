@@ -20,9 +20,8 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
-from kilonova.virt import accel, consolelog, hostinfo, vifs
+from kilonova.virt import accel, consolelog, hostinfo, records, vifs
 from kilonova.virt.devices import hostshape
-from kilonova.virt.devices.nics import tap_name
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -281,12 +280,11 @@ class QemuDriver:
             for entry in await asyncio.to_thread(_entries, self._directory)
             if _SERVER_ID.match(entry.name) and entry.name not in known
         ]
-        ours = {
-            tap_name(nic)
+        ours = records.taps(
+            guest.record
             for guest in self._guests.values()
             if guest.record is not None and guest.server_id in known
-            for nic in guest.record.spec.nics
-        }
+        )
         found = await asyncio.to_thread(vifs.taps)
         lines += [f"tap {name}" for name in found if name.startswith("tap") and name not in ours]
         return lines
@@ -301,13 +299,9 @@ class QemuDriver:
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove base images no guest uses, unused for that long; their ids."""
-        used = {
-            disk.image.id
-            for guest in self._guests.values()
-            if guest.record is not None
-            for disk in guest.record.spec.disks
-            if disk.image is not None
-        }
+        used = records.images(
+            guest.record for guest in self._guests.values() if guest.record is not None
+        )
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     def _guest(self, server_id: str) -> Guest:
