@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +33,15 @@ class DiskFile(msgspec.Struct, frozen=True):
 class Maker:
     """Makes the disks of guests."""
 
-    def __init__(self, cache: ImageCache, content: Content, file_system: str | None) -> None:
+    def __init__(
+        self,
+        cache: ImageCache,
+        content: Content,
+        file_system: str | None,
+        drives: str = "iso9660",
+    ) -> None:
+        """File systems: of ephemeral disks (ext4 when None), and of config drives."""
+        self._drives = drives
         self._cache = cache
         self._content = content
         self._file_system = file_system or "ext4"
@@ -48,7 +55,7 @@ class Maker:
         target.unlink(missing_ok=True)
         if what.role == "config":
             files = await self._content(guest)
-            await asyncio.to_thread(configdrive.write, target, files)
+            await configdrive.make(target, files, self._drives)
             return DiskFile(str(target), "raw")
         if what.source == "image" and what.image is not None:
             size = what.size_mb * MIB
