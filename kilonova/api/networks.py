@@ -208,7 +208,6 @@ async def _floating(call: Context, floating_id: str) -> dict[str, Any]:
     until=LAST,
     policy=FLOATING + "create",
     body=POOL,
-    also=(404,),
     summary="Allocate a floating IP",
 )
 async def allocate(call: Context) -> dict[str, Any]:

@@ -230,7 +230,6 @@ async def delete(call: Context, group_id: str) -> None:
     until=LAST,
     policy=RULE + "rule:create",
     body=NEW_RULE,
-    also=(404,),
     summary="Make a security group rule",
 )
 async def create_rule(call: Context) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _NAMES = {
     401: "unauthorized",
     403: "forbidden",
     404: "notFound",
+    405: "methodNotAllowed",
     406: "notAcceptable",
     409: "conflict",
     410: "gone",
@@ -41,7 +42,8 @@ def statuses(api: Api[Any], rows: list[Route], version: int) -> list[int]:
     """The errors an operation may answer: those of the pipeline, and what its rows say."""
     first = rows[0]
     found = {400, 503}
-    if PARAMETER.search(first.path):
+    # Bodies, too, name things that may not be there.
+    if PARAMETER.search(first.path) or first.method in _WRITING:
         found.add(404)
     if not first.public:
         found |= {401, 403}
@@ -55,6 +57,7 @@ def statuses(api: Api[Any], rows: list[Route], version: int) -> list[int]:
         found.add(410)
     if any(UNDONE in row.tags for row in rows):
         found.add(501)
+    found |= {row.status for row in rows if row.status >= 400}
     found |= {status for row in rows for status in row.also_at(version) if status >= 400}
     return sorted(found)
 
