@@ -128,7 +128,7 @@ async def show(call: Context, name: str) -> dict[str, Any]:
     return {"keypair": SHOWN.render(found, call.version)}
 
 
-@ROUTES.delete("/{name}", query=ONE, summary="Delete a key pair")
+@ROUTES.delete("/{name}", query=ONE, status=204, also=(until(1, 202),), summary="Delete a key pair")
 async def delete(call: Context, name: str) -> Reply:
     """Servers keep their copy."""
     user = _user(call, call.query.get("user_id"), "delete")
@@ -137,7 +137,9 @@ async def delete(call: Context, name: str) -> Reply:
     return Reply(status=202 if call.version < 2 else 204)
 
 
-@ROUTES.post("", body=CREATE, summary="Create or import a key pair")
+@ROUTES.post(
+    "", body=CREATE, status=201, also=(until(1, 200),), summary="Create or import a key pair"
+)
 async def create(call: Context) -> Reply:
     """Import ``public_key``, or (before 2.92) generate a pair and show its private half once."""
     body = call.body["keypair"]

@@ -154,18 +154,7 @@ def move_to_cell(
         return _save(tx, present, place)
     private = request.private
     server = msgspec.structs.replace(request.server, **place)
-    number = q.ADD.insert(
-        tx,
-        {
-            "uuid": server.id,
-            "server": b"",
-            "user_data": private.user_data,
-            "key_type": private.key_type,
-            "public_key": private.public_key,
-            "system": private.system,
-            **_columns(server, (*_REPEATED, *_MADE)),
-        },
-    )
+    number = q.ADD.insert(tx, row(server, private))
     server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
     attached = block_devices.volume_refs(private.disks)
@@ -184,6 +173,22 @@ def move_to_cell(
         now=server.created_at,
     )
     return server
+
+
+def row(server: Server, private: Private) -> dict[str, Any]:
+    """The row of ``instances`` of a server; its ``id`` only if it has a number already."""
+    kept = msgspec.structs.replace(server, user_data=None, groups=())
+    numbered = {"id": server.number} if server.number else {}
+    return {
+        "uuid": server.id,
+        "server": _encode(kept) if numbered else b"",
+        "user_data": private.user_data,
+        "key_type": private.key_type,
+        "public_key": private.public_key,
+        "system": private.system,
+        **numbered,
+        **_columns(server, (*_REPEATED, *_MADE)),
+    }
 
 
 def leave_cell(tx: Tx, server_id: str) -> None:

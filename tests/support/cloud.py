@@ -407,14 +407,17 @@ class Cloud:
         self.fill()
 
     def build(self, services: Services | None = None) -> ASGIApp:
-        """Another process of the same API."""
-        built = service.build(
+        """Another process of the same API, whose answers must be those of its documents."""
+        return truthful(self.bare(services), service.api())
+
+    def bare(self, services: Services | None = None) -> ASGIApp:
+        """The same with nobody who looks at its answers."""
+        return service.build(
             services or self.services,
             auth=StaticAuthenticator(CALLERS),
             policy=PolicyEnforcer(RULES, clock=self.clock),
             idempotency=MemoryIdempotencyStore(self.clock),
         )
-        return truthful(built, service.api())
 
     def fill(self) -> None:
         """Flavors, a host, the cells."""
