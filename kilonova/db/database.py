@@ -100,6 +100,15 @@ class Database:
         """The writing engine, for migrations."""
         return self._writer
 
+    def attach(self, key: str, thing: object) -> None:
+        """Let every writing transaction find ``thing`` by ``attached``; before the first of them.
+
+        It is how what must be written with a change reaches those who make the change.
+        """
+        self._writer.update_execution_options(**{key: thing})
+        if self._write_lane is not None:
+            self._write_lane.drop()
+
     async def run(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -223,6 +232,11 @@ class Database:
                     raise
                 time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))
         raise AssertionError("unreachable")
+
+
+def attached(tx: Tx, key: str) -> Any:
+    """What was attached to the transaction's database under ``key``; None if nothing was."""
+    return tx.get_execution_options().get(key)
 
 
 def _unreachable(error: exc.DBAPIError) -> bool:

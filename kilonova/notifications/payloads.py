@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -88,17 +89,17 @@ def _row(
     )
 
 
-def _same(*names: str) -> dict[str, Callable[[Any], Any]]:
-    """Fields that are attributes of the same name."""
-    return {name: _attribute(name) for name in names}
-
-
-def _attribute(name: str) -> Callable[[Any], Any]:
-    return lambda thing: getattr(thing, name)
+def _same(*names: str, of: str = "") -> dict[str, Callable[[Any], Any]]:
+    """Fields that are attributes of the same name, of the thing or of a part of it."""
+    return {name: operator.attrgetter(f"{of}.{name}" if of else name) for name in names}
 
 
 def _server(name: str) -> Callable[[Any], Any]:
-    return lambda x: getattr(x.server, name)
+    return operator.attrgetter(f"server.{name}")
+
+
+def _typed(name: str) -> Callable[[Any], Any]:
+    return lambda image: v.typed_property(image, name)
 
 
 _INSTANCE: dict[str, Callable[[Any], Any]] = {
@@ -253,22 +254,20 @@ _row(
     "FlavorPayload",
     "1.4",
     {
-        **{
-            name: (lambda n: lambda x: getattr(x.flavor, n))(name)
-            for name in (
-                "flavorid",
-                "memory_mb",
-                "vcpus",
-                "root_gb",
-                "ephemeral_gb",
-                "name",
-                "rxtx_factor",
-                "disabled",
-                "is_public",
-                "extra_specs",
-                "description",
-            )
-        },
+        **_same(
+            "flavorid",
+            "memory_mb",
+            "vcpus",
+            "root_gb",
+            "ephemeral_gb",
+            "name",
+            "rxtx_factor",
+            "disabled",
+            "is_public",
+            "extra_specs",
+            "description",
+            of="flavor",
+        ),
         "swap": lambda x: x.flavor.swap_mb,
         "vcpu_weight": lambda _: 0,
         "projects": lambda x: x.projects,
@@ -279,7 +278,7 @@ _row(
     "AggregateCachePayload",
     "1.0",
     {
-        **{n: (lambda n: lambda x: getattr(x.aggregate, n))(n) for n in ("id", "uuid", "name")},
+        **_same("id", "uuid", "name", of="aggregate"),
         **_same("host", "index", "total"),
         "images_cached": lambda x: x.cached,
         "images_failed": lambda x: x.failed,
@@ -296,10 +295,7 @@ _row(
     "1.1",
     {
         "uuid": lambda x: x.group.id,
-        **{
-            n: (lambda n: lambda x: getattr(x.group, n))(n)
-            for n in ("name", "user_id", "project_id", "members", "policy")
-        },
+        **_same("name", "user_id", "project_id", "members", "policy", of="group"),
         "policies": lambda x: (x.group.policy,),
         "hosts": lambda _: None,
         "rules": lambda x: {key: str(value) for key, value in x.group.rules.items()},
@@ -412,7 +408,7 @@ _row(
 _row(
     "ImageMetaPropsPayload",
     "1.20",
-    {name: (lambda n: lambda i: v.typed_property(i, n))(name) for name in v.TYPED},
+    {name: _typed(name) for name in v.TYPED},
     sparse=True,
 )
 _row(
