@@ -90,7 +90,7 @@ class OsloMessagingRabbit(msgspec.Struct, frozen=True):
     amqp_durable_queues: Annotated[
         bool,
         Opt(
-            "Whether exchange and queues of notifications are durable. Listeners must say the same.",
+            "Whether exchange and queues of notifications are durable; listeners must agree.",
             formerly=(("DEFAULT", "amqp_durable_queues"),),
         ),
     ] = False

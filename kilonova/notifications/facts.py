@@ -21,11 +21,12 @@ class Who(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """Why something failed: the error's class, its text, and the step it happened in."""
+    """Why something failed: the error's class, its text, the step it happened in, and where."""
 
     kind: str
     message: str
     step: str = ""
+    host: str = ""
 
 
 class Period(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
@@ -80,11 +79,8 @@ def lease(tx: Tx, owner: str, *, now: float, seconds: float) -> bool:
     row = _HELD.first(tx)
     until = {"owner": owner, "lease_until": now + seconds}
     if row is None:
-        try:
-            with tx.begin_nested():
-                tx.execute(SENDERS.insert().values(id=_ONLY, **until))
-        except exc.IntegrityError:
-            return False
+        # Two who find none: the second one's transaction fails, and finds the first's next time.
+        tx.execute(SENDERS.insert().values(id=_ONLY, **until))
         return True
     if row[0] != owner and row[1] > now:
         return False
