@@ -109,6 +109,10 @@ class Database:
         if self._write_lane is not None:
             self._write_lane.drop()
 
+    def attachment(self, key: str) -> Any:
+        """What was attached under ``key``; None if nothing was."""
+        return self._writer.get_execution_options().get(key)
+
     async def run(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:

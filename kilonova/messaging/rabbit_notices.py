@@ -1,7 +1,7 @@
 """Notifications to RabbitMQ, as oslo.messaging publishes them, each confirmed by the broker.
 
-A connection of its own: a broker that is full blocks whoever publishes, and calls to agents must not
-wait for that.
+A connection of its own: a broker that is full blocks whoever publishes, and calls to agents must
+not wait for that.
 """
 
 from __future__ import annotations

@@ -104,7 +104,6 @@ class TaskFacts(msgspec.Struct, frozen=True):
     server_id: str
     state: str
     cause: Cause
-    who: Who
     request: RequestSpec | None = None
 
 

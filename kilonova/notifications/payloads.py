@@ -287,8 +287,11 @@ _row(
 _row(
     "KeypairPayload",
     "1.0",
-    _same("user_id", "name", "type", "public_key")
-    | {"fingerprint": lambda k: k.fingerprint or None},
+    _same("user_id", "name", "type")
+    | {
+        "public_key": lambda k: k.public_key or None,
+        "fingerprint": lambda k: k.fingerprint or None,
+    },
 )
 _row(
     "ServerGroupPayload",

@@ -76,7 +76,7 @@ class Sender:
         self._counts = counts
         self._leases: dict[str, float] = {}
         self._warned: dict[str, bool] = {}
-        self._half: dict[tuple[str, int], int] = {}
+        self._took: dict[str, list[set[int]]] = {}
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -152,17 +152,18 @@ class Sender:
 
     async def _to_all(self, place: str, rows: Sequence[Waiting]) -> int:
         """How many of the rows, from the first on, every sink has."""
-        notices = [self._notice(row) for row in rows]
-        least = len(rows)
-        for index, sink in enumerate(self._sinks):
+        had = self._took.setdefault(place, [set() for _ in self._sinks])
+        for sink, took in zip(self._sinks, had, strict=True):
             # What a sink took in an earlier turn, while another one failed, it is not given again.
-            had = self._half.get((place, index), 0)
-            skip = sum(1 for row in rows if row.id <= had)
-            taken = skip + await sink.send(notices[skip:]) if skip < len(rows) else skip
-            if taken:
-                self._half[place, index] = rows[taken - 1].id
-            least = min(least, taken)
-        return least
+            took &= {row.id for row in rows}
+            left = [row for row in rows if row.id not in took]
+            if left:
+                number = await sink.send([self._notice(row) for row in left])
+                took |= {row.id for row in left[:number]}
+        for number, row in enumerate(rows):
+            if not all(row.id in took for took in had):
+                return number
+        return len(rows)
 
     def _notice(self, row: Waiting) -> Notice:
         known = self._topics

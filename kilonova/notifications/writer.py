@@ -6,19 +6,25 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from kilonova.base import log as logs
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
 from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
-from kilonova.domain.guest import Nic
-from kilonova.domain.resources import KeyPair
+from kilonova.domain.guest import FlavorSpec, Nic
+from kilonova.domain.resources import Aggregate, Group, KeyPair
 from kilonova.domain.server import EMPTY, Server
 from kilonova.notifications import legacy, periods, values
 from kilonova.notifications.envelope import message
-from kilonova.notifications.facts import Facts, Period, ServerFacts, Who
+from kilonova.notifications.facts import (
+    AggregateFacts,
+    Facts,
+    FlavorFacts,
+    GroupFacts,
+    Period,
+    ServerFacts,
+    Who,
+)
 from kilonova.notifications.payloads import payload
 from kilonova.notifications.table import API, COMPUTE, CONDUCTOR, TABLE, Notification
 from kilonova.store import block_devices, servers
@@ -77,11 +83,11 @@ class Writer:
         if event not in TABLE:
             return
         row = TABLE.get(event)
-        facts: Facts | None = subject
+        facts: Facts | None
         if isinstance(subject, str | Server):
             facts = self._server(tx, row, subject, **more)
-        elif more:
-            facts = msgspec.structs.replace(subject, **more)
+        else:
+            facts = facts_of(subject, **more)
         if facts is not None:
             self._put(tx, [(row, facts)])
 
@@ -206,6 +212,19 @@ class Writer:
                 host = getattr(facts, "host", None)
             return host or self._host
         return self._host
+
+
+def facts_of(subject: Any, **more: Any) -> Any:
+    """Facts about a row of the store; what is facts already stays."""
+    if isinstance(subject, FlavorSpec):
+        return FlavorFacts(subject, **more)
+    if isinstance(subject, Aggregate):
+        made = AggregateFacts.of(subject, **more)
+        # One that is being made has no number, and nothing in it.
+        return made if subject.id else AggregateFacts(made.uuid, made.name)
+    if isinstance(subject, Group):
+        return GroupFacts(subject, **more)
+    return subject
 
 
 def who() -> Who:
