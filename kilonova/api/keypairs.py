@@ -156,7 +156,8 @@ async def create(call: Context) -> Reply:
     pair = KeyPair(0, user, body["name"].strip(), kind, fingerprint, public, call.clock.now())
 
     async def write(rules: Rules) -> None:
-        await call.app.db.run(_create, pair, rules, call.caller.project_id or "")
+        project = call.caller.project_id or ""
+        await call.app.db.run(_create, pair, rules, project, imported=given is not None)
 
     await quota_rules.within(call, call.caller.project_id or "", write)
     shown = MADE.render(pair, call.version)
@@ -179,6 +180,6 @@ def _generate(kind: str, user: str, call: Context) -> crypto.Generated:
     return crypto.generate_x509(user, call.caller.project_id or "", call.clock.now())
 
 
-def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str) -> None:
+def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str, *, imported: bool) -> None:
     limits = quota_rules.limits(tx, rules, project_id, pair.user_id)
-    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified)
+    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified, imported=imported)
