@@ -104,7 +104,7 @@ class Cloud:
     def _settings(self) -> Settings:
         """Ours, which ``DIR/nova.conf`` tells the tools; the person's own stand over them."""
         options = self._options()
-        file = self.layout.state_dir / "nova.conf"
+        file = self.layout.nova_conf
         layouts.write_private(file, ini(options).encode())
         own = self.layout.own_options
         if own.exists() or in_environment():

@@ -53,6 +53,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state_dir / "clouds.yaml"
 
     @property
+    def nova_conf(self) -> Path:
+        """The options of the cloud's own, written at each start."""
+        return self.state_dir / "nova.conf"
+
+    @property
     def own_options(self) -> Path:
         """The person's own options, over those written at each start; it need not be there."""
         return self.state_dir / "kilonova.conf"

@@ -229,9 +229,9 @@ def _ours(pid: int) -> bool:
 
 def prepare(wanted: Wanted) -> None:
     """Make the state directory; CannotStart says what is wrong with the wish or the place."""
-    if wanted.driver not in ("qemu", "fake"):
-        raise CannotStart(f"There is no driver {wanted.driver!r}: use qemu or fake.")
-    if wanted.driver == "qemu" and wanted.hosts != 1:
+    if wanted.driver not in ("qemu", "libvirt", "fake"):
+        raise CannotStart(f"There is no driver {wanted.driver!r}: use qemu, libvirt or fake.")
+    if wanted.driver != "fake" and wanted.hosts != 1:
         raise CannotStart("--hosts is for --driver fake: a machine is one host for real guests.")
     if wanted.port_base is not None and not 1024 <= wanted.port_base <= 65000:
         raise CannotStart("--port-base must lie between 1024 and 65000.")
@@ -247,7 +247,7 @@ def prepare(wanted: Wanted) -> None:
         ) from None
     place = os.statvfs(wanted.state_dir)
     free = place.f_bavail * place.f_frsize >> 20
-    least = 1024 if wanted.driver == "qemu" else 64
+    least = 64 if wanted.driver == "fake" else 1024
     if free < least:
         raise CannotStart(
             f"{wanted.state_dir} has {free} MiB free, {least} are needed: "
