@@ -109,7 +109,7 @@ def down(
     """Stop the cloud; its guests run on unless --guests is given."""
     try:
         lifecycle.stop(
-            (state_dir or layouts.default_state_dir()).absolute(), console(), guests=guests
+            (state_dir or layouts.default_state_dir()).absolute(), typer.echo, guests=guests
         )
     except lifecycle.CannotStart as error:
         fail(str(error))

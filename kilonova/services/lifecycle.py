@@ -116,7 +116,7 @@ def _follow(fd: int, shown: Screen) -> bool:
                 shown.step(line.step, line.share)
 
 
-def stop(state_dir: Path, console: Console, *, guests: bool) -> None:
+def stop(state_dir: Path, say: Callable[[str], None], *, guests: bool) -> None:
     """End the processes of the cloud on ``state_dir``; what is not running is no error."""
     if layouts.is_held(state_dir):
         for name, pid in layouts.process_ids(state_dir).items():
@@ -127,10 +127,10 @@ def stop(state_dir: Path, console: Console, *, guests: bool) -> None:
         from kilonova.services import sweep  # noqa: PLC0415
 
         for line in asyncio.run(sweep.guests(state_dir)):
-            console.print(f"  {line}", highlight=False)
+            say(f"  {line}")
     with contextlib.suppress(FileNotFoundError):
         (state_dir / "pids").unlink()
-    console.print("The cloud is down.", highlight=False)
+    say("The cloud is down.")
 
 
 def _end(name: str, pid: int, state_dir: Path) -> None:
