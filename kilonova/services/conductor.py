@@ -49,6 +49,8 @@ MIRROR_EVERY = 5.0
 LEFTOVERS_EVERY = 600.0
 PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
+SETTLED = 3.0
+"""Seconds after the start before looking for what was left lying about."""
 RECLAIM_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
@@ -163,9 +165,9 @@ class Conductor:
         interval = self._settings.default.sync_power_state_interval
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
-        self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
-        self._every("explanations", self._forget_explanations, PRUNE_EVERY)
-        self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
+        self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY, after=SETTLED)
+        self._every("explanations", self._forget_explanations, PRUNE_EVERY, after=SETTLED)
+        self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         if self._settings.default.instance_usage_audit:
@@ -197,8 +199,15 @@ class Conductor:
                 await task
         self._tasks.clear()
 
-    def _every(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        self._run(name, forever(name, work, every=seconds))
+    def _every(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        seconds: float,
+        *,
+        after: float = 0.0,
+    ) -> None:
+        self._run(name, forever(name, work, every=seconds, after=after))
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
