@@ -135,6 +135,11 @@ class Database:
             return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
 
+    async def check(self) -> str | None:
+        """A health check: None when the database answers; raises what `read` raises."""
+        await self.read(ping)
+        return None
+
     def run_sync(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -223,6 +228,11 @@ class Database:
                     raise
                 time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))
         raise AssertionError("unreachable")
+
+
+def ping(tx: Tx) -> None:
+    """Ask for nothing, to hear whether there is an answer."""
+    tx.exec_driver_sql("SELECT 1")
 
 
 def _unreachable(error: exc.DBAPIError) -> bool:

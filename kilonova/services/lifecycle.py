@@ -82,11 +82,14 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
 
 def _event_loop(wanted: Wanted) -> asyncio.AbstractEventLoop:
     """The loop that ``[kilonova] event_loop`` in the person's own options asks for."""
-    from kilonova.config.settings import load  # noqa: PLC0415 (slow to import, not for `down`)
+    from kilonova.config.settings import Settings, in_environment, load  # noqa: PLC0415 (slow)
     from kilonova.web.serve import new_event_loop  # noqa: PLC0415
 
     own = wanted.layout().own_options
-    return new_event_loop(load([own] if own.exists() else []).kilonova.event_loop)
+    settings = Settings()
+    if own.exists() or in_environment():
+        settings = load([own] if own.exists() else [])
+    return new_event_loop(settings.kilonova.event_loop)
 
 
 async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | None) -> None:

@@ -12,12 +12,12 @@ import os_traits
 
 from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, HostReport
+from kilonova.imagefile import EXPECTED
 from kilonova.virt.accel import Accel, cpu_flags
 from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.devices.machine import VIDEO_MODELS
 from kilonova.virt.devices.nics import MODELS
-from kilonova.virt.inspect import EXPECTED
 
 
 def report(

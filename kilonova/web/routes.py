@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     head: bool | None
     versioned: bool
     tags: Sequence[str]
+    also: Sequence[int]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Route(msgspec.Struct, frozen=True):
     versioned: bool = True
     rooted: bool = True
     tags: tuple[str, ...] = ()
+    also: tuple[int, ...] = ()
 
     def covers(self, version: int) -> bool:
         """Whether the route exists at minor ``version``."""
@@ -109,6 +111,8 @@ class Routes(Generic[A]):
         consumes    media types of the body (``application/json``)
         head        answer HEAD by the GET handler; as the Api says if None
         versioned   False: microversion headers are not looked at
+        also        further statuses it may answer, for OpenAPI; what every route of its kind may
+                    answer (400, 401, 403, 404, 409 …) need not be said
         """
 
         def register(handler: H) -> H:
@@ -124,6 +128,7 @@ class Routes(Generic[A]):
         names = list(inspect.signature(handler).parameters)[1:]
         given: dict[str, Any] = dict(options)
         given["consumes"] = tuple(options.get("consumes", JSON_TYPES))
+        given["also"] = tuple(options.get("also", ()))
         given["tags"] = tuple(options.get("tags", (self.tag,) if self.tag else ()))
         if not self.rooted:
             given.setdefault("versioned", False)

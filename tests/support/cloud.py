@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.truth import truthful
 from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
@@ -407,12 +408,13 @@ class Cloud:
 
     def build(self, services: Services | None = None) -> ASGIApp:
         """Another process of the same API."""
-        return service.build(
+        built = service.build(
             services or self.services,
             auth=StaticAuthenticator(CALLERS),
             policy=PolicyEnforcer(RULES, clock=self.clock),
             idempotency=MemoryIdempotencyStore(self.clock),
         )
+        return truthful(built, service.api())
 
     def fill(self) -> None:
         """Flavors, a host, the cells."""

@@ -124,6 +124,13 @@ class Libvirtd:
             self._process.wait(30)
             self._process = None
 
+    def domains(self) -> list[str]:
+        """Names of all that is defined."""
+        import libvirt
+
+        with contextlib.closing(libvirt.open(self.uri)) as connection:
+            return [domain.name() for domain in connection.listAllDomains(0)]
+
     def clear(self) -> None:
         """Remove every domain."""
         import libvirt
