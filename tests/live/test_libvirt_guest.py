@@ -121,21 +121,23 @@ async def test_a_guest_boots_and_lives(machine: Machine) -> None:
 
     assert (await lab.driver.reboot(spec, hard=False)).power == PowerState.RUNNING
     told = await machine.says("guest: ready", count=2)
-    assert told.count("guest: power button") == 1
+    assert told.count("guest: stopping") == 1  # asked by its agent
     assert lab.events.heard == []
 
-    # It switches itself off: told within a second of the guest's own last words.
+    # It switches itself off, which is told within a second.
     import libvirt
 
     with contextlib.closing(libvirt.open(machine.daemon.uri)) as connection:
-        connection.lookupByUUIDString(SERVER).shutdown()
-    await machine.says("guest: power button", count=2)
-    before = time.monotonic()
-    async with asyncio.timeout(20):
+        domain = connection.lookupByUUIDString(SERVER)
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        await machine.says("guest: power button")
+        async with asyncio.timeout(20):
+            while domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(1):
         while not lab.events.heard:
             await asyncio.sleep(0.01)
     assert lab.events.heard[0].power == PowerState.SHUTDOWN
-    assert time.monotonic() - before < 4  # an emulated guest needs a while to sync and end
     assert (await lab.driver.status(SERVER)).power == PowerState.SHUTDOWN
     assert (await lab.driver.power_on(spec)).power == PowerState.RUNNING
     await machine.says("guest: ready", count=3)
@@ -144,14 +146,11 @@ async def test_a_guest_boots_and_lives(machine: Machine) -> None:
     assert time.monotonic() - began < 55
 
 
-@pytest.mark.parametrize("kind", ["pc", "q35"])
-async def test_devices_come_and_go_while_the_guest_runs(
-    machine: Machine, tmp_path: Path, kind: str
-) -> None:
+async def test_devices_come_and_go_while_the_guest_runs(machine: Machine, tmp_path: Path) -> None:
     driver = machine.lab.driver
     assert isinstance(driver, PlugsNics)
     assert isinstance(driver, AttachesDisks)
-    spec = msgspec.structs.replace(machine.spec, properties={"hw_machine_type": kind})
+    spec = msgspec.structs.replace(machine.spec, properties={"hw_machine_type": "q35"})
     await driver.spawn(spec, paused=False)
     await machine.says("guest: ready")
     other = Nic(port_id="p2", mac="fa:16:3e:00:00:02", network_id="n", vif_type="tap")
