@@ -42,6 +42,7 @@ def mirror(file: DiskFile, *, block: bool = False) -> Element:
         "disk",
         element("source", **{name: file.path}),
         element("driver", type_=file.format),
+        element("backingStore"),
         type_=kind,
     )
 
