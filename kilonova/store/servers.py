@@ -358,6 +358,16 @@ def set_task(
     return True
 
 
+def begin_task(
+    tx: Tx, server_id: str, task: str, *, now: dt.datetime, unless: Iterable[str | None]
+) -> Server | None:
+    """Set the task unless it is one of ``unless``; the server as it was, None when it is gone."""
+    server = get(tx, server_id, lock=True)
+    if server is not None and server.task_state not in unless:
+        _save(tx, server, {"task_state": task, "updated_at": now})
+    return server
+
+
 def finish(
     tx: Tx,
     server_id: str,
