@@ -371,6 +371,17 @@ def set_task(
     return True
 
 
+def begin_task(
+    tx: Tx, server_id: str, task: str, *, now: dt.datetime, unless: Iterable[str | None]
+) -> Server | None:
+    """Set the task unless it is one of ``unless``; the server as it is then, None when gone."""
+    server = get(tx, server_id, lock=True)
+    if server is None or server.task_state in unless:
+        return server
+    _save(tx, server, {"task_state": task, "updated_at": now})
+    return msgspec.structs.replace(server, task_state=task, updated_at=now)
+
+
 def finish(
     tx: Tx,
     server_id: str,
