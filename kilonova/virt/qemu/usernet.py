@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
+from kilonova.base import sockets
 from kilonova.base.errors import Unavailable
 from kilonova.domain.guest import GuestSpec
 from kilonova.virt.driver import MetadataServer
-from kilonova.virt.qemu import sockets
 
 MOST_CONNECTIONS = 16
 
