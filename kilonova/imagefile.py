@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from oslo_utils.imageutils import format_inspector
 
 from kilonova.base.errors import BadRequest
+
+if TYPE_CHECKING:  # slow to import, and needed only where an image is read
+    from oslo_utils.imageutils import format_inspector
 
 # Glance's disk format -> the formats the file may prove to be.
 EXPECTED: dict[str, frozenset[str]] = {
@@ -48,6 +51,8 @@ def inspect(file: Path, disk_format: str, *, use: str = "booted here") -> Inspec
     be put to ``use``. An odd partition table in plain data is harmless.
     Source: CVE-2022-47951, CVE-2024-32498.
     """
+    from oslo_utils.imageutils import format_inspector  # noqa: PLC0415 (see above)
+
     expected = EXPECTED.get(disk_format)
     if expected is None:
         raise BadRequest(f"Images of disk format {disk_format} cannot be {use}.")
@@ -73,6 +78,8 @@ def inspect(file: Path, disk_format: str, *, use: str = "booted here") -> Inspec
 
 def _formats(file: Path) -> list[format_inspector.FileInspector]:
     """Every format the content fits; nothing means plain data."""
+    from oslo_utils.imageutils import format_inspector  # noqa: PLC0415 (see above)
+
     with file.open("rb") as source:
         wrapper = format_inspector.InspectWrapper(source)
         try:

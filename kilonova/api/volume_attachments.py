@@ -164,7 +164,7 @@ async def show(call: Context, server_id: str, volume_id: str) -> dict[str, Any]:
 # -- attach --------------------------------------------------------------------------------------
 
 
-@ROUTES.post("", body=CREATE, summary="Attach a volume")
+@ROUTES.post("", body=CREATE, also=(202,), summary="Attach a volume")
 async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
     """Reserve the volume, choose its device name, and let the conductor plug it in.
 
@@ -204,14 +204,7 @@ async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
         disk = msgspec.structs.replace(
             wanted, device=next_device(present, None if offloaded else device, wanted.bus)
         )
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         servers.set_disks(tx, server_id, [*present, disk], now=call.clock.now())
         record(tx, call, ATTACH_VOLUME.action, server_id)
         start(tx, call, ATTACH_VOLUME, DiskSaga(server_id, disk.id), server_id)
@@ -284,6 +277,18 @@ async def when_free(call: Context, cell: Cell, begin: Callable[[Tx], R]) -> R:
             await call.clock.sleep(PAUSE)
 
 
+def _check_state(tx: Tx, call: Context, server_id: str) -> None:
+    """Conflict when the server's state or lock forbids it; users see no task of this work."""
+    servers.begin(
+        tx,
+        server_id,
+        "attach_volume",
+        task=None,
+        now=call.clock.now(),
+        override_lock=is_admin(call),
+    )
+
+
 def _invisible(conflict: Conflict) -> bool:
     return conflict.code == "server.busy" and conflict.details.get("saga") in _UNSEEN
 
@@ -330,14 +335,7 @@ async def _accept(
     word: str,
 ) -> None:
     def begin(tx: Tx) -> Disk:
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         if disk.id not in {present.id for present in block_devices.of_server(tx, server_id)}:
             raise NotFound(f"Instance {server_id} is not attached with volume {disk.volume_id}")
         record(tx, call, kind.action, server_id)

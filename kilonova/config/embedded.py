@@ -42,6 +42,9 @@ class Embedded(msgspec.Struct, frozen=True):
             choices=("auto", "nbd", "none"),
         ),
     ] = "auto"
+    volume_export_tls: Annotated[
+        bool, Opt("Let only hosts with the service's key reach exported volumes, encrypted.")
+    ] = True
     volume_export_port: Annotated[int, Opt("Port of the exported volumes.")] = 10809
     admin_password: Annotated[
         str | None,

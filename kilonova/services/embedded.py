@@ -127,6 +127,7 @@ async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIA
             host=settings.default.host,
             export_address=_export_address(settings),
             export_port=options.volume_export_port,
+            export_tls=options.volume_export_tls,
             auth_uri=settings.keystone_authtoken.www_authenticate_uri,
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),

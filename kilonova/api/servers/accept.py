@@ -173,7 +173,9 @@ def one(
         addresses=EMPTY,
         security_groups=request.security_groups or ("default",),
         key_name=request.key_name,
-        config_drive=request.config_drive or properties.get("img_config_drive") == "mandatory",
+        config_drive=request.config_drive
+        or properties.get("img_config_drive") == "mandatory"
+        or call.app.settings.default.force_config_drive,
         access_ip_v4=request.access_ip_v4,
         access_ip_v6=request.access_ip_v6,
         locked_by=None,

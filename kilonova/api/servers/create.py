@@ -20,7 +20,14 @@ ROUTES: Routes[Services] = Routes(tag="servers")
 CREATE = "os_compute_api:servers:create"
 
 
-@ROUTES.post("/servers", body=schema.CREATE, policy=CREATE, status=202, summary="Create servers")
+@ROUTES.post(
+    "/servers",
+    body=schema.CREATE,
+    policy=CREATE,
+    status=202,
+    also=(200,),
+    summary="Create servers; with `Prefer: dry-run` only say (200) whether they fit",
+)
 async def create(call: Context) -> Reply:
     """Check everything, write it in one transaction, and let the conductor do the work."""
     if not call.caller.project_id:

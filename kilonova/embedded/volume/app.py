@@ -60,6 +60,7 @@ class Volumes:
                 settings.directory / "exports",
                 address=settings.export_address,
                 port=settings.export_port,
+                tls=settings.export_tls,
                 clock=clock,
             )
             if settings.export_address is not None

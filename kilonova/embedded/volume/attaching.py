@@ -68,10 +68,11 @@ def connection(
         "host": app.exports.address,
         "port": app.exports.port,
         "export": item.id,
-        "tls_identity": exports.USER,
     }
-    if secret:
-        where["tls_psk"] = app.exports.key()
+    if app.exports.tls:
+        where["tls_identity"] = exports.USER
+        if secret:
+            where["tls_psk"] = app.exports.key()
     return {"driver_volume_type": "nbd", "data": {**where, **common}}
 
 

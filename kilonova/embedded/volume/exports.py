@@ -44,9 +44,12 @@ def possible() -> bool:
 class Exports:
     """Names (those of attachments) under which volumes are exported, to be written to or not."""
 
-    def __init__(self, directory: Path, *, address: str, port: int, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, *, address: str, port: int, clock: Clock, tls: bool = True
+    ) -> None:
         self.address = address
         self.port = port
+        self.tls = tls
         self._directory = directory
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -186,6 +189,7 @@ class Exports:
 
     async def _start(self) -> None:
         self.key()
+        creds = ",tls-creds=tls" if self.tls else ""
         address = f"addr.type=inet,addr.host={self.address},addr.port={self.port}"
         folder = str(self._directory).replace(",", ",,")
         with sockets.listen(self._directory / _CONTROL) as control:
@@ -194,7 +198,7 @@ class Exports:
                 *("--object", f"tls-creds-psk,id=tls,dir={folder},endpoint=server"),
                 *("--chardev", f"socket,id=control,fd={control.fileno()},server=on,wait=off"),
                 *("--monitor", "chardev=control"),
-                *("--nbd-server", f"{address},tls-creds=tls"),
+                *("--nbd-server", f"{address}{creds}"),
                 seconds=START_SECONDS,
                 pass_fds=(control.fileno(),),
             )

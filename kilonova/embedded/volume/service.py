@@ -30,6 +30,7 @@ from kilonova.embedded.volume.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
 from kilonova.web.faults import nova_faults
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 MIGRATIONS = "kilonova.embedded.volume.migrations"
@@ -45,6 +46,7 @@ API: Api[Volumes] = Api(
         types.routes,
         info.routes,
         info.transfers,
+        openapi_routes(lambda: API, title="Volume API"),
     ],
     versions=versions.VERSIONS,
     faults=nova_faults,

@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
     jobs: int = 2
     export_address: str | None = None
     export_port: int = 10809
+    export_tls: bool = True
     public_url: str | None = None
     auth_uri: str | None = None
     trust_forwarded: bool = False

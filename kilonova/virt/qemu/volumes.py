@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from typing import Any
-
-import msgspec
 
 from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.config.hypervisor import Libvirt
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import tools
 from kilonova.virt.devices import DiskDevice, plan
+from kilonova.virt.disks import COPY_SECONDS, DiskFile
 from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
-from kilonova.virt.qemu.disks import DiskFile
 from kilonova.virt.qemu.running import Running
 
 MIB = 1 << 20
 LOOK_SECONDS = 0.5
 RESIZE_TRIES = 20
-COPY_SECONDS = 7000.0
 PLUGGABLE = ("virtio", "scsi")
 
 
@@ -162,35 +157,6 @@ async def _finish(qemu: Running, job: str) -> None:
         await asyncio.sleep(0.1)
     if not asked:
         raise Unavailable("The copy to the other volume failed.")
-
-
-async def copy(source: DiskFile, target: DiskFile) -> None:
-    """The same for a guest that is off."""
-    named = {each["id"]: each for each in (*source.objects, *target.objects)}
-    objects = [("--object", msgspec.json.encode(each).decode()) for each in named.values()]
-    await tools.run(
-        *("qemu-img", "convert", "-n", "--image-opts", "--target-image-opts"),
-        *(word for pair in objects for word in pair),
-        *(image_options(source), image_options(target)),
-        seconds=COPY_SECONDS,
-    )
-
-
-def image_options(file: DiskFile) -> str:
-    """A volume as the programs of QEMU take it with ``--image-opts``."""
-    node = file.remote or {"driver": "file", "filename": file.path}
-    return ",".join(
-        f"{name}={str(value).replace(',', ',,')}"
-        for name, value in _flat({"driver": file.format, "file": node})
-    )
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict | list):
-        for name, inner in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node
 
 
 async def _job(qemu: Running, name: str) -> dict[str, Any] | None:

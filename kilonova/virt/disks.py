@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ import msgspec
 
 from kilonova.base.errors import NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import configdrive, tools
+from kilonova.virt import configdrive, qcow2, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import qcow2
 from kilonova.virt.sources import Source, source
 
 MIB = 1 << 20
 SECRETS = "secrets"
+COPY_SECONDS = 7000.0
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,15 @@ class DiskFile(msgspec.Struct, frozen=True):
 class Maker:
     """Makes the disks of guests."""
 
-    def __init__(self, cache: ImageCache, content: Content, file_system: str | None) -> None:
+    def __init__(
+        self,
+        cache: ImageCache,
+        content: Content,
+        file_system: str | None,
+        drives: str = "iso9660",
+    ) -> None:
+        """File systems: of ephemeral disks (ext4 when None), and of config drives."""
+        self._drives = drives
         self._cache = cache
         self._content = content
         self._file_system = file_system or "ext4"
@@ -65,7 +74,7 @@ class Maker:
         target.unlink(missing_ok=True)
         if what.role == "config":
             files = await self._content(guest)
-            await asyncio.to_thread(configdrive.write, target, files)
+            await configdrive.make(target, files, self._drives)
             return DiskFile(str(target), "raw")
         if what.source == "image" and what.image is not None:
             size = what.size_mb * MIB
@@ -77,6 +86,18 @@ class Maker:
             await self._blank(target, disk)
             return DiskFile(str(target), "raw")
         raise NotSupported(f"This hypervisor cannot attach the {what.source} disk {what.id}.")
+
+    async def make_all(
+        self, directory: Path, guest: GuestSpec, disks: Iterable[DiskDevice]
+    ) -> dict[str, DiskFile]:
+        """Make disks at the same time; device name → file. The first failure ends the others."""
+        wanted = list(disks)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.make(directory, guest, disk)) for disk in wanted]
+        except BaseExceptionGroup as many:
+            raise many.exceptions[0] from None
+        return {disk.device: task.result() for disk, task in zip(wanted, tasks, strict=True)}
 
     async def _blank(self, target: Path, disk: DiskDevice) -> None:
         what = disk.disk
@@ -140,6 +161,40 @@ def forget(file: DiskFile) -> None:
             target = Path(path)
             # The directory of all stays while other volumes have theirs there.
             target.rmdir() if target.is_dir() else target.unlink()
+
+
+def shared(disk: Disk) -> bool:
+    """Whether other guests may have the volume too."""
+    return bool((disk.connection or {}).get("data", {}).get("multiattach"))
+
+
+async def copy(source: DiskFile, target: DiskFile) -> None:
+    """Copy a volume to another one, for a guest that is off."""
+    named = {each["id"]: each for each in (*source.objects, *target.objects)}
+    objects = [("--object", msgspec.json.encode(each).decode()) for each in named.values()]
+    await tools.run(
+        *("qemu-img", "convert", "-n", "--image-opts", "--target-image-opts"),
+        *(word for pair in objects for word in pair),
+        *(image_options(source), image_options(target)),
+        seconds=COPY_SECONDS,
+    )
+
+
+def image_options(file: DiskFile) -> str:
+    """A volume as the programs of QEMU take it with ``--image-opts``."""
+    node = file.remote or {"driver": "file", "filename": file.path}
+    return ",".join(
+        f"{name}={str(value).replace(',', ',,')}"
+        for name, value in _flat({"driver": file.format, "file": node})
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        for name, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node
 
 
 def name(disk: DiskDevice) -> str:
