@@ -36,6 +36,8 @@ from kilonova.domain.server import (
 from kilonova.domain.states import VmState
 from kilonova.store import actions, block_devices, holds, sql
 from kilonova.store import server_statements as q
+from kilonova.store.noting import note as tell
+from kilonova.store.noting import notes
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -172,6 +174,9 @@ def move_to_cell(
         project_id=server.project_id,
         now=server.created_at,
     )
+    listener = notes(tx)
+    if listener is not None:
+        listener.server_changed(tx, None, server, frozenset())
     return server
 
 
@@ -220,6 +225,9 @@ def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
     columns = _columns(after, own)
     columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
     q.CHANGE.run(tx, {"server_key": before.id, "server": _encode(kept), **columns})
+    listener = notes(tx)
+    if listener is not None:
+        listener.server_changed(tx, before, after, frozenset(own))
     return after
 
 
@@ -478,7 +486,7 @@ def set_tags(tx: Tx, server_id: str, wanted: Iterable[str], *, now: dt.datetime)
     server = _require(tx, server_id)
     own = tuple(sorted(set(wanted)))
     _write_tags(tx, server_id, own)
-    _save(tx, server, {"tags": own, "updated_at": now})
+    tell(tx, "instance.update", _save(tx, server, {"tags": own, "updated_at": now}))
 
 
 def _write_tags(tx: Tx, server_id: str, wanted: Iterable[str]) -> None:

@@ -40,6 +40,7 @@ async def create(call: Context) -> Reply:
         raise BadRequest("This cloud cannot verify image certificates: it has no key manager.")
     await _unique_name(call, request.name)
     found = await resolve(call, request)
+    request = found.request
     chosen = plan(call, request, found)
     if call.prefers("dry-run"):
         return await rehearse(call, request, found, chosen)

@@ -38,13 +38,13 @@ def _learn(suite: suites.Suite, cloud: running.Running, where: Path) -> None:
 def main() -> None:
     """Start a cloud for each suite, and learn."""
     known = suites.by_name()
-    for name in sys.argv[1:] or list(known):
+    for suite in [known[name] for name in sys.argv[1:]] or list(known.values()):
         with tempfile.TemporaryDirectory(prefix="kilonova-judges-") as home:
             where = Path(home)
             with running.running(where / "state", port_base=21300) as cloud:
-                cloud.up("--driver", "fake", "--hosts", "3")
-                suites.furnish(cloud, where)
-                _learn(known[name], cloud, where)
+                cloud.up(*suite.up)
+                suite.furnish(cloud, where)
+                _learn(suite, cloud, where)
 
 
 if __name__ == "__main__":
