@@ -15,6 +15,7 @@ from kilonova.domain.guest import Disk, FixedIp, Nic
 from kilonova.domain.resources import Migration
 from kilonova.domain.server import Server
 from kilonova.domain.states import VmState
+from kilonova.interfaces.network import Port
 from kilonova.store import actions, groups, migrations, quotas, servers
 from kilonova.web.testing import Client
 from tests.support.cloud import NETWORK, PROJECT
@@ -22,7 +23,7 @@ from tests.support.compute import NOW
 from tests.support.counting import Watched, cost, length, same, unlisted
 from tests.support.crowd import Crowd
 
-FEW, MANY = 3, 30
+FEW, MANY = 6, 30
 # Path → (microversion, whether it grows with what `fill` makes).
 LISTS: dict[str, str] = {
     "/servers": "2.104",
@@ -90,8 +91,10 @@ SINGLE = {
 # Besides the lists, what one thing of much costs, and lists with more asked of them.
 MORE = {
     "/servers/{server_id}": "2.104",
+    "/flavors?is_public=None": "2.104",
+    "/flavors/detail?is_public=None": "2.104",
     "/os-server-groups?all_projects=True": "2.104",
-    "/servers/detail?all_tenants=1&tags-any=a,b&ip=10&name=^w": "2.104",
+    "/servers/detail?all_tenants=1&tags-any=blue,red&ip=10&name=[a-w]": "2.104",
     "/servers/detail?all_tenants=1": "2.1",
     "/os-simple-tenant-usage?detailed=1&start=2025-01-01T00:00:00": "2.104",
     "/os-simple-tenant-usage/{project_id}?start=2025-01-01T00:00:00": "2.104",
@@ -105,7 +108,7 @@ MORE = {
     "/os-aggregates/{aggregate_id}": "2.104",
     "/os-server-groups/{group_id}": "2.104",
     "/flavors/{flavor_id}": "2.104",
-    "/os-instance_usage_audit_log/2026-01-31": "2.104",
+    "/os-instance_usage_audit_log/2026-01-31%2000:00:00": "2.104",
 }
 
 
@@ -149,6 +152,7 @@ class Full(Crowd):
         self.cell1.db.run_sync(self._rows_of, chosen)
         self._neighbours(chosen)
         client = self.at("2.104")
+        self.db.run_sync(quotas.set_limits, {"server_groups": -1}, PROJECT)
         await self._flavors(client)
         for number in range(self.count):
             await _post(client, "/os-aggregates", aggregate={"name": f"a{number}"})
@@ -161,6 +165,9 @@ class Full(Crowd):
             host = {"add_host": {"host": f"h0-{number}"}}
             path = f"/v2.1/os-aggregates/{number + 1}/action"
             assert (await client.post(path, json=host)).status == 200
+            if number:
+                path = "/v2.1/os-aggregates/1/action"
+                assert (await client.post(path, json=host)).status == 200
         self.names["aggregate_id"] = "1"
         self.db.run_sync(self._members)
         listed = (await client.get("/v2.1/os-hypervisors")).json()["hypervisors"]
@@ -190,7 +197,7 @@ class Full(Crowd):
         servers.update(tx, server.id, now=NOW, tags=tags, metadata=table)
         servers.set_nics(tx, server.id, [_nic(number) for number in range(self.count)], now=NOW)
         for number in range(self.count):
-            disk = Disk(id=f"d{number}", role="data", source="volume", volume_id=_id(8, number))
+            disk = Disk(f"d{number}", "data", "volume", f"vd{number}", volume_id=_id(8, number))
             row = {"server_id": server.id, "position": number, "volume_id": _id(8, number)}
             tx.execute(tables.disks.insert(), {**row, "delete_on_termination": True, "disk": disk})
             request = f"req-{number}"
@@ -209,6 +216,10 @@ class Full(Crowd):
                 "security_groups": [_id(6, number)],
             }  # fmt: skip
             self.documents.put("ports", port)
+            mac = f"fa:16:3e:00:00:{number:02x}"
+            self.networks.made[_id(3, number)] = Port(
+                _id(3, number), NETWORK, PROJECT, mac, device_id=server.id
+            )
             group = {"id": _id(6, number), "name": f"g{number}", "description": ""}
             rules = [{
                 "id": _id(7, number), "direction": "ingress", "ethertype": "IPv4",
@@ -305,7 +316,8 @@ async def costs(folder: Path, count: int) -> tuple[dict[str, list[str]], dict[st
 # Answers about one thing, or with as many rows as there are projects or zones.
 SHORT = {
     "/os-availability-zone", "/os-hypervisors/statistics", "/limits", "/os-simple-tenant-usage",
-    "/os-quota-sets/{project_id}/detail",
+    "/os-quota-sets/{project_id}/detail", "/flavors", "/flavors/detail", "/os-hosts/{host}",
+    "/os-hypervisors/{hypervisor_id}?with_servers=true",
 }  # fmt: skip
 
 

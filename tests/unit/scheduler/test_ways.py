@@ -30,9 +30,7 @@ DEVICES = tuple(
 
 
 def way(device: str, root: str = "p") -> Way:
-    return Way(
-        {root: {"VCPU": 1}, device: {"CUSTOM_PCI_10DE_1DB6": 1}}, {"_pci0-0": (device,)}
-    )
+    return Way({root: {"VCPU": 1}, device: {"CUSTOM_PCI_10DE_1DB6": 1}}, {"_pci0-0": (device,)})
 
 
 def asked(policy: str, *, cells: bool = True, server: str = "s1") -> RequestSpec:
