@@ -528,6 +528,18 @@ def on_host(tx: Tx, host: str) -> list[Server]:
     return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
 
 
+def on_hosts(tx: Tx, hosts: Iterable[str]) -> dict[str, list[Server]]:
+    """Host → its servers, for each of these hosts."""
+    found: dict[str, list[Server]] = {host: [] for host in hosts}
+    query = select_servers(Extras()).where(
+        instances.c.host.in_(list(found)), instances.c.deleted == sa.false()
+    )
+    for server in complete(tx.execute(query.order_by(instances.c.id)).all(), Extras()):
+        if server.host in found:
+            found[server.host].append(server)
+    return found
+
+
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:
     """Host → (servers, servers with a task)."""
     c = instances.c
