@@ -140,7 +140,9 @@ class Networks:
             if port.mark and mark in (None, port.mark):
                 del self.table[port.id]
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         port = self._get(port_id)
         if port.device_id not in ("", server_id):
             raise Conflict(f"Port {port_id} is still in use.")

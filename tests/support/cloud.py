@@ -110,7 +110,9 @@ class Networks:
     async def delete_made_ports(self, server_id: str, *, mark: str | None = None) -> None:
         return None
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         return self.made[port_id]
 
     async def bind_port(self, port_id: str, *, host: str) -> Port:
