@@ -132,7 +132,11 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
     networks = cloud.shell("kilonova-admin").json("network", "list", "--external")
     sections["network"]["public_network_id"] = networks[0]["ID"]
     sections["compute"]["min_compute_nodes"] = 1
-    sections["compute-feature-enabled"] |= {"metadata_service": "true", "live_migration": "false"}
+    sections["compute-feature-enabled"] |= {
+        **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
+        "volume_multiattach": "true",
+        "live_migration": "false",
+    }
     sections["validation"] = {
         "run_validation": "true",
         "connect_method": "floating",
