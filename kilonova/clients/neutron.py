@@ -37,8 +37,17 @@ class Neutron:
         )
         return [network(row) for row in (*own, *shared)]
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
         wanted: dict[str, Any] = {"id": ids} if ids else {"device_id": server_id}
+        if address:
+            wanted = {"network_id": network_id, "fixed_ips": f"ip_address={address}"}
         return [port(row) for row in await self._list("ports", **wanted)]
 
     async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:

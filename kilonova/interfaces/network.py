@@ -77,8 +77,15 @@ class NetworkService(Protocol):
     ) -> list[Network]:
         """Networks the project may use: its own and shared ones, or just those of ``ids``."""
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
-        """Ports by id or by the server they belong to."""
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
+        """Ports by id, by their address on a network, or by the server they belong to."""
 
     async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
         """The segments of a routed network, or of those of its subnets; none of any other."""

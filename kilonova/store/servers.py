@@ -504,6 +504,13 @@ def on_host(tx: Tx, host: str) -> list[Server]:
     return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
 
 
+def placed(tx: Tx) -> list[str]:
+    """The ids of the servers that are on hosts."""
+    c = instances.c
+    query = sa.select(c.uuid).where(c.deleted == sa.false(), c.host.is_not(None)).order_by(c.id)
+    return list(tx.execute(query).scalars())
+
+
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:
     """Host → (servers, servers with a task)."""
     c = instances.c

@@ -87,7 +87,17 @@ class Networks:
     ) -> list[Network]:
         return [n for n in self.known.values() if not ids or n.id in ids]
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
+        if address:
+            on = (p for p in self.made.values() if p.network_id == network_id)
+            return [p for p in on if address in {ip for ip, _ in p.ips}]
         return [p for p in self.made.values() if (p.id in ids if ids else p.device_id == server_id)]
 
     async def compute_ports(self) -> list[Port]:
