@@ -38,6 +38,12 @@ class Outcome(msgspec.Struct, frozen=True):
     why: str
     seconds: float
 
+    @property
+    def last(self) -> str:
+        """The last line of why; for Tempest, what the cloud said."""
+        lines = [line.strip() for line in self.why.splitlines() if line.strip()]
+        return (lines or [""])[-1].removeprefix("Details: ")[:200]
+
 
 def furnish(cloud: Running, where: Path) -> None:
     """What suites expect to find: two images that everybody sees, no flavor too small."""
@@ -76,9 +82,21 @@ class Suite(msgspec.Struct, frozen=True):
         """The ids of what passes; it only grows."""
         return LISTS / f"{self.name}.txt"
 
+    @property
+    def reasons(self) -> Path:
+        """What fails, each with the last words of its failure."""
+        return LISTS / f"{self.name}-failing.txt"
+
     def listed(self) -> list[str]:
         """What passed so far."""
         return self.file.read_text().split() if self.file.exists() else []
+
+    def keep(self, passed: Iterable[str], failed: Mapping[str, str]) -> None:
+        """Add what passed to the list; beside it, why the rest of ``failed`` did."""
+        names = {*self.listed(), *passed}
+        self.file.write_text("".join(f"{name}\n" for name in sorted(names)))
+        rows = (f"{name}\t{why}\n" for name, why in sorted(failed.items()) if name not in names)
+        self.reasons.write_text("".join(rows))
 
 
 def _clouds(cloud: Running) -> dict[str, Any]:
