@@ -19,7 +19,15 @@ from kilonova.embedded.volume.api import (
     versions,
     volumes,
 )
-from kilonova.embedded.volume.app import Notify, Volumes, first_type, reconcile, tell_nobody
+from kilonova.embedded.volume.app import (
+    Held,
+    Notify,
+    Volumes,
+    first_type,
+    held_by_nobody,
+    reconcile,
+    tell_nobody,
+)
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.records import VolumeType
 from kilonova.embedded.volume.rules import Policy
@@ -55,12 +63,14 @@ async def open(
     *,
     images: ImageService,
     notify: Notify = tell_nobody,
+    held: Held = held_by_nobody,
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> Volumes:
     """The service with its schema brought up to date; work that a crash left is begun again.
 
-    ``notify`` tells the compute service's external events. Close it with ``close``.
+    ``notify`` tells the compute service's external events, ``held`` asks it whether a server has a
+    volume by an attachment. Close it with ``close``.
     """
     db = Database(settings.database, name="volume")
     await asyncio.to_thread(migrate.upgrade, db, MIGRATIONS)
@@ -69,6 +79,7 @@ async def open(
         db,
         images=images,
         notify=notify,
+        held=held,
         clock=clock or SystemClock(),
         ids=ids or RandomIds(),
     )

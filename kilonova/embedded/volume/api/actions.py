@@ -11,6 +11,7 @@ from kilonova.embedded.volume.api.volumes import begin_delete, texts
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
 from kilonova.embedded.volume.attaching import connection, reserve, settle
 from kilonova.embedded.volume.files import FORMATS
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import (
     ATTACH_STATUSES,
     STATUSES,
@@ -151,10 +152,13 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
     """Record that nobody, or not this attachment's server, has the volume any more."""
     await show(call, Volume, volume_id, "volume:attach")
     wanted = (call.body["os-detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         visible(tx, Volume, volume_id, call.caller, lock=True)
         found = rows.where(tx, Attachment, volume_id=volume_id)
+        if wanted is not None and wanted not in {item.id for item in found}:
+            raise BadRequest(f"Attachment {wanted} is none of volume {volume_id}.")
         if wanted is None and len(found) > 1:
             raise BadRequest("Detach volume failed: More than one attachment; name one.")
         for item in found:
@@ -235,6 +239,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
     """Forget an attachment whatever its server says."""
     await show(call, Volume, volume_id, "volume:reset_status")
     wanted = (call.body["os-force_detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         for item in rows.where(tx, Attachment, volume_id=volume_id):
@@ -399,6 +404,7 @@ async def initialize(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
 async def terminate(call: Call[Volumes], volume_id: str) -> None:
     """A file needs no end of its use."""
     await show(call, Volume, volume_id, "volume:attach")
+    await guard(call, volume_id)
 
 
 @routes.post(

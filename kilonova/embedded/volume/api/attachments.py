@@ -11,6 +11,7 @@ from kilonova.db.database import Tx
 from kilonova.embedded.volume import query, views
 from kilonova.embedded.volume.app import Volumes, show, visible
 from kilonova.embedded.volume.attaching import flat, reserve, settle
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import Attachment, Volume
 from kilonova.embedded.volume.rules import is_admin
 from kilonova.embedded.volume.schemas import CREATE_ATTACHMENT, UPDATE_ATTACHMENT
@@ -114,6 +115,7 @@ async def complete(call: Call[Volumes], attachment_id: str) -> None:
 async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
     """End the use of a volume; the attachments that are left."""
     now = call.app.clock.now()
+    await guard(call, (await call.app.db.read(_find, call, attachment_id))[1].id, attachment_id)
 
     def work(tx: Tx) -> list[Attachment]:
         item, volume = _find(tx, call, attachment_id)
