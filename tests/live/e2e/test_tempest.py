@@ -28,4 +28,5 @@ def test_it_logs_in(cloud: Running, tmp_path: Path) -> None:
         shell = cloud.shell("kilonova-admin")
         shell.run("image", "delete", suites.GUEST_IMAGES[1])
         shell.run("flavor", "delete", suites.GUEST_FLAVORS[1])
+        shell.run("volume", "type", "delete", suites.SHARED_TYPE)
     assert [(each.outcome, each.last) for each in outcomes] == [("passed", "")]

@@ -28,6 +28,7 @@ FAKE_HOSTS = ("--driver", "fake", "--hosts", "3")
 REAL_GUESTS = ("--driver", "qemu")
 GUEST_IMAGES = ("tiny", "tiny-too")
 GUEST_FLAVORS = ("m1.nano", "m1.micro")
+SHARED_TYPE = "shared"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -59,13 +60,14 @@ def furnish(cloud: Running, where: Path) -> None:
 
 
 def furnish_guests(cloud: Running, where: Path) -> None:
-    """A second image and a second size for guests that really boot."""
+    """A second image and size for guests that really boot; volumes that several may have."""
     shell = cloud.shell("kilonova-admin")
     shell.do("image", "save", GUEST_IMAGES[0], "--file", where / "guest.qcow2")
     words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
     shell.do("image", "create", GUEST_IMAGES[1], *words, "--file", where / "guest.qcow2")
     size = ("--ram", "224", "--disk", "1", "--vcpus", "1")
     shell.do("flavor", "create", GUEST_FLAVORS[1], *size)
+    shell.do("volume", "type", "create", SHARED_TYPE, "--property", "multiattach=<is> True")
 
 
 class Suite(msgspec.Struct, frozen=True):
@@ -164,6 +166,7 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
         "connect_timeout": 10,
         "ping_timeout": GUEST_WAIT,
     }
+    sections["volume"]["volume_type_multiattach"] = SHARED_TYPE
     image = cloud.state_dir / f"{GUEST_IMAGES[0]}.qcow2"
     sections["scenario"] = {"dhcp_client": "udhcpc", "img_file": image}
     return _tempest(cloud, where, sections)
