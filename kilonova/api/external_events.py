@@ -77,6 +77,7 @@ BODY = Schema(
     "/os-server-external-events",
     policy="os_compute_api:os-server-external-events:create",
     body=BODY,
+    also=(207,),
     summary="Tell of events of servers",
 )
 async def create(call: Context) -> Reply:

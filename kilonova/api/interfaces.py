@@ -114,7 +114,7 @@ def _one(call: Context, port: Port, tag: str | None) -> dict[str, Any]:
     return {"interfaceAttachment": ATTACHMENT.render(Shown(port, tag), call.version)}
 
 
-@ROUTES.post("", body=ATTACH, summary="Attach an interface")
+@ROUTES.post("", body=ATTACH, also=(500, 501), summary="Attach an interface")
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """Plug a card in, on a given port or a new one; answers when it is there."""
     found = await find(call, server_id, RULE + "create")

@@ -158,7 +158,7 @@ async def show(call: Context, server_id: str, volume_id: str) -> dict[str, Any]:
 # -- attach --------------------------------------------------------------------------------------
 
 
-@ROUTES.post("", body=CREATE, summary="Attach a volume")
+@ROUTES.post("", body=CREATE, also=(202,), summary="Attach a volume")
 async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
     """Reserve the volume, choose its device name, and let the conductor plug it in.
 
@@ -198,14 +198,7 @@ async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
         disk = msgspec.structs.replace(
             wanted, device=next_device(present, None if offloaded else device, wanted.bus)
         )
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         servers.set_disks(tx, server_id, [*present, disk], now=call.clock.now())
         record(tx, call, ATTACH_VOLUME.action, server_id)
         start(tx, call, ATTACH_VOLUME, DiskSaga(server_id, disk.id), server_id)
@@ -262,6 +255,18 @@ async def _reserve(call: Context, volume_id: str, server_id: str) -> str:
         raise BadRequest(f"Invalid volume: {fault.message}") from None
 
 
+def _check_state(tx: Tx, call: Context, server_id: str) -> None:
+    """Conflict when the server's state or lock forbids it; users see no task of this work."""
+    servers.begin(
+        tx,
+        server_id,
+        "attach_volume",
+        task=None,
+        now=call.clock.now(),
+        override_lock=is_admin(call),
+    )
+
+
 # -- detach --------------------------------------------------------------------------------------
 
 
@@ -304,14 +309,7 @@ async def _accept(
     word: str,
 ) -> None:
     def begin(tx: Tx) -> Disk:
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         if disk.id not in {present.id for present in block_devices.of_server(tx, server_id)}:
             raise NotFound(f"Instance {server_id} is not attached with volume {disk.volume_id}")
         record(tx, call, kind.action, server_id)

@@ -31,7 +31,7 @@ StateDir = Annotated[
 PortBase = Annotated[
     int | None, typer.Option(help="First port; services take this one and the next ones.")
 ]
-Driver = Annotated[str, typer.Option(help="qemu (real guests) or fake (simulated).")]
+Driver = Annotated[str, typer.Option(help="qemu or libvirt (real guests), or fake (simulated).")]
 Hosts = Annotated[int, typer.Option(min=1, max=20000, help="Simulated hosts.")]
 Demo = Annotated[
     bool, typer.Option("--demo/--no-demo", help="Make an image and networks to start with.")

@@ -39,6 +39,14 @@ class Default(msgspec.Struct, frozen=True):
     transport_url: Annotated[
         str | None, Opt("Where the broker is, rabbit://user:password@host:port/vhost.", secret=True)
     ] = None
+    control_exchange: Annotated[str, Opt("The exchange notifications are published to.")] = "nova"
+    instance_usage_audit: Annotated[
+        bool, Opt("Send instance.exists for every server of a host after each audit period.")
+    ] = False
+    instance_usage_audit_period: Annotated[
+        str,
+        Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
+    ] = "month"
     max_local_block_devices: Annotated[
         int, Opt("Local disks a server may have; 0 lets servers start from volumes only.", min=-1)
     ] = 3

@@ -20,8 +20,10 @@ from kilonova.domain.agent import CONDUCTOR
 from kilonova.domain.request import RequestSpec, Selection
 from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
+from kilonova.services import notices
 from kilonova.services.neighbours import Neighbours
 from kilonova.store import explanations
+from kilonova.web.health import Metrics
 from kilonova.workflows import sagas
 from kilonova.workflows.audit import AuditReport, Sources, settled
 from kilonova.workflows.engine.kit import Kit
@@ -29,10 +31,12 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
@@ -46,6 +50,7 @@ LEFTOVERS_EVERY = 600.0
 PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 RECLAIM_EVERY = 60.0
+USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
 
 
@@ -63,6 +68,7 @@ class Conductor:
         neighbours: Neighbours,
         clock: Clock,
         ids: Ids,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -112,7 +118,14 @@ class Conductor:
             networks=neighbours.networks,
             volumes=neighbours.volumes,
         )
-        self.journals = Journals({API: db, **{c.id: c.db for c in cells.all}}, clock)
+        databases = {API: db, **{c.id: c.db for c in cells.all}}
+        self.journals = Journals(databases, clock)
+        period = settings.default.instance_usage_audit_period
+        self.usage = UsageAudits(cell=cell, clock=clock, period=period)
+        self.images = ImageCacher(db, bus)
+        self.sender = notices.sender(
+            settings, databases, bus=bus, clock=clock, ids=ids, metrics=metrics
+        )
         world = _world(
             self.agents,
             db=db,
@@ -145,6 +158,7 @@ class Conductor:
             **self.agents.methods(),
             "network_changed": self.networks.network_changed,
             "audit": self.audit,
+            "cache_images": self.images.cache_images,
         }
         self._serving = await self._bus.serve(CONDUCTOR, methods)
         self._run("sagas", self.runner.run())
@@ -160,6 +174,10 @@ class Conductor:
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
+        if self._settings.default.instance_usage_audit:
+            self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
+        if self.sender is not None:
+            self._run("notifications", self.sender.run())
         self._run("returned hosts", self.guests.welcome())
 
     async def _forget_explanations(self) -> None:
@@ -177,6 +195,7 @@ class Conductor:
         if self._serving is not None:
             await self._serving.close()
             self._serving = None
+        await self.images.close()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

@@ -23,7 +23,7 @@ def forwarded(state_dir: Path) -> list[Forwarded]:
     running = process.find(state_dir / INSTANCES)
     if not running:
         return []
-    from kilonova.virt.qemu import records  # noqa: PLC0415
+    from kilonova.virt import records  # noqa: PLC0415
 
     found = []
     for server_id in running:

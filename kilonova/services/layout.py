@@ -53,6 +53,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state_dir / "clouds.yaml"
 
     @property
+    def nova_conf(self) -> Path:
+        """The options of the cloud's own, written at each start."""
+        return self.state_dir / "nova.conf"
+
+    @property
     def own_options(self) -> Path:
         """The person's own options, over those written at each start; it need not be there."""
         return self.state_dir / "kilonova.conf"
@@ -93,7 +98,10 @@ def read_secrets(state_dir: Path) -> Secrets:
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Write a file only its owner may read, whole or not at all."""
+    """Write a file only its owner may read, whole or not at all; one that says so already stays."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() == content and file.stat().st_mode & 0o777 == 0o600:
+            return
     part = file.with_name(file.name + ".part")
     with contextlib.suppress(FileNotFoundError):
         part.unlink()

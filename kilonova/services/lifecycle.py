@@ -82,11 +82,14 @@ def run_foreground(wanted: Wanted, console: Console, *, progress_fd: int | None)
 
 def _event_loop(wanted: Wanted) -> asyncio.AbstractEventLoop:
     """The loop that ``[kilonova] event_loop`` in the person's own options asks for."""
-    from kilonova.config.settings import load  # noqa: PLC0415 (slow to import, not for `down`)
+    from kilonova.config.settings import Settings, in_environment, load  # noqa: PLC0415 (slow)
     from kilonova.web.serve import new_event_loop  # noqa: PLC0415
 
     own = wanted.layout().own_options
-    return new_event_loop(load([own] if own.exists() else []).kilonova.event_loop)
+    settings = Settings()
+    if own.exists() or in_environment():
+        settings = load([own] if own.exists() else [])
+    return new_event_loop(settings.kilonova.event_loop)
 
 
 async def _serve(wanted: Wanted, shown: Tell, console: Console, pipe: Pipe | None) -> None:
@@ -226,9 +229,9 @@ def _ours(pid: int) -> bool:
 
 def prepare(wanted: Wanted) -> None:
     """Make the state directory; CannotStart says what is wrong with the wish or the place."""
-    if wanted.driver not in ("qemu", "fake"):
-        raise CannotStart(f"There is no driver {wanted.driver!r}: use qemu or fake.")
-    if wanted.driver == "qemu" and wanted.hosts != 1:
+    if wanted.driver not in ("qemu", "libvirt", "fake"):
+        raise CannotStart(f"There is no driver {wanted.driver!r}: use qemu, libvirt or fake.")
+    if wanted.driver != "fake" and wanted.hosts != 1:
         raise CannotStart("--hosts is for --driver fake: a machine is one host for real guests.")
     if wanted.port_base is not None and not 1024 <= wanted.port_base <= 65000:
         raise CannotStart("--port-base must lie between 1024 and 65000.")
@@ -244,7 +247,7 @@ def prepare(wanted: Wanted) -> None:
         ) from None
     place = os.statvfs(wanted.state_dir)
     free = place.f_bavail * place.f_frsize >> 20
-    least = 1024 if wanted.driver == "qemu" else 64
+    least = 64 if wanted.driver == "fake" else 1024
     if free < least:
         raise CannotStart(
             f"{wanted.state_dir} has {free} MiB free, {least} are needed: "

@@ -37,6 +37,8 @@ def maker(name: str | None, *, world: FakeWorld | None = None) -> Callable[[Host
         from kilonova.virt.qemu import QemuDriver  # noqa: PLC0415
 
         return QemuDriver
+    if name in ("libvirt", "libvirt.LibvirtDriver"):
+        return _libvirt()
     if name == "fake" or name in FAKES:
         if world is None:
             raise BadRequest(f"The driver {name} needs a FakeWorld to live in.")
@@ -57,5 +59,17 @@ def maker(name: str | None, *, world: FakeWorld | None = None) -> Callable[[Host
             made: Callable[[Host], VirtDriver] = entry.load()
             return made
     raise BadRequest(
-        f"There is no virt driver {name}; known are qemu.QemuDriver, {', '.join(FAKES)}."
+        f"There is no virt driver {name}; known are qemu.QemuDriver, "
+        f"libvirt.LibvirtDriver, {', '.join(FAKES)}."
     )
+
+
+def _libvirt() -> Callable[[Host], VirtDriver]:
+    try:
+        from kilonova.virt.libvirt import LibvirtDriver  # noqa: PLC0415
+    except ImportError as error:
+        raise BadRequest(
+            "The driver libvirt.LibvirtDriver needs libvirt's Python binding: install the extra "
+            f"libvirt of this project ({error})."
+        ) from None
+    return LibvirtDriver

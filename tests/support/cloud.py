@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.truth import truthful
 from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
@@ -418,7 +419,11 @@ class Cloud:
         self.fill()
 
     def build(self, services: Services | None = None) -> ASGIApp:
-        """Another process of the same API."""
+        """Another process of the same API, whose answers must be those of its documents."""
+        return truthful(self.bare(services), service.api())
+
+    def bare(self, services: Services | None = None) -> ASGIApp:
+        """The same with nobody who looks at its answers."""
         return service.build(
             services or self.services,
             auth=StaticAuthenticator(CALLERS),

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp
 from kilonova.base.clock import Clock, SystemClock
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database
+from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.embedded.volume.api import (
     actions,
     attachments,
@@ -29,13 +30,13 @@ from kilonova.embedded.volume.app import (
     tell_nobody,
 )
 from kilonova.embedded.volume.images import ImageService
-from kilonova.embedded.volume.records import VolumeType
 from kilonova.embedded.volume.rules import Policy
 from kilonova.embedded.volume.settings import Settings
-from kilonova.embedded.volume.store import rows
+from kilonova.embedded.volume.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
 from kilonova.web.faults import nova_faults
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 MIGRATIONS = "kilonova.embedded.volume.migrations"
@@ -51,6 +52,7 @@ API: Api[Volumes] = Api(
         types.routes,
         info.routes,
         info.transfers,
+        openapi_routes(lambda: API, title="Volume API"),
     ],
     versions=versions.VERSIONS,
     faults=nova_faults,
@@ -91,10 +93,6 @@ async def open(
 def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:
     """The ASGI application that serves ``/`` and ``/v3``."""
 
-    async def database() -> str | None:
-        await app.db.read(_nothing)
-        return None
-
     return web.build(
         API,
         app,
@@ -102,12 +100,9 @@ def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:
         policy=Policy(),
         clock=app.clock,
         ids=app.ids,
-        checks={"database": database},
+        idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
+        checks={"database": app.db.check},
         auth_uri=app.settings.auth_uri,
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,
     )
-
-
-def _nothing(tx: Tx) -> None:
-    rows.find(tx, VolumeType, "-")

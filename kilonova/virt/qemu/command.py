@@ -13,11 +13,11 @@ import msgspec
 
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
+from kilonova.virt import consolelog
+from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
-from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.disks import DiskFile, shared
 
-CONSOLE_LOG = "console.log"
 MONITOR = "monitor.sock"
 SERIAL = "serial.sock"
 AGENT = "agent.sock"
@@ -107,7 +107,7 @@ def _monitor(parts: Parts) -> list[str]:
 
 
 def _serial(parts: Parts, settings: Settings) -> list[str]:
-    log = f"logfile={_escaped(parts.directory / CONSOLE_LOG)},logappend=on"
+    log = f"logfile={_escaped(parts.directory / consolelog.FILE)},logappend=on"
     if "serial" in parts.fds:
         where = f"fd={parts.fds['serial']}"
     else:
@@ -185,11 +185,6 @@ def node_name(disk: Disk, device: str) -> str:
     if disk.source == "volume" and disk.volume_id:
         return f"v-{hashlib.blake2b(disk.volume_id.encode(), digest_size=14).hexdigest()}"
     return f"node-{device}"
-
-
-def shared(disk: Disk) -> bool:
-    """Whether other guests may have the volume too."""
-    return bool((disk.connection or {}).get("data", {}).get("multiattach"))
 
 
 def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import tools
 from kilonova.virt.devices import DiskDevice, plan
+from kilonova.virt.disks import DiskFile
 from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
-from kilonova.virt.qemu.disks import DiskFile
 from kilonova.virt.qemu.running import Running
 
 MIB = 1 << 20

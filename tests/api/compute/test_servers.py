@@ -223,7 +223,7 @@ async def test_many_at_once(cloud: Cloud) -> None:
     ("values", "status", "words"),
     [
         ({"imageRef": NETWORK}, 400, "Can not find requested image"),
-        ({"imageRef": ""}, 400, "Block Device Mapping"),
+        ({"imageRef": ""}, 400, "Missing imageRef"),
         ({"flavorRef": "99"}, 400, "Invalid flavorRef provided."),
         ({"key_name": "nokey"}, 400, "Invalid key_name provided."),
         ({"name": ""}, 400, "name"),

@@ -7,10 +7,10 @@ from typing import Any
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import views
-from kilonova.embedded.volume.api.volumes import begin_delete, texts
+from kilonova.embedded.volume.api.metadata import texts
+from kilonova.embedded.volume.api.volumes import begin_delete
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
 from kilonova.embedded.volume.attaching import connection, reserve, settle
-from kilonova.embedded.volume.files import FORMATS
 from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import (
     ATTACH_STATUSES,
@@ -30,6 +30,7 @@ from kilonova.embedded.volume.schemas import (
     truth,
 )
 from kilonova.embedded.volume.store import quotas, rows
+from kilonova.imagefile import EXPECTED
 from kilonova.web.call import Call, Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import since
@@ -52,6 +53,18 @@ async def _move(
     await call.app.db.run(work)
 
 
+async def _back(call: Call[Volumes], volume_id: str, left: str) -> None:
+    """From the status ``left`` back to what the attachments mean; any other status stays."""
+    await show(call, Volume, volume_id, "volume:attach")
+
+    def work(tx: Tx) -> None:
+        item = visible(tx, Volume, volume_id, call.caller, lock=True)
+        if item.status == left:
+            settle(tx, volume_id, call.app.clock.now())
+
+    await call.app.db.run(work)
+
+
 @routes.post("", action="os-reserve", body=body("os-reserve", _NOTHING), status=202)
 async def reserve_(call: Call[Volumes], volume_id: str) -> None:
     """Keep the volume from others before it is attached."""
@@ -61,14 +74,7 @@ async def reserve_(call: Call[Volumes], volume_id: str) -> None:
 @routes.post("", action="os-unreserve", body=body("os-unreserve", _NOTHING), status=202)
 async def unreserve(call: Call[Volumes], volume_id: str) -> None:
     """The opposite."""
-    await show(call, Volume, volume_id, "volume:attach")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        if item.status == "attaching":
-            settle(tx, volume_id, call.app.clock.now())
-
-    await call.app.db.run(work)
+    await _back(call, volume_id, "attaching")
 
 
 @routes.post("", action="os-begin_detaching", body=body("os-begin_detaching", _NOTHING), status=202)
@@ -80,14 +86,7 @@ async def begin_detaching(call: Call[Volumes], volume_id: str) -> None:
 @routes.post("", action="os-roll_detaching", body=body("os-roll_detaching", _NOTHING), status=202)
 async def roll_detaching(call: Call[Volumes], volume_id: str) -> None:
     """It was not detached after all."""
-    await show(call, Volume, volume_id, "volume:attach")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        if item.status == "detaching":
-            settle(tx, volume_id, call.app.clock.now())
-
-    await call.app.db.run(work)
+    await _back(call, volume_id, "detaching")
 
 
 @routes.post(
@@ -322,7 +321,7 @@ _UPLOAD = body(
         {
             "image_name": {"type": "string", "minLength": 1, "maxLength": 255},
             "force": BOOLEAN,
-            "disk_format": {"type": "string", "enum": sorted({*FORMATS} - {"iso"})},
+            "disk_format": {"type": "string", "enum": sorted({*EXPECTED} - {"iso", "ami"})},
             "container_format": {"type": "string", "enum": ["bare"]},
             "visibility": since(1, {"enum": ["public", "private", "shared", "community"]}),
             "protected": since(1, BOOLEAN),

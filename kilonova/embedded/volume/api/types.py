@@ -9,7 +9,7 @@ import msgspec
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import views
-from kilonova.embedded.volume.api.volumes import texts
+from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.app import Volumes, find_type, may_use
 from kilonova.embedded.volume.records import DEFAULT_TYPE, Volume, VolumeType
 from kilonova.embedded.volume.rules import is_admin
