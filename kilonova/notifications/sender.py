@@ -67,7 +67,7 @@ class Sender:
         counts: Counts | None = None,
     ) -> None:
         self._databases = databases
-        self._sinks = sinks
+        self.sinks = sinks
         self._owner = owner
         self._clock = clock
         self._topics = topics or Topics()
@@ -93,7 +93,7 @@ class Sender:
             if self._leases.pop(place, 0):
                 with contextlib.suppress(Unavailable):
                     await db.run(outbox.release, self._owner)
-        for sink in self._sinks:
+        for sink in self.sinks:
             await sink.close()
 
     async def flush(self) -> int:
@@ -152,8 +152,8 @@ class Sender:
 
     async def _to_all(self, place: str, rows: Sequence[Waiting]) -> int:
         """How many of the rows, from the first on, every sink has."""
-        had = self._took.setdefault(place, [set() for _ in self._sinks])
-        for sink, took in zip(self._sinks, had, strict=True):
+        had = self._took.setdefault(place, [set() for _ in self.sinks])
+        for sink, took in zip(self.sinks, had, strict=True):
             # What a sink took in an earlier turn, while another one failed, it is not given again.
             took &= {row.id for row in rows}
             left = [row for row in rows if row.id not in took]
