@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from kilonova.base.clock import VirtualClock
 from kilonova.messaging.notices import MemorySink
+from kilonova.workflows.reconcilers.usage import UsageAudits
 from tests.simulated.conftest import Simulated, until
 
 OPTIONS = """
 [DEFAULT]
 compute_monitors = cpu.virt_driver
+reclaim_instance_interval = 3600
 update_resources_interval = 1
 instance_usage_audit = true
 instance_usage_audit_period = hour
@@ -121,8 +125,20 @@ async def life(simulated: Simulated) -> str:
     assert (await simulated.ask("PUT", f"{path}/tags/blue")).status == 201
     assert (await simulated.ask("PUT", path, json={"server": {"name": "other"}})).status == 200
     await simulated.delete(server_id)
-    await simulated.becomes(server_id, "GONE")
+    await simulated.becomes(server_id, "SOFT_DELETED")
+    await act(simulated, server_id, {"restore": None}, "ACTIVE")
+    await gone(simulated, server_id)
     return server_id
+
+
+async def gone(simulated: Simulated, *server_ids: str) -> None:
+    """Delete servers at once."""
+    for server_id in server_ids:
+        path = f"/v2.1/servers/{server_id}/action"
+        answer = await simulated.ask("POST", path, json={"forceDelete": None}, admin=True)
+        assert answer.status == 202, answer.text
+    for server_id in server_ids:
+        await simulated.becomes(server_id, "GONE")
 
 
 async def ended(simulated: Simulated, server_id: str) -> None:
@@ -228,7 +244,7 @@ async def records(simulated: Simulated) -> None:
     group = made.json()["server_group"]["id"]
     member = await simulated.hinted("member", {"group": group}, networks="none")
     await simulated.becomes(member, "ACTIVE")
-    await simulated.end(member)
+    await gone(simulated, member)
     assert (await simulated.ask("DELETE", f"/v2.1/os-server-groups/{group}")).status == 204
     found = await simulated.admin("GET", "/v2.1/os-services?host=fake-10&binary=nova-compute")
     service = f"/v2.1/os-services/{found['services'][0]['id']}"
@@ -255,14 +271,37 @@ async def troubles(simulated: Simulated) -> tuple[str, str]:
     await simulated.ask("POST", f"/v2.1/servers/{stuck}/os-interface", json={})
     simulated.world.fails("attach_disk", times=1, error="No bus is free.")
     path = f"/v2.1/servers/{stuck}/os-volume_attachments"
-    body = {"volumeAttachment": {"volumeId": await volume(simulated, "x")}}
-    await simulated.ask("POST", path, json=body)
+    one, other = await volume(simulated, "x"), await volume(simulated, "y")
+    await simulated.ask("POST", path, json={"volumeAttachment": {"volumeId": one}})
+    await ended(simulated, stuck)
+    await simulated.ask("POST", path, json={"volumeAttachment": {"volumeId": one}})
+    await ended(simulated, stuck)
+    simulated.world.fails("swap_disk", times=1, error="The disk is too slow.")
+    await simulated.ask(
+        "PUT", f"{path}/{one}", json={"volumeAttachment": {"volumeId": other}}, admin=True
+    )
     await ended(simulated, stuck)
     simulated.world.heals()
-    await simulated.delete(lost, stuck)
-    await simulated.becomes(lost, "GONE")
-    await simulated.becomes(stuck, "GONE")
+    await gone(simulated, lost, stuck)
     return lost, stuck
+
+
+async def audited(simulated: Simulated) -> dict[str, Any]:
+    """A server that lives while an hour ends is counted; the log of that hour."""
+    server_id = await simulated.create("counted", networks="none")
+    await simulated.becomes(server_id, "ACTIVE")
+    (cell,) = simulated.conductor.sources.cells.real
+    later = VirtualClock(start=simulated.cloud.clock.now() + dt.timedelta(hours=1))
+    audits = UsageAudits(cell=cell, clock=later, period="hour")
+    assert await audits.reconcile() > 0
+    assert await audits.reconcile() == 0
+    await gone(simulated, server_id)
+    before = later.now().strftime("%Y-%m-%d %H:%M:%S")
+    path = f"/v2.1/os-instance_usage_audit_log/{before}"
+    found = await simulated.ask("GET", path, admin=True)
+    assert found.status == 200, found.text
+    log: dict[str, Any] = found.json()["instance_usage_audit_log"]
+    return log
 
 
 async def _kinds_have(simulated: Simulated, event: str) -> bool:
