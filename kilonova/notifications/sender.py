@@ -66,7 +66,7 @@ class Sender:
         poll: float = 0.5,
         counts: Counts | None = None,
     ) -> None:
-        self._databases = databases
+        self.databases = databases
         self.sinks = sinks
         self._owner = owner
         self._clock = clock
@@ -82,14 +82,14 @@ class Sender:
         """Send until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for place, db in self._databases.items():
+                for place, db in self.databases.items():
                     group.create_task(self._follow(place, db), name=f"notifications of {place}")
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Give the leases back and let the sinks go."""
-        for place, db in self._databases.items():
+        for place, db in self.databases.items():
             if self._leases.pop(place, 0):
                 with contextlib.suppress(Unavailable):
                     await db.run(outbox.release, self._owner)
@@ -99,7 +99,7 @@ class Sender:
     async def flush(self) -> int:
         """Send all there is, once; how many were sent."""
         total = 0
-        for place, db in self._databases.items():
+        for place, db in self.databases.items():
             while sent := await self.turn(place, db):
                 total += sent
         return total
