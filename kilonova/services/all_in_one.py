@@ -143,6 +143,8 @@ class Cloud:
                 "admin_password": self.secrets.admin_password,
                 "service_password": self.secrets.service_password,
                 "demo_password": self.secrets.demo_password,
+                # All hosts are this machine.
+                "volume_export": "none",
             },
             "kilonova": {"metadata_url": layout.url("metadata")},
             **self.machine.options,
