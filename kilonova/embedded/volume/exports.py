@@ -17,8 +17,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import QMPClient, QMPError
-
 from kilonova.base import programs, sockets
 from kilonova.base.aio import backoff
 from kilonova.base.clock import Clock
@@ -206,6 +204,8 @@ class Exports:
 
     @contextlib.asynccontextmanager
     async def _daemon(self) -> AsyncIterator[_Daemon]:
+        from qemu.qmp import QMPClient, QMPError  # noqa: PLC0415 (slow; few clouds export volumes)
+
         client = QMPClient()
         link = None
         try:
@@ -230,6 +230,8 @@ class _Daemon:
 
     async def ask(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer; Unavailable with the daemon's reason."""
+        from qemu.qmp import QMPError  # noqa: PLC0415 (see above)
+
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 return await self._client.execute(command, arguments)
