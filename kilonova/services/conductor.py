@@ -22,6 +22,7 @@ from kilonova.domain.request import RequestSpec, Selection
 from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services import notices
+from kilonova.services.figures import step_times
 from kilonova.services.neighbours import Neighbours
 from kilonova.store import explanations
 from kilonova.web.health import Metrics
@@ -128,11 +129,13 @@ class Conductor:
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
             clock=clock,
         )
-        self.runner = self._runner(db, cells, world, ids)
+        self.runner = self._runner(db, cells, world, ids, metrics)
         self._serving: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _runner(self, db: Database, cells: Cells, world: World, ids: Ids) -> Runner:
+    def _runner(
+        self, db: Database, cells: Cells, world: World, ids: Ids, metrics: Metrics | None
+    ) -> Runner:
         kit = Kit(
             databases={API: db, **{c.id: c.db for c in cells.all}},
             clock=self._clock,
@@ -141,6 +144,7 @@ class Conductor:
             bus=self._bus,
             alive=self.agents.alive,
             visible=ServerVisible(db, self._clock),
+            measure=step_times(metrics) if metrics is not None else None,
         )
         return Runner(kit, ids=ids, name=self._settings.default.host)
 
