@@ -17,6 +17,7 @@ import pytest
 
 from kilonova.base.errors import BadRequest, Conflict, NotSupported, Unavailable
 from kilonova.config.hypervisor import SerialConsole
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, Held
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, PowerState
 from kilonova.embedded.network.plane import netns
 from kilonova.virt import records
@@ -373,3 +374,15 @@ async def test_a_serial_console_over_tcp(
     await asyncio.to_thread(netns.run_in, place[1].path, lambda: asyncio.run(reached()))
     await driver.reboot(spec(), hard=True)
     assert await driver.console(SERVER, "serial") == target
+
+
+async def test_a_guest_has_the_cpus_that_are_its_own(lab: Lab, daemon: Libvirtd) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    cell = GuestCell(id=0, memory_mb=64, pcpus=frozenset({0}), host_cell=0, pins=((0, cpu),))
+    guest = spec(held=Held(GuestTopology((cell,), policy="dedicated")))
+    assert (await lab.driver.spawn(guest, paused=True)).power == PowerState.PAUSED
+    threads = {
+        (task / "comm").read_text().strip(): os.sched_getaffinity(int(task.name))
+        for task in Path(f"/proc/{only(daemon)}/task").iterdir()
+    }
+    assert [cpus for name, cpus in threads.items() if name.startswith("CPU 0")] == [{cpu}]

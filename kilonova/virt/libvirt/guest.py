@@ -21,7 +21,7 @@ from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, volume_file
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.libvirt import device_xml, domain_xml, domains, plugging, volumes
+from kilonova.virt.libvirt import device_xml, domain_xml, domains, held_xml, plugging, volumes
 from kilonova.virt.libvirt.domains import Live
 from kilonova.virt.libvirt.events import Event, Kind
 from kilonova.virt.libvirt.host import Link
@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What all guests of a host share. ``taken``: ports of serial consoles in use by any."""
+    """What all guests of a host share.
+
+    ``taken``: ports of serial consoles in use by any. ``cells``: CPUs that guests share, by cell.
+    """
 
     host: Host
     accel: Accel
@@ -47,6 +50,7 @@ class Given(msgspec.Struct, frozen=True):
     link: Link
     machine: str
     taken: set[int]
+    cells: dict[int, frozenset[int]]
 
 
 class Guest:
@@ -98,7 +102,7 @@ class Guest:
 
     async def look(self) -> Live | None:
         """Ask libvirt, and take its answer as known."""
-        live = await self._given.link.call(lambda c: domains.look(c, self.server_id))
+        live = await self._given.link.ask(lambda c: domains.look(c, self.server_id))
         self.power = self._power(live) if self.made else PowerState.NOSTATE
         return live
 
@@ -220,7 +224,7 @@ class Guest:
                 except (Unavailable, Conflict) as fault:
                     log.debug("Guest %s was not asked: %s", self.server_id, fault.message)
             await self._news.wait(min(left, LOOK_SECONDS))
-            live = await self._given.link.call(lambda c: domains.look(c, self.server_id))
+            live = await self._given.link.ask(lambda c: domains.look(c, self.server_id))
             if live is None or not live.active:
                 self._off()
                 return True
@@ -317,7 +321,7 @@ class Guest:
             end = now() + limits.device_detach_timeout
             while (left := end - now()) > 0:
                 await self._unplugged.wait(min(left, LOOK_SECONDS))
-                if not await link.call(lambda c: plugging.has(c, self.server_id, alias)):
+                if not await link.ask(lambda c: plugging.has(c, self.server_id, alias)):
                     return
         raise Conflict(f"The guest did not let go of the {what}; is it in use, or still starting?")
 
@@ -333,6 +337,7 @@ class Guest:
 
     def _plan(self, spec: GuestSpec) -> Devices:
         devices = plan(spec, default_machine=self._given.machine)
+        held_xml.check(spec)
         for nic in devices.nics:
             device_xml.card(nic)  # refuses what cannot be, before anything is made
         return devices
@@ -375,6 +380,7 @@ class Guest:
             made=self._given.host.clock.now(),
             blocks=frozenset(name for name, file in record.disks.items() if _is_block(file)),
             serial_port=next(iter(record.ports.values()), 0),
+            cells=self._given.cells,
         )
         return domain_xml.build(parts, self._settings)
 
