@@ -128,7 +128,7 @@ async def show(call: Context, name: str) -> dict[str, Any]:
     return {"keypair": SHOWN.render(found, call.version)}
 
 
-@ROUTES.delete("/{name}", query=ONE, summary="Delete a key pair")
+@ROUTES.delete("/{name}", query=ONE, status=204, also=(until(1, 202),), summary="Delete a key pair")
 async def delete(call: Context, name: str) -> Reply:
     """Servers keep their copy."""
     user = _user(call, call.query.get("user_id"), "delete")
@@ -137,7 +137,9 @@ async def delete(call: Context, name: str) -> Reply:
     return Reply(status=202 if call.version < 2 else 204)
 
 
-@ROUTES.post("", body=CREATE, summary="Create or import a key pair")
+@ROUTES.post(
+    "", body=CREATE, status=201, also=(until(1, 200),), summary="Create or import a key pair"
+)
 async def create(call: Context) -> Reply:
     """Import ``public_key``, or (before 2.92) generate a pair and show its private half once."""
     body = call.body["keypair"]
@@ -154,7 +156,8 @@ async def create(call: Context) -> Reply:
     pair = KeyPair(0, user, body["name"].strip(), kind, fingerprint, public, call.clock.now())
 
     async def write(rules: Rules) -> None:
-        await call.app.db.run(_create, pair, rules, call.caller.project_id or "")
+        project = call.caller.project_id or ""
+        await call.app.db.run(_create, pair, rules, project, imported=given is not None)
 
     await quota_rules.within(call, call.caller.project_id or "", write)
     shown = MADE.render(pair, call.version)
@@ -177,6 +180,6 @@ def _generate(kind: str, user: str, call: Context) -> crypto.Generated:
     return crypto.generate_x509(user, call.caller.project_id or "", call.clock.now())
 
 
-def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str) -> None:
+def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str, *, imported: bool) -> None:
     limits = quota_rules.limits(tx, rules, project_id, pair.user_id)
-    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified)
+    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified, imported=imported)

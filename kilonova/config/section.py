@@ -48,7 +48,7 @@ def options(section: type[msgspec.Struct]) -> list[cfg.Opt]:
     return made
 
 
-def freeze(section: type[Any], group: Any) -> Any:
+def freeze(section: type[msgspec.Struct], group: Any) -> Any:
     """An instance of the section's Struct with the values of a parsed oslo.config group."""
     hints = _hints(section)
     values = {}

@@ -31,6 +31,11 @@ from kilonova.config.hypervisor import (
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
+from kilonova.config.notifications import (
+    Notifications,
+    OsloMessagingNotifications,
+    OsloMessagingRabbit,
+)
 from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import OsloLimit, Quota, Workarounds
@@ -76,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True):
     cors: Cors = Cors()
     oslo_middleware: OsloMiddleware = OsloMiddleware()
     oslo_policy: OsloPolicy = OsloPolicy()
+    notifications: Notifications = Notifications()
+    oslo_messaging_notifications: OsloMessagingNotifications = OsloMessagingNotifications()
+    oslo_messaging_rabbit: OsloMessagingRabbit = OsloMessagingRabbit()
     kilonova: Kilonova = Kilonova()
     embedded: Embedded = Embedded()
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
 from kilonova.base.errors import Unavailable
-from kilonova.db.inline import Lane
+from kilonova.db.inline import Lane, turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +100,19 @@ class Database:
         """The writing engine, for migrations."""
         return self._writer
 
+    def attach(self, key: str, thing: object) -> None:
+        """Let every writing transaction find ``thing`` by ``attached``; before the first of them.
+
+        It is how what must be written with a change reaches those who make the change.
+        """
+        self._writer.update_execution_options(**{key: thing})
+        if self._write_lane is not None:
+            self._write_lane.drop()
+
+    def attachment(self, key: str) -> Any:
+        """What was attached under ``key``; None if nothing was."""
+        return self._writer.get_execution_options().get(key)
+
     async def run(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -161,7 +174,7 @@ class Database:
     ) -> tuple[bool, Any]:
         """(True, result) of work done in the event loop; (False, None) when it must hop."""
         # Others get their turn here, before anything is done that a cancel would leave unknown.
-        await asyncio.sleep(0)
+        await turn.others()
         if lane.heavy(work) or not lane.free():
             return False, None
         try:
@@ -233,6 +246,11 @@ class Database:
 def ping(tx: Tx) -> None:
     """Ask for nothing, to hear whether there is an answer."""
     tx.exec_driver_sql("SELECT 1")
+
+
+def attached(tx: Tx, key: str) -> Any:
+    """What was attached to the transaction's database under ``key``; None if nothing was."""
+    return tx.get_execution_options().get(key)
 
 
 def _unreachable(error: exc.DBAPIError) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kilonova.base.errors import Fault
 from kilonova.web.faults import title as phrase
-from kilonova.web.routes import PARAMETER, Api, Route
+from kilonova.web.routes import PARAMETER, UNDONE, Api, Route
 
 _WRITING = ("POST", "PUT", "PATCH", "DELETE")
 _NAMES = {
@@ -15,13 +15,16 @@ _NAMES = {
     401: "unauthorized",
     403: "forbidden",
     404: "notFound",
+    405: "methodNotAllowed",
     406: "notAcceptable",
     409: "conflict",
+    410: "gone",
     412: "preconditionFailed",
     413: "tooLarge",
     415: "unsupportedMediaType",
     416: "rangeNotSatisfiable",
     429: "tooManyRequests",
+    500: "internal",
     501: "notSupported",
     502: "badGateway",
     503: "unavailable",
@@ -35,11 +38,12 @@ def reads(route: Route) -> bool:
     return route.method in ("POST", "PUT", "PATCH") or route.body is not None
 
 
-def statuses(api: Api[Any], rows: list[Route]) -> list[int]:
+def statuses(api: Api[Any], rows: list[Route], version: int) -> list[int]:
     """The errors an operation may answer: those of the pipeline, and what its rows say."""
     first = rows[0]
     found = {400, 503}
-    if PARAMETER.search(first.path):
+    # Bodies, too, name things that may not be there.
+    if PARAMETER.search(first.path) or first.method in _WRITING:
         found.add(404)
     if not first.public:
         found |= {401, 403}
@@ -49,8 +53,17 @@ def statuses(api: Api[Any], rows: list[Route]) -> list[int]:
         found |= {413, 415}
     if first.method in _WRITING:
         found.add(409)
-    found |= {status for row in rows for status in row.also if status >= 400}
+    if first.action is not None and any(_gone_beside(row, first) for row in api.routes):
+        found.add(410)
+    if any(UNDONE in row.tags for row in rows):
+        found.add(501)
+    found |= {row.status for row in rows if row.status >= 400}
+    found |= {status for row in rows for status in row.also_at(version) if status >= 400}
     return sorted(found)
+
+
+def _gone_beside(row: Route, first: Route) -> bool:
+    return row.gone and (row.method, row.path) == (first.method, first.path)
 
 
 def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
@@ -58,7 +71,7 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
     forms: dict[int, list[Any]] = {}
     for row in rows:
         tree = row.responses.tree_at(version) if row.responses is not None else None
-        for status in (row.status, *(status for status in row.also if status < 400)):
+        for status in (row.status, *(status for status in row.also_at(version) if status < 400)):
             forms.setdefault(status, []).append(tree)
     answers: dict[str, Any] = {}
     for status, trees in forms.items():
@@ -68,7 +81,7 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
             schema = said[0] if len(said) == 1 else _any_of(said)
             answer["content"] = {"application/json": {"schema": schema}}
         answers[str(status)] = answer
-    for status in statuses(api, rows):
+    for status in statuses(api, rows, version):
         answers[str(status)] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
     return answers
 

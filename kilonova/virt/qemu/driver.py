@@ -64,8 +64,12 @@ class QemuDriver:
         host.state_dir = self._directory
         self._version = await version.find(host.settings.qemu.binary)
         self._directory.mkdir(parents=True, exist_ok=True)
+        default = host.settings.default
         maker = Maker(
-            self._cache, host.config_drive, host.settings.default.default_ephemeral_format
+            self._cache,
+            host.config_drive,
+            default.default_ephemeral_format,
+            default.config_drive_format,
         )
         self._given = Given(host, accel.choose(host.settings), maker, set())
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)

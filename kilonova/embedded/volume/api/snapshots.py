@@ -12,7 +12,6 @@ from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.app import Volumes, expect_status, show, visible
 from kilonova.embedded.volume.records import STATUSES, Snapshot, Volume, Work
 from kilonova.embedded.volume.schemas import (
-    ANY,
     CREATE_SNAPSHOT,
     UPDATE_SNAPSHOT,
     body,
@@ -156,7 +155,7 @@ async def reset_status(call: Call[Volumes], snapshot_id: str) -> None:
 @routes.post(
     "/{snapshot_id}/action",
     action="os-update_snapshot_status",
-    body=body("os-update_snapshot_status", ANY),
+    body=body("os-update_snapshot_status", {"type": ["object", "null"]}),
     status=202,
 )
 async def update_status(call: Call[Volumes], snapshot_id: str) -> None:
