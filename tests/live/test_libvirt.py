@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,7 +23,13 @@ from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, PowerState
 from kilonova.embedded.network.plane import netns
 from kilonova.virt import records
 from kilonova.virt.devices import plan
-from kilonova.virt.driver import HasConsoles, HasDiagnostics, PlugsNics, RemembersGuests
+from kilonova.virt.driver import (
+    AttachesDisks,
+    HasConsoles,
+    HasDiagnostics,
+    PlugsNics,
+    RemembersGuests,
+)
 from tests.contracts.virt.conftest import NIC, Lab
 from tests.support import namespace
 from tests.support.guests import SERVER, spec
@@ -386,3 +393,68 @@ async def test_a_guest_has_the_cpus_that_are_its_own(lab: Lab, daemon: Libvirtd)
         for task in Path(f"/proc/{only(daemon)}/task").iterdir()
     }
     assert [cpus for name, cpus in threads.items() if name.startswith("CPU 0")] == [{cpu}]
+
+
+async def test_libvirt_keeps_the_key_of_a_volume(lab: Lab, daemon: Libvirtd) -> None:
+    """No such target is there, so the guest is off: all but its start is real."""
+    plain = spec()
+    reached = {
+        "driver_volume_type": "iscsi",
+        "data": {
+            "target_portal": "127.0.0.1:3260",
+            "target_iqn": "iqn.2010-10.org.openstack:v1",
+            "target_lun": 1,
+            "auth_method": "CHAP",
+            "auth_username": "u",
+            "auth_password": "p4ss",
+        },
+    }
+    disk = Disk(
+        id="v", role="volume", source="volume", device="vdb", size_mb=64, format="raw",
+        volume_id="v1", connection=reached,
+    )  # fmt: skip
+    full = msgspec.structs.replace(plain, disks=(*plain.disks, disk))
+    await lab.driver.spawn(plain, paused=False)
+    await lab.driver.power_off(plain, seconds=0)
+    assert isinstance(lab.driver, AttachesDisks)
+    await lab.driver.attach_disk(full, disk)
+    with opened(daemon) as connection:
+        (secret,) = connection.listAllSecrets(0)
+        assert secret.usageID() == "chap-v1"
+        with pytest.raises(Unavailable, match="could not be started"):
+            await lab.driver.power_on(full)
+        definition = connection.lookupByUUIDString(SERVER).XMLDesc(0)
+        assert secret.UUIDString() in definition
+        assert "p4ss" not in definition
+        await lab.driver.detach_disk(plain, disk)
+        assert connection.listAllSecrets(0) == []
+    assert not list((lab.path / "instances" / SERVER).glob("secrets/*"))
+    assert (await lab.driver.power_on(plain)).power == PowerState.RUNNING
+
+
+async def test_a_volume_on_a_server_of_block_devices(
+    lab: Lab, place: tuple[Libvirtd, namespace.Namespace], tmp_path: Path
+) -> None:
+    file = tmp_path / "volume"
+    with file.open("wb") as out:
+        out.truncate(64 << 20)
+    words = ("qemu-nbd", "-e", "4", "-t", "-b", "127.0.0.1", "-p", "10809", "-f", "raw", "-x", "v")
+    serving = subprocess.Popen(place[1].inside([*words, file]))
+    try:
+        where = {"host": "127.0.0.1", "port": 10809, "export": "v"}
+        disk = Disk(
+            id="v", role="volume", source="volume", device="vdb", size_mb=64, format="raw",
+            volume_id="v1", connection={"driver_volume_type": "nbd", "data": where},
+        )  # fmt: skip
+        plain = spec()
+        full = msgspec.structs.replace(plain, disks=(*plain.disks, disk))
+        await lab.driver.spawn(plain, paused=False)
+        assert isinstance(lab.driver, AttachesDisks)
+        for _ in range(2):
+            await lab.driver.attach_disk(full, disk)
+        assert {one.name for one in (await diagnostics(lab)).disks} == {"vda", "vdb"}
+        assert (await lab.driver.reboot(full, hard=True)).power == PowerState.RUNNING
+        await lab.driver.destroy(full, keep_disks=False)
+    finally:
+        serving.terminate()
+        serving.wait(10)
