@@ -31,7 +31,7 @@ from kilonova.virt.driver import (
     RemembersGuests,
 )
 from tests.contracts.virt.conftest import NIC, Lab
-from tests.support import namespace
+from tests.support import namespace, running
 from tests.support.guests import SERVER, spec
 from tests.support.libvirtd import Libvirtd, libvirtd, why_not
 
@@ -458,3 +458,19 @@ async def test_a_volume_on_a_server_of_block_devices(
     finally:
         serving.terminate()
         serving.wait(10)
+
+
+def test_a_cloud_without_libvirtd_says_what_to_do(tmp_path: Path) -> None:
+    why = running.why_not()
+    if why is not None:
+        pytest.skip(why)
+    nobody = tmp_path / "nobody"
+    uri = f"qemu+unix:///system?socket={nobody}"
+    (tmp_path / "kilonova.conf").write_text(f"[libvirt]\nconnection_uri = {uri}\n")
+    with running.running(tmp_path) as cloud:
+        for more in ((), ("--hosts", "2")):
+            done = cloud.up("--driver", "libvirt", *more, check=False)
+            assert done.returncode == 1
+            said = " ".join(done.stderr.split())
+            word = "start libvirtd" if not more else "--hosts is for --driver fake"
+            assert word in said, said
