@@ -100,6 +100,19 @@ class Database:
         """The writing engine, for migrations."""
         return self._writer
 
+    def attach(self, key: str, thing: object) -> None:
+        """Let every writing transaction find ``thing`` by ``attached``; before the first of them.
+
+        It is how what must be written with a change reaches those who make the change.
+        """
+        self._writer.update_execution_options(**{key: thing})
+        if self._write_lane is not None:
+            self._write_lane.drop()
+
+    def attachment(self, key: str) -> Any:
+        """What was attached under ``key``; None if nothing was."""
+        return self._writer.get_execution_options().get(key)
+
     async def run(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -134,6 +147,11 @@ class Database:
         if done:
             return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
+
+    async def check(self) -> str | None:
+        """A health check: None when the database answers; raises what `read` raises."""
+        await self.read(ping)
+        return None
 
     def run_sync(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
@@ -223,6 +241,16 @@ class Database:
                     raise
                 time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))
         raise AssertionError("unreachable")
+
+
+def ping(tx: Tx) -> None:
+    """Ask for nothing, to hear whether there is an answer."""
+    tx.exec_driver_sql("SELECT 1")
+
+
+def attached(tx: Tx, key: str) -> Any:
+    """What was attached to the transaction's database under ``key``; None if nothing was."""
+    return tx.get_execution_options().get(key)
 
 
 def _unreachable(error: exc.DBAPIError) -> bool:

@@ -80,6 +80,14 @@ class GuestAsk(msgspec.Struct, frozen=True):
 
 
 class WantedImage(msgspec.Struct, frozen=True):
-    """The argument of the agent's method ``cache_image``, which is cast."""
+    """The argument of the agent's method ``cache_image``; it says whether the image is there."""
 
     image: ImageRef
+
+
+class WantedImages(msgspec.Struct, frozen=True):
+    """The argument of the conductor's method ``cache_images``: images for hosts of an aggregate."""
+
+    aggregate_id: int
+    hosts: tuple[str, ...]
+    images: tuple[ImageRef, ...]

@@ -8,6 +8,7 @@ from kilonova.base.clock import Clock
 from kilonova.db.database import Database, Tx
 from kilonova.domain.states import Task
 from kilonova.store import actions, servers
+from kilonova.workflows import telling
 from kilonova.workflows.engine.kit import Happening
 
 
@@ -66,15 +67,18 @@ class ServerVisible:
         if server is None:
             return
         event = EVENTS.get(what.kind.name)
-        if event is not None and what.task in event.tasks:
-            actions.start_event(
-                tx,
-                what.server_id,
-                what.asked.request_id,
-                event.name,
-                now=now,
-                host=what.host or server.host,
-            )
+        if event is None or what.task not in event.tasks:
+            return
+        first = actions.start_event(
+            tx,
+            what.server_id,
+            what.asked.request_id,
+            event.name,
+            now=now,
+            host=what.host or server.host,
+        )
+        if first and what.kind.notify:
+            telling.begun(tx, what.kind.notify, server)
 
     def step_finished(self, tx: Tx, what: Happening) -> None:
         """The task stays until the next step or the end."""

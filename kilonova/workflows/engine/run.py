@@ -109,6 +109,7 @@ class Run:
             cell=self.cell,
             error=error,
             again=again,
+            args=row.args,
         )
 
     def happening(self, step: StepRow, error: ErrorInfo | None = None) -> Happening:

@@ -273,6 +273,8 @@ class Runner:
         self._runs[row.id] = run
         logs.request_id.set(run.asked.request_id)
         logs.global_request_id.set(run.asked.global_request_id)
+        if run.asked.user_id:
+            logs.who.set(f"{run.asked.user_id} {run.asked.project_id or '-'}")
         if row.backward:
             await self._unwind(run)
             return

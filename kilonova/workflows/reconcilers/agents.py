@@ -18,7 +18,9 @@ from kilonova.domain.agent import GuestEvent, Heartbeat, Welcome
 from kilonova.domain.guest import GuestStatus, HostReport, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.placement import Inventory, PlacementService
+from kilonova.notifications.facts import Metric, MetricsFacts
 from kilonova.store import mappings, nodes, servers, services
+from kilonova.store.noting import note
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers import devices
 
@@ -137,6 +139,8 @@ class Agents:
             )
         if beat.report is not None:
             nodes.save(tx, uuid=beat.node_uuid, host=beat.host, report=beat.report, now=now)
+            if beat.report.metrics:
+                note(tx, "metrics.update", _measured(beat.host, beat.report, now))
         return ""
 
     async def _map(self, beat: Heartbeat) -> None:
@@ -165,6 +169,11 @@ class Agents:
         except Fault as fault:
             log.warning("Placement does not answer about %s: %s", report.node, fault.message)
             raise
+
+
+def _measured(host: str, report: HostReport, now: dt.datetime) -> MetricsFacts:
+    found = tuple(Metric(name, value, now) for name, value in sorted(report.metrics.items()))
+    return MetricsFacts(host, report.host_ip, report.node, found)
 
 
 def inventory(report: HostReport, present: Mapping[str, Inventory]) -> dict[str, Inventory]:

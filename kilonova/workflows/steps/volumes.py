@@ -10,8 +10,10 @@ import msgspec
 from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
+from kilonova.domain.sagas import SWAP_VOLUME
 from kilonova.interfaces.volume import AVAILABLE, NewVolume
 from kilonova.store import block_devices, servers
+from kilonova.workflows import telling
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.steps.records import end_action, fault, find_place
@@ -140,21 +142,28 @@ def keep_volume(tx: Tx, env: Env, server_id: str, disk: Disk) -> None:
     present = block_devices.of_server(tx, server_id)
     wanted = [disk if other.id == disk.id else other for other in present]
     servers.set_disks(tx, server_id, wanted, now=env.clock.now())
+    former = next((other.volume_id for other in present if other.id == disk.id), None)
+    if former is not None and former != disk.volume_id:
+        # The last moment in which both volumes are known here.
+        telling.ended(tx, env, server_id, **telling.volumes(env, former))
 
 
 @transaction(db="own")
 def finish_volume(tx: Tx, env: Env, server_id: str) -> None:
     """The work on a volume ended well: so did its action."""
-    end_action(tx, env, server_id, env.clock.now())
+    swapped = env.saga_name == SWAP_VOLUME.name
+    end_action(tx, env, server_id, env.clock.now(), tell=not swapped)
 
 
 @transaction(db="own")
 def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
     """The disk is gone, its action over."""
     now = env.clock.now()
-    left = [disk for disk in block_devices.of_server(tx, server_id) if disk.id != disk_id]
+    present = block_devices.of_server(tx, server_id)
+    gone = next((disk.volume_id for disk in present if disk.id == disk_id), None)
+    left = [disk for disk in present if disk.id != disk_id]
     servers.set_disks(tx, server_id, left, now=now)
-    end_action(tx, env, server_id, now)
+    end_action(tx, env, server_id, now, volume_id=gone)
 
 
 @remote()
@@ -164,7 +173,7 @@ async def give_up_attach(env: Env, server_id: str, disk_id: str) -> None:
     if disk is not None:
         await _release(env, server_id, disk)
         await _drop(env, server_id, disk_id)
-    await _tell(env, server_id)
+    await _tell(env, server_id, disk.volume_id if disk is not None else None)
 
 
 @remote()
@@ -262,7 +271,7 @@ async def _drop(env: Env, server_id: str, disk_id: str) -> None:
     await env.world.cells.get(place.cell_id).db.run(work)
 
 
-async def _tell(env: Env, server_id: str) -> None:
+async def _tell(env: Env, server_id: str, volume_id: str | None = None) -> None:
     place = await find_place(env, server_id)
     if place.cell_id is None:
         return
@@ -270,6 +279,6 @@ async def _tell(env: Env, server_id: str) -> None:
     def work(tx: Tx) -> None:
         journal.guard(tx, env.saga_id, env.epoch)
         told = fault(env.error, env)
-        end_action(tx, env, server_id, env.clock.now(), error=told.message)
+        end_action(tx, env, server_id, env.clock.now(), error=told.message, volume_id=volume_id)
 
     await env.world.cells.get(place.cell_id).db.run(work)
