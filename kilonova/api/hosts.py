@@ -100,7 +100,12 @@ def _resources(
 
 
 @ROUTES.put(
-    "/os-hosts/{host}", until=LAST, policy=RULE + "update", body=UPDATE, summary="Change a host"
+    "/os-hosts/{host}",
+    until=LAST,
+    policy=RULE + "update",
+    body=UPDATE,
+    also=(501,),
+    summary="Change a host",
 )
 async def update(call: Context, host: str) -> dict[str, Any]:
     """Take it out of service or back; hypervisors here know no maintenance mode."""
@@ -138,6 +143,7 @@ async def _power(call: Context, host: str) -> None:
     until=LAST,
     policy=RULE + "reboot",
     query=QUERY_NONE,
+    also=(501,),
     summary="Restart a host",
 )
 async def reboot(call: Context, host: str) -> None:
@@ -150,6 +156,7 @@ async def reboot(call: Context, host: str) -> None:
     until=LAST,
     policy=RULE + "shutdown",
     query=QUERY_NONE,
+    also=(501,),
     summary="Switch a host off",
 )
 async def shutdown(call: Context, host: str) -> None:
@@ -162,6 +169,7 @@ async def shutdown(call: Context, host: str) -> None:
     until=LAST,
     policy=RULE + "start",
     query=QUERY_NONE,
+    also=(501,),
     summary="Switch a host on",
 )
 async def startup(call: Context, host: str) -> None:
@@ -185,6 +193,7 @@ def _old_command() -> BadRequest:
     until=NODES_LAST,
     policy=NODES_RULE + "list",
     query=QUERY_NONE,
+    also=(501,),
     summary="List bare metal nodes",
 )
 async def list_nodes(call: Context) -> None:
@@ -197,6 +206,7 @@ async def list_nodes(call: Context) -> None:
     until=NODES_LAST,
     policy=NODES_RULE + "show",
     query=QUERY_NONE,
+    also=(501,),
     summary="Show a bare metal node",
 )
 async def show_node(call: Context, node_id: str) -> None:

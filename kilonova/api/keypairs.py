@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kilonova.api import crypto, quota_rules
+from kilonova.api import quota_rules
 from kilonova.api.schemas import closed
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, NotFound
@@ -19,6 +19,9 @@ from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, single, until
 from kilonova.web.view import Field, View
+
+if TYPE_CHECKING:  # slow to import, and needed only where a key is made or read
+    from kilonova.api import crypto
 
 ROUTES: Routes[Services] = Routes(prefix="/os-keypairs", tag="keypairs")
 RULE = "os_compute_api:os-keypairs:"
@@ -125,7 +128,7 @@ async def show(call: Context, name: str) -> dict[str, Any]:
     return {"keypair": SHOWN.render(found, call.version)}
 
 
-@ROUTES.delete("/{name}", query=ONE, summary="Delete a key pair")
+@ROUTES.delete("/{name}", query=ONE, status=204, also=(until(1, 202),), summary="Delete a key pair")
 async def delete(call: Context, name: str) -> Reply:
     """Servers keep their copy."""
     user = _user(call, call.query.get("user_id"), "delete")
@@ -134,7 +137,9 @@ async def delete(call: Context, name: str) -> Reply:
     return Reply(status=202 if call.version < 2 else 204)
 
 
-@ROUTES.post("", body=CREATE, summary="Create or import a key pair")
+@ROUTES.post(
+    "", body=CREATE, status=201, also=(until(1, 200),), summary="Create or import a key pair"
+)
 async def create(call: Context) -> Reply:
     """Import ``public_key``, or (before 2.92) generate a pair and show its private half once."""
     body = call.body["keypair"]
@@ -144,9 +149,7 @@ async def create(call: Context) -> Reply:
     private = None
     if given is not None:
         public = given.strip() if kind == "ssh" else given
-        fingerprint = (
-            crypto.ssh_fingerprint(public) if kind == "ssh" else crypto.x509_fingerprint(public)
-        )
+        fingerprint = await asyncio.to_thread(_fingerprint, kind, public)
     else:
         made = await asyncio.to_thread(_generate, kind, user, call)
         public, private, fingerprint = made.public_key, made.private_key, made.fingerprint
@@ -163,7 +166,15 @@ async def create(call: Context) -> Reply:
     return Reply({"keypair": shown}, status=200 if call.version < 2 else 201)
 
 
+def _fingerprint(kind: str, public: str) -> str:
+    from kilonova.api import crypto  # noqa: PLC0415 (see above)
+
+    return crypto.ssh_fingerprint(public) if kind == "ssh" else crypto.x509_fingerprint(public)
+
+
 def _generate(kind: str, user: str, call: Context) -> crypto.Generated:
+    from kilonova.api import crypto  # noqa: PLC0415 (see above)
+
     if kind == "ssh":
         return crypto.generate_ssh()
     return crypto.generate_x509(user, call.caller.project_id or "", call.clock.now())

@@ -75,6 +75,12 @@ class Default(msgspec.Struct, frozen=True):
     metadata_listen_port: Annotated[int, Opt("Port of the metadata service.", min=0, max=65535)] = (
         8775
     )
+    force_config_drive: Annotated[
+        bool, Opt("Give every new server a config drive; for nova-api and nova-compute.")
+    ] = False
+    config_drive_format: Annotated[
+        str, Opt("File system of config drives.", choices=("iso9660", "vfat"))
+    ] = "iso9660"
     config_drive_skip_versions: Annotated[
         str, Opt("EC2 metadata versions left out of config drives, separated by spaces.")
     ] = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
@@ -94,6 +100,9 @@ class Default(msgspec.Struct, frozen=True):
     sync_power_state_interval: Annotated[
         int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
     ] = 600
+    heal_instance_info_cache_interval: Annotated[
+        int, Opt("Seconds between looks at all servers' ports; 0 and below never: events suffice.")
+    ] = -1
     report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
     update_resources_interval: Annotated[
         int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
 from kilonova.base.errors import Unavailable
-from kilonova.db.inline import Lane
+from kilonova.db.inline import Lane, turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,6 +148,11 @@ class Database:
             return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
 
+    async def check(self) -> str | None:
+        """A health check: None when the database answers; raises what `read` raises."""
+        await self.read(ping)
+        return None
+
     def run_sync(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -169,7 +174,7 @@ class Database:
     ) -> tuple[bool, Any]:
         """(True, result) of work done in the event loop; (False, None) when it must hop."""
         # Others get their turn here, before anything is done that a cancel would leave unknown.
-        await asyncio.sleep(0)
+        await turn.others()
         if lane.heavy(work) or not lane.free():
             return False, None
         try:
@@ -236,6 +241,11 @@ class Database:
                     raise
                 time.sleep(min(0.01 * 2**attempt, 1.0) * (0.5 + random.random()))
         raise AssertionError("unreachable")
+
+
+def ping(tx: Tx) -> None:
+    """Ask for nothing, to hear whether there is an answer."""
+    tx.exec_driver_sql("SELECT 1")
 
 
 def attached(tx: Tx, key: str) -> Any:

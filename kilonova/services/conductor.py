@@ -93,7 +93,10 @@ class Conductor:
             ids=ids,
             down_after=down_after,
         )
-        self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
+        self._cell = cell
+        self.networks = NetworkInfo(
+            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
+        )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
@@ -153,6 +156,9 @@ class Conductor:
         interval = self._settings.default.sync_power_state_interval
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
+        healing = self._settings.default.heal_instance_info_cache_interval
+        if healing > 0:
+            self._every("cards", lambda: self.networks.heal(self._cell), float(healing))
         self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
         self._every("explanations", self._forget_explanations, PRUNE_EVERY)
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY)

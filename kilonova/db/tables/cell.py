@@ -160,6 +160,7 @@ services = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant),
     sa.UniqueConstraint("host", "binary", name="uq_services_host_binary"),
+    sa.Index("ix_services_out", "binary", "disabled", "forced_down", "last_seen_up"),
 )
 
 compute_nodes = sa.Table(

@@ -1,9 +1,8 @@
-"""What the host has: processors, memory, disk space, and what its QEMU can do."""
+"""What the host has: processors, memory, disk space, and what guests of QEMU can have on it."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,44 +10,21 @@ from typing import Any
 
 import os_traits
 
-from kilonova.base.errors import Unavailable
 from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, HostReport
-from kilonova.virt import tools
+from kilonova.imagefile import EXPECTED
+from kilonova.virt.accel import Accel, cpu_flags
 from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.devices.machine import VIDEO_MODELS
 from kilonova.virt.devices.nics import MODELS
-from kilonova.virt.inspect import EXPECTED
-from kilonova.virt.qemu.accel import Accel, cpu_flags
-
-MINIMUM = 6_002_000
-_VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
-
-
-async def version(binary: str) -> int:
-    """QEMU's version as a number (7.2.22 → 7002022); Unavailable when missing or too old."""
-    if tools.find(binary) is None:
-        raise Unavailable(
-            f"{binary} is missing; install the package qemu-system-x86 (and qemu-utils)."
-        )
-    if tools.find("qemu-img") is None:
-        raise Unavailable("qemu-img is missing; install the package qemu-utils.")
-    found = _VERSION.search((await tools.run(binary, "--version")).decode())
-    if found is None:
-        raise Unavailable(f"{binary} does not tell its version.")
-    major, minor, micro = (int(word) for word in found.groups())
-    number = major * 1_000_000 + minor * 1_000 + micro
-    if number < MINIMUM:
-        raise Unavailable(f"{binary} is version {major}.{minor}.{micro}; 6.2 or newer is needed.")
-    return number
 
 
 def report(
     *,
     node: str,
     state_dir: Path,
-    qemu_version: int,
+    version: int,
     accel: Accel,
     guests: Iterable[GuestSpec],
     vnc: bool,
@@ -64,7 +40,7 @@ def report(
     return HostReport(
         node=node,
         hypervisor_type="QEMU",
-        hypervisor_version=qemu_version,
+        hypervisor_version=version,
         vcpus=floating,
         memory_mb=memory_mb(),
         disk_gb=disk.total >> 30,

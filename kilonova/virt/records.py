@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from kilonova.domain.guest import GuestSpec
-from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.devices.nics import tap_name
+from kilonova.virt.disks import DiskFile
 
 FILE = "guest.json"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -57,3 +59,14 @@ def boot_id() -> str:
     with contextlib.suppress(OSError):
         return BOOT_ID.read_text().strip()
     return ""
+
+
+def images(kept: Iterable[Record]) -> set[str]:
+    """Ids of the images those guests' disks lie over."""
+    disks = (disk for record in kept for disk in record.spec.disks)
+    return {disk.image.id for disk in disks if disk.image is not None}
+
+
+def taps(kept: Iterable[Record]) -> set[str]:
+    """The host's ends of those guests' cards."""
+    return {tap_name(nic) for record in kept for nic in record.spec.nics}

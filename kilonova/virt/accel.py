@@ -30,8 +30,12 @@ class Accel(msgspec.Struct, frozen=True):
         """The value of ``-accel``. QEMU's own default cache is 1 GiB, far too much for many."""
         if self.kind == "kvm":
             return "kvm"
+        return f"tcg,tb-size={self.cache_mb(memory_mb)}"
+
+    def cache_mb(self, memory_mb: int) -> int:
+        """MiB of translated code an emulated guest of that size may keep."""
         by_size = 32 if memory_mb <= 256 else 128 if memory_mb <= 1024 else 256
-        return f"tcg,tb-size={self.tb_cache or by_size}"
+        return self.tb_cache or by_size
 
 
 def choose(settings: Settings) -> Accel:

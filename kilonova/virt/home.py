@@ -8,20 +8,24 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from kilonova.virt.qemu import command, records
+from kilonova.virt import consolelog, records
 
 
 class Home:
-    """``path`` holds all of one guest; ``user`` is whom its process runs as (None: as we do)."""
+    """``path`` holds all of one guest; ``user`` is whom its process runs as (None: as we do).
 
-    def __init__(self, path: Path, user: str | None) -> None:
+    ``mode``: who else may enter the directory, nobody when not told.
+    """
+
+    def __init__(self, path: Path, user: str | None, *, mode: int = 0o700) -> None:
         self.path = path
+        self._mode = mode
         self.user = user if os.geteuid() == 0 else None
 
     def make(self) -> None:
-        """Make the directory, private to the guest's user."""
+        """Make the directory."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        self.path.chmod(self._mode)
         self.own(self.path)
 
     def own(self, path: Path) -> None:
@@ -32,7 +36,7 @@ class Home:
 
     def hand_over(self, files: Iterable[str]) -> None:
         """Give the disks' files, and an empty console log, to the guest's user."""
-        log = self.path / command.CONSOLE_LOG
+        log = self.path / consolelog.FILE
         log.touch(mode=0o600)
         for path in (log, *(Path(file) for file in files)):
             self.own(path)
@@ -40,7 +44,7 @@ class Home:
     def announce(self, ports: Iterable[int]) -> None:
         """Begin the boot's console log with how a guest on a user-mode network is reached."""
         for port in ports:
-            with (self.path / command.CONSOLE_LOG).open("ab") as log:
+            with (self.path / consolelog.FILE).open("ab") as log:
                 log.write(b"host: port 22 of this guest is 127.0.0.1:%d (ssh -p)\r\n" % port)
 
     def remove(self) -> None:

@@ -1,0 +1,130 @@
+"""What is done to servers, and from which state to which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.live.judges.walk.ground import Ground
+
+Step = tuple[int, str, Any, int, str]
+
+STEPS: tuple[Step, ...] = (
+    (1, "os-stop", None, 202, "SHUTOFF"),
+    (1, "os-stop", None, 409, "SHUTOFF"),
+    (1, "pause", None, 409, "SHUTOFF"),
+    (1, "reboot", {"type": "SOFT"}, 409, "SHUTOFF"),
+    (104, "os-start", None, 202, "ACTIVE"),
+    (104, "os-start", None, 409, "ACTIVE"),
+    (104, "pause", None, 202, "PAUSED"),
+    (104, "pause", None, 409, "PAUSED"),
+    (1, "unpause", None, 202, "ACTIVE"),
+    (1, "unpause", None, 409, "ACTIVE"),
+    (1, "reboot", {"type": "SOFT"}, 202, "ACTIVE"),
+    (104, "reboot", {"type": "HARD"}, 202, "ACTIVE"),
+    (104, "reboot", {"type": "KICK"}, 400, "ACTIVE"),
+    (1, "lock", None, 202, "ACTIVE"),
+    (1, "unlock", None, 202, "ACTIVE"),
+    (72, "lock", None, 202, "ACTIVE"),
+    (73, "unlock", None, 202, "ACTIVE"),
+    (73, "lock", {"locked_reason": "walked over"}, 202, "ACTIVE"),
+    (104, "lock", None, 202, "ACTIVE"),
+    (104, "unlock", None, 202, "ACTIVE"),
+    (16, "trigger_crash_dump", None, 404, "ACTIVE"),
+    (17, "trigger_crash_dump", None, 202, "ACTIVE"),
+    (1, "injectNetworkInfo", None, 202, "ACTIVE"),
+    (104, "injectNetworkInfo", None, 202, "ACTIVE"),
+    (1, "resetNetwork", None, 410, "ACTIVE"),
+    (1, "os-getRDPConsole", {"type": "rdp-html5"}, 410, "ACTIVE"),
+    (1, "addSecurityGroup", {"name": "walk"}, 202, "ACTIVE"),
+    (104, "removeSecurityGroup", {"name": "walk"}, 202, "ACTIVE"),
+    (104, "removeSecurityGroup", {"name": "no-such-group"}, 404, "ACTIVE"),
+    (1, "os-resetState", {"state": "error"}, 202, "ERROR"),
+    (104, "os-resetState", {"state": "active"}, 202, "ACTIVE"),
+    (1, "no-such-action", None, 400, "ACTIVE"),
+    (1, "os-getConsoleOutput", {}, 200, "ACTIVE"),
+    (104, "os-getConsoleOutput", {"length": 3}, 200, "ACTIVE"),
+    (104, "os-getConsoleOutput", {"length": "x"}, 400, "ACTIVE"),
+)
+
+LATER: tuple[Step, ...] = (
+    (1, "changePassword", {"adminPass": "foo"}, 501, "ACTIVE"),
+    (45, "createImage", {"name": "walk"}, 501, "ACTIVE"),
+    (45, "createBackup", {"name": "b", "backup_type": "daily", "rotation": 1}, 501, "ACTIVE"),
+    (1, "migrate", None, 501, "ACTIVE"),
+    (30, "os-migrateLive", {"host": None, "block_migration": "auto"}, 501, "ACTIVE"),
+    (1, "rescue", {}, 501, "ACTIVE"),
+    (1, "suspend", None, 501, "ACTIVE"),
+    (1, "shelve", None, 501, "ACTIVE"),
+    (1, "resume", None, 409, "ACTIVE"),
+    (1, "unrescue", None, 409, "ACTIVE"),
+    (77, "unshelve", None, 409, "ACTIVE"),
+    (1, "shelveOffload", None, 409, "ACTIVE"),
+    (1, "confirmResize", None, 409, "ACTIVE"),
+    (1, "revertResize", None, 409, "ACTIVE"),
+)
+"""Whose work is not there yet, and what the wrong state forbids."""
+
+
+def power(ground: Ground) -> None:
+    """One server through its states."""
+    talk = ground.talk
+    group = {"security_group": {"name": "walk"}}
+    talk.quietly("network", "POST", "/v2.0/security-groups", group)
+    server = ground.server("acted")
+    for at, name, value, want, state in (*STEPS, *LATER):
+        talk.act(server, name, value, at=at, want=want)
+        talk.until(server, state)
+    rebuild = {"imageRef": ground.image}
+    talk.act(server, "rebuild", rebuild, at=104, want=501)
+    talk.act(server, "resize", {"flavorRef": "2"}, at=104, want=501)
+    talk.act(server, "evacuate", {"onSharedStorage": False}, want=(400, 409, 501))
+    _consoles(ground, server)
+    talk.ask("DELETE", f"/servers/{server}", at=104, want=204)
+    talk.ask("DELETE", f"/servers/{ground.image}", at=104, want=404)
+
+
+def _consoles(ground: Ground, server: str) -> None:
+    talk = ground.talk
+    token = ""
+    for name, kind in (
+        ("os-getVNCConsole", "novnc"),
+        ("os-getSPICEConsole", "spice-html5"),
+        ("os-getSerialConsole", "serial"),
+    ):
+        talk.act(server, name, {"type": kind}, at=1)
+        talk.act(server, name, {"type": kind}, at=5)
+        talk.act(server, name, {"type": kind}, at=6, want=404)
+    path = f"/servers/{server}/remote-consoles"
+    for at, protocol, kind in (
+        (5, "vnc", "novnc"),
+        (6, "vnc", "novnc"),
+        (7, "serial", "serial"),
+        (8, "spice", "spice-html5"),
+        (98, "vnc", "novnc"),
+        (99, "spice", "spice-direct"),
+        (104, "serial", "serial"),
+    ):
+        body = {"remote_console": {"protocol": protocol, "type": kind}}
+        made = talk.ask("POST", path, body, at=at, want=404 if at < 6 else 200)
+        if at >= 6:
+            token = made["remote_console"]["url"].rpartition("token")[2].strip("=").strip("%3D")
+            talk.read(f"/os-console-auth-tokens/{token}") if at in (98, 99, 104) else None
+    mismatch = {"remote_console": {"protocol": "vnc", "type": "serial"}}
+    talk.ask("POST", path, mismatch, at=104, want=400)
+
+
+def endings(ground: Ground) -> None:
+    """Servers that can be had back, and servers that cannot."""
+    talk = ground.talk
+    for at in (1, 104):
+        server = ground.server(f"ending-{at}")
+        path = f"/servers/{server}"
+        talk.act(server, "restore", at=at, want=409)
+        talk.ask("DELETE", path, at=at, want=204)
+        talk.until(server, "SOFT_DELETED")
+        talk.act(server, "os-start", at=at, want=409)
+        talk.act(server, "restore", at=at, want=202)
+        talk.until(server, "ACTIVE")
+        talk.act(server, "forceDelete", at=at, want=202)
+        talk.gone("compute", path)
+        talk.act(server, "forceDelete", at=at, want=404)
