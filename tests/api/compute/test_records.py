@@ -11,6 +11,7 @@ import pytest
 
 from kilonova.config.settings import Settings
 from kilonova.db.database import counted
+from kilonova.domain.agent import CONDUCTOR
 from kilonova.domain.guest import PowerState
 from kilonova.domain.resources import Migration
 from kilonova.domain.states import Task, VmState
@@ -271,7 +272,7 @@ async def test_images_on_the_hosts_of_an_aggregate(cloud: Cloud) -> None:
     agent = FakeAgent(cloud)
     await agent.start()
     cacher = ImageCacher(cloud.db, cloud.bus)
-    await cloud.bus.serve("conductor", {"cache_images": cacher.cache_images})
+    await cloud.bus.serve(CONDUCTOR, {"cache_images": cacher.cache_images})
     admin = cloud.client("admin", "2.81")
     root = "/v2.1/os-aggregates"
     made = need(await admin.post(root, json={"aggregate": {"name": "a"}}))["aggregate"]
@@ -293,3 +294,4 @@ async def test_images_on_the_hosts_of_an_aggregate(cloud: Cloud) -> None:
     wanted = {"cache": [{"id": IMAGE}]}
     assert (await admin.post(f"{root}/99/images", json=wanted)).status == 404
     assert (await admin.post(f"{path}/images", json=wanted, version="2.80")).status == 404
+    await cacher.close()
