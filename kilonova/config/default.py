@@ -43,6 +43,9 @@ class Default(msgspec.Struct, frozen=True):
     instance_usage_audit: Annotated[
         bool, Opt("Send instance.exists for every server of a host after each audit period.")
     ] = False
+    volume_usage_poll_interval: Annotated[
+        int, Opt("Seconds between volume.usage notifications of volumes in use; 0 never.", min=0)
+    ] = 0
     instance_usage_audit_period: Annotated[
         str,
         Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
