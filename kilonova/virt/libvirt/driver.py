@@ -22,6 +22,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
@@ -65,6 +66,7 @@ class LibvirtDriver:
             back=self._look_again,
             hidden=str(host.state_dir),
         )
+        self._brick = Brick(host.settings, host.name)
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
@@ -76,7 +78,12 @@ class LibvirtDriver:
         chosen = accel.choose(settings)
         check_cpu(chosen, settings.libvirt.cpu_mode, settings.libvirt.cpu_models)
         self._directory.mkdir(parents=True, exist_ok=True)
-        maker = Maker(self._cache, host.config_drive, settings.default.default_ephemeral_format)
+        maker = Maker(
+            self._cache,
+            host.config_drive,
+            settings.default.default_ephemeral_format,
+            brick=self._brick,
+        )
         machine = machine_type(settings.libvirt.hw_machine_type)
         await self._link.open()
         try:
@@ -132,6 +139,7 @@ class LibvirtDriver:
             guests=[record.spec for record in self._records() if record.made],
             vnc=settings.vnc.enabled,
             shape=shape,
+            connector=await self._brick.facts(),
         )
 
     async def guests(self) -> list[GuestStatus]:

@@ -18,7 +18,7 @@ from kilonova.virt import ports, records
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.libvirt import device_xml, domain_xml, domains, plugging, volumes
@@ -244,6 +244,8 @@ class Guest:
         if keep_disks:
             self._off()
             return
+        for disk in self.record.spec.disks if self.record is not None else ():
+            await self._given.maker.release(disk, self._file(disk))
         await asyncio.to_thread(self._home.remove)
         self.record = None
         self.power = PowerState.NOSTATE
@@ -287,10 +289,15 @@ class Guest:
         """Take a volume from the guest; Conflict when it does not let go."""
         if self.alive:
             await self._let_go(device_xml.disk_alias(disk.device), f"disk {disk.device}")
+        await self._given.maker.release(disk, self._file(disk))
         await self._keep(spec, {disk.device: None})
+
+    def _file(self, disk: Disk) -> DiskFile | None:
+        return self.record.disks.get(disk.device) if self.record is not None else None
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
+        await self._given.maker.grow(disk, self._file(disk))
         if self.alive:
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, disk))
         await self._keep(spec, {})
@@ -299,13 +306,15 @@ class Guest:
         """Go on with another volume that has the data of the old one."""
         device = self._device(spec, new)
         file = await self._given.maker.make(self.directory, spec, device)
+        before = await self._given.maker.volume(self.directory, old)
         if self.alive:
             target = device_xml.mirror(file, block=_is_block(file))
             await volumes.swap(self._given.link, self.server_id, old.device, file, target)
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, new))
         else:
-            await copy(await asyncio.to_thread(volume_file, old, self.directory), file)
+            await copy(before, file)
         await self._keep(spec, {new.device: file})
+        await self._given.maker.release(old, before)
 
     async def _let_go(self, alias: str, what: str) -> None:
         limits = self._settings.libvirt
