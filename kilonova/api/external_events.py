@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from kilonova.api.volume_attachments import when_free
-from kilonova.api.work import record, start
+from kilonova.api.work import record, start, when_free
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell

@@ -18,6 +18,7 @@ from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.volume import service as volume_service
+from kilonova.embedded.volume.guarding import NovaServers
 from kilonova.embedded.volume.images import HttpImages
 from kilonova.embedded.volume.settings import Settings as VolumeSettings
 from kilonova.services import neighbours, planes, policies
@@ -133,6 +134,7 @@ async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIA
         ),
         images=HttpImages(at.http, lambda: base_url(settings, "image"), token),
         notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token, version="2.51"),
+        held=NovaServers(at.http, lambda: base_url(settings, "compute"), token),
         clock=at.clock,
         ids=at.ids,
     )

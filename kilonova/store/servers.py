@@ -540,6 +540,13 @@ def on_hosts(tx: Tx, hosts: Iterable[str]) -> dict[str, list[Server]]:
     return found
 
 
+def placed(tx: Tx) -> list[str]:
+    """The ids of the servers that are on hosts."""
+    c = instances.c
+    query = sa.select(c.uuid).where(c.deleted == sa.false(), c.host.is_not(None)).order_by(c.id)
+    return list(tx.execute(query).scalars())
+
+
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:
     """Host → (servers, servers with a task)."""
     c = instances.c

@@ -27,8 +27,15 @@ from kilonova.web.call import Call, Caller
 
 R = TypeVar("R", Volume, Snapshot)
 Notify = Callable[[list[dict[str, Any]]], Awaitable[None]]
+Held = Callable[[str, str, str], Awaitable[bool]]
+"""Whether the server has the volume by that attachment, as the compute service knows it."""
 
 WORDS: dict[type[Any], str] = {Volume: "Volume", Snapshot: "Snapshot"}
+
+
+async def held_by_nobody(_server_id: str, _volume_id: str, _attachment_id: str) -> bool:
+    """There is no compute service to ask."""
+    return False
 
 
 async def tell_nobody(_events: list[dict[str, Any]]) -> None:
@@ -45,6 +52,7 @@ class Volumes:
         *,
         images: ImageService,
         notify: Notify,
+        held: Held,
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -52,6 +60,7 @@ class Volumes:
         self.db = db
         self.images = images
         self.notify = notify
+        self.held = held
         self.clock = clock
         self.ids = ids
         self.files = Files(settings.directory, reserve=settings.reserve_bytes)

@@ -21,7 +21,15 @@ from kilonova.embedded.volume.api import (
     versions,
     volumes,
 )
-from kilonova.embedded.volume.app import Notify, Volumes, first_type, reconcile, tell_nobody
+from kilonova.embedded.volume.app import (
+    Held,
+    Notify,
+    Volumes,
+    first_type,
+    held_by_nobody,
+    reconcile,
+    tell_nobody,
+)
 from kilonova.embedded.volume.attaching import export_all
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.rules import Policy
@@ -59,6 +67,7 @@ async def open(
     *,
     images: ImageService,
     notify: Notify = tell_nobody,
+    held: Held = held_by_nobody,
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> Volumes:
@@ -66,7 +75,8 @@ async def open(
 
     What other hosts use is exported.
 
-    ``notify`` tells the compute service's external events. Close it with ``close``.
+    ``notify`` tells the compute service's external events, ``held`` asks it whether a server has a
+    volume by an attachment. Close it with ``close``.
     """
     db = Database(settings.database, name="volume")
     await asyncio.to_thread(migrate.upgrade, db, MIGRATIONS)
@@ -75,6 +85,7 @@ async def open(
         db,
         images=images,
         notify=notify,
+        held=held,
         clock=clock or SystemClock(),
         ids=ids or RandomIds(),
     )

@@ -48,8 +48,9 @@ PIVOT = "pivot"
 
 
 class Run:
-    """The state of a run. ``own`` is the name of the database the saga lives in; ``together`` counts
-    the places in the saga where several steps are under way at once.
+    """The state of a run. ``own`` is the name of the database the saga lives in.
+
+    ``together`` counts the places in the saga where several steps are under way at once.
 
     Every write happens in a transaction that begins with the fence of the saga's own row, so that a
     run whose lease was taken over ends with Fenced at its next write.

@@ -11,6 +11,7 @@ from kilonova.db.database import Tx
 from kilonova.embedded.volume import query, views
 from kilonova.embedded.volume.app import Volumes, show, visible
 from kilonova.embedded.volume.attaching import export, flat, reserve, settle
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import Attachment, Volume
 from kilonova.embedded.volume.rules import is_admin
 from kilonova.embedded.volume.schemas import CREATE_ATTACHMENT, UPDATE_ATTACHMENT
@@ -119,6 +120,7 @@ async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
     now = call.app.clock.now()
     item, volume = await call.app.db.read(_find, call, attachment_id)
     call.enforce("volume:attach", {"project_id": volume.project_id})
+    await guard(call, volume.id, attachment_id)
     await export(call.app, volume.id, without=item.id)
 
     def work(tx: Tx) -> list[Attachment]:
