@@ -23,6 +23,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
@@ -66,6 +67,7 @@ class LibvirtDriver:
             back=self._look_again,
             hidden=str(host.state_dir),
         )
+        self._brick = Brick(host.settings, host.name)
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
@@ -82,6 +84,7 @@ class LibvirtDriver:
             host.config_drive,
             settings.default.default_ephemeral_format,
             settings.default.config_drive_format,
+            brick=self._brick,
         )
         machine = machine_type(settings.libvirt.hw_machine_type)
         await self._link.open()
@@ -132,6 +135,7 @@ class LibvirtDriver:
             guests=[record.spec for record in self._records() if record.made],
             vnc=self._host.settings.vnc.enabled,
             shape=shape,
+            connector=await self._brick.facts(),
         )
 
     async def guests(self) -> list[GuestStatus]:

@@ -18,7 +18,7 @@ from kilonova.virt import ports, records
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy, forget, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.libvirt import (
@@ -258,6 +258,8 @@ class Guest:
         if keep_disks:
             self._off()
             return
+        for disk in self.record.spec.disks if self.record is not None else ():
+            await self._given.maker.release(disk, self._file(disk))
         await asyncio.to_thread(self._home.remove)
         self.record = None
         self.power = PowerState.NOSTATE
@@ -301,13 +303,16 @@ class Guest:
         """Take a volume from the guest; Conflict when it does not let go."""
         if self.alive:
             await self._let_go(device_xml.disk_alias(disk.device), f"disk {disk.device}")
-        assert self.record is not None
-        file = self.record.disks.get(disk.device)
+        file = self._file(disk)
+        await self._release(disk, file)
         await self._keep(spec, {disk.device: None})
-        await self._forget(file)
+
+    def _file(self, disk: Disk) -> DiskFile | None:
+        return self.record.disks.get(disk.device) if self.record is not None else None
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
+        await self._given.maker.grow(disk, self._file(disk))
         if self.alive:
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, disk))
         await self._keep(spec, {})
@@ -315,7 +320,7 @@ class Guest:
     async def swap(self, spec: GuestSpec, old: Disk, new: Disk) -> None:
         """Go on with another volume that has the data of the old one."""
         device = self._device(spec, new)
-        before = await asyncio.to_thread(volume_file, old, self.directory)
+        before = await self._given.maker.volume(self.directory, old)
         file = await self._volume(spec, device)
         if self.alive:
             target = device_xml.mirror(file, block=_is_block(file))
@@ -324,7 +329,7 @@ class Guest:
         else:
             await copy(before, file)
         await self._keep(spec, {new.device: file})
-        await self._forget(before)
+        await self._release(old, before)
 
     async def _volume(self, spec: GuestSpec, device: DiskDevice) -> DiskFile:
         """Where a volume is, with its key given to libvirt."""
@@ -332,14 +337,14 @@ class Guest:
         try:
             await self._given.link.call(lambda c: secrets.give(c, [file]))
         except BaseException:
-            await asyncio.to_thread(forget, file)
+            await self._given.maker.release(device.disk, file)
             raise
         return file
 
-    async def _forget(self, file: DiskFile | None) -> None:
+    async def _release(self, disk: Disk, file: DiskFile | None) -> None:
         if file is not None:
             await self._given.link.call(lambda c: secrets.take_back(c, [file]))
-            await asyncio.to_thread(forget, file)
+            await self._given.maker.release(disk, file)
 
     async def _let_go(self, alias: str, what: str) -> None:
         limits = self._settings.libvirt
