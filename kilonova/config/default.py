@@ -100,6 +100,9 @@ class Default(msgspec.Struct, frozen=True):
     sync_power_state_interval: Annotated[
         int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
     ] = 600
+    heal_instance_info_cache_interval: Annotated[
+        int, Opt("Seconds between looks at all servers' ports; 0 and below never: events suffice.")
+    ] = -1
     report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
     update_resources_interval: Annotated[
         int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)

@@ -93,7 +93,10 @@ class Conductor:
             ids=ids,
             down_after=down_after,
         )
-        self.networks = NetworkInfo(db=db, cells=cells, networks=neighbours.networks, clock=clock)
+        self._cell = cell
+        self.networks = NetworkInfo(
+            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
+        )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
@@ -107,22 +110,12 @@ class Conductor:
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
-        self.leftovers = LeftoverCleaner(
-            db=db,
-            cells=cells,
-            sources=self.sources,
-            placement=neighbours.placement,
-            networks=neighbours.networks,
-            volumes=neighbours.volumes,
-        )
+        self.leftovers = _cleaner(db, cells, self.sources, neighbours)
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
-        period = settings.default.instance_usage_audit_period
-        self.usage = UsageAudits(cell=cell, clock=clock, period=period)
+        self.usage = _usage(settings, cell, clock)
         self.images = ImageCacher(db, bus)
-        self.sender = notices.sender(
-            settings, databases, bus=bus, clock=clock, ids=ids, metrics=metrics
-        )
+        self.sender = notices.sender(settings, databases, bus, clock, ids, metrics)
         world = _world(
             self.agents,
             db=db,
@@ -163,6 +156,9 @@ class Conductor:
         interval = self._settings.default.sync_power_state_interval
         if interval >= 0:
             self._every("guests", self.guests.reconcile, float(interval or 600))
+        healing = self._settings.default.heal_instance_info_cache_interval
+        if healing > 0:
+            self._every("cards", lambda: self.networks.heal(self._cell), float(healing))
         self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
         self._every("explanations", self._forget_explanations, PRUNE_EVERY)
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
@@ -202,6 +198,23 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _cleaner(
+    db: Database, cells: Cells, sources: Sources, neighbours: Neighbours
+) -> LeftoverCleaner:
+    return LeftoverCleaner(
+        db=db,
+        cells=cells,
+        sources=sources,
+        placement=neighbours.placement,
+        networks=neighbours.networks,
+        volumes=neighbours.volumes,
+    )
+
+
+def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
+    return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
 
 
 def _world(

@@ -371,6 +371,17 @@ def set_task(
     return True
 
 
+def begin_task(
+    tx: Tx, server_id: str, task: str, *, now: dt.datetime, unless: Iterable[str | None]
+) -> Server | None:
+    """Set the task unless it is one of ``unless``; the server as it is then, None when gone."""
+    server = get(tx, server_id, lock=True)
+    if server is None or server.task_state in unless:
+        return server
+    _save(tx, server, {"task_state": task, "updated_at": now})
+    return msgspec.structs.replace(server, task_state=task, updated_at=now)
+
+
 def finish(
     tx: Tx,
     server_id: str,
@@ -527,6 +538,13 @@ def on_hosts(tx: Tx, hosts: Iterable[str]) -> dict[str, list[Server]]:
         if server.host in found:
             found[server.host].append(server)
     return found
+
+
+def placed(tx: Tx) -> list[str]:
+    """The ids of the servers that are on hosts."""
+    c = instances.c
+    query = sa.select(c.uuid).where(c.deleted == sa.false(), c.host.is_not(None)).order_by(c.id)
+    return list(tx.execute(query).scalars())
 
 
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:

@@ -29,6 +29,7 @@ CALLERS = {
     "alice": caller("alice", "p-alice", "member", "reader"),
     "bob": caller("bob", "p-bob", "member", "reader"),
     "reader": caller("reader", "p-alice", "reader"),
+    "nova": caller("nova", "p-service", "admin", "service"),
 }
 
 

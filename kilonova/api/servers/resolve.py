@@ -204,7 +204,8 @@ async def _nics(call: Context, request: ServerRequest) -> tuple[WantedNic, ...]:
     if wanted == "none":
         return ()
     if wanted is None or wanted == "auto":
-        networks = await net.networks(token=caller.token, project_id=project)
+        admin = call.allows("context_is_admin", {})
+        networks = await net.networks(token=caller.token, project_id=project, sees_all=admin)
         networks = [item for item in networks if not item.external]
         auto = wanted == "auto"
         if auto:
@@ -252,10 +253,21 @@ async def _named(
             raise BadRequest(
                 f"Network {network_id} requires a subnet in order to boot instances on."
             )
+    for item in wanted:
+        if item.network_id and item.fixed_ip:
+            await check_address(call, item.network_id, item.fixed_ip)
     return tuple(
         WantedNic(str(place), item.network_id, item.port_id, item.fixed_ip, item.tag)
         for place, item in enumerate(wanted)
     )
+
+
+async def check_address(call: Context, network_id: str, address: str) -> None:
+    """BadRequest when a port of the network has the address already."""
+    for port in await call.app.networks.ports(network_id=network_id, address=address):
+        raise BadRequest(
+            f"Fixed IP address {address} is already in use on instance {port.device_id}."
+        )
 
 
 async def _asked(answer: Awaitable[Any]) -> Any:

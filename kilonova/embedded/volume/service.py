@@ -11,6 +11,7 @@ from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
 from kilonova.db.database import Database
 from kilonova.db.idempotency import SqlIdempotencyStore
+from kilonova.embedded.volume import exports
 from kilonova.embedded.volume.api import (
     actions,
     attachments,
@@ -20,7 +21,16 @@ from kilonova.embedded.volume.api import (
     versions,
     volumes,
 )
-from kilonova.embedded.volume.app import Notify, Volumes, first_type, reconcile, tell_nobody
+from kilonova.embedded.volume.app import (
+    Held,
+    Notify,
+    Volumes,
+    first_type,
+    held_by_nobody,
+    reconcile,
+    tell_nobody,
+)
+from kilonova.embedded.volume.attaching import export_all
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.rules import Policy
 from kilonova.embedded.volume.settings import Settings
@@ -57,12 +67,16 @@ async def open(
     *,
     images: ImageService,
     notify: Notify = tell_nobody,
+    held: Held = held_by_nobody,
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> Volumes:
     """The service with its schema brought up to date; work that a crash left is begun again.
 
-    ``notify`` tells the compute service's external events. Close it with ``close``.
+    What other hosts use is exported.
+
+    ``notify`` tells the compute service's external events, ``held`` asks it whether a server has a
+    volume by an attachment. Close it with ``close``.
     """
     db = Database(settings.database, name="volume")
     await asyncio.to_thread(migrate.upgrade, db, MIGRATIONS)
@@ -71,12 +85,19 @@ async def open(
         db,
         images=images,
         notify=notify,
+        held=held,
         clock=clock or SystemClock(),
         ids=ids or RandomIds(),
     )
     await db.run(first_type(app))
     await reconcile(app)
+    await export_all(app)
     return app
+
+
+def can_export() -> bool:
+    """Whether this host has what exports need."""
+    return exports.possible()
 
 
 def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:

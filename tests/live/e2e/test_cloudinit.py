@@ -154,6 +154,7 @@ def test_its_network_and_devices(user: Shell, server: Any, read: Any) -> None:
     port = user.json("port", "list", "--server", server["id"])[0]
     cards = [row for row in read["made"] if row["type"] == "physical"]
     assert [card["mac_address"] for card in cards] == [port["MAC Address"]]
+    assert user.json("port", "show", port["ID"])["dns_name"] == "Judged-1"
     volume = user.json("volume", "show", "judged")["id"]
     devices = {device["tags"][0]: device for device in read["metadata"]["devices"]}
     assert devices["front"]["mac"] == port["MAC Address"]

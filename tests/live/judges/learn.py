@@ -1,7 +1,8 @@
 """Run the judges' suites whole and add what passes to their lists.
 
 ``python -m tests.live.judges.learn [SUITE...]``, as root, with ``.venv-judge`` made by
-``scripts/setup``. A test that passes twice in a row joins the list; none ever leaves it here.
+``scripts/setup``. A test that passes twice in a row joins the list; none ever leaves it here. What
+fails is told beside it, with its last words.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from pathlib import Path
 from tests.live.judges import suites
 from tests.support import running
 
-SECONDS = 3600.0
+SECONDS = 4 * 3600.0
 
 
 def _learn(suite: suites.Suite, cloud: running.Running, where: Path) -> None:
     def tell(outcome: suites.Outcome) -> None:
         if outcome.outcome == "failed":
-            last = (outcome.why.splitlines() or [""])[-1]
-            print(f"failed {outcome.seconds:6.1f} s  {outcome.id}\n    {last}", flush=True)
+            print(f"failed {outcome.seconds:6.1f} s  {outcome.id}\n    {outcome.last}", flush=True)
 
     rounds: list[set[str]] = []
+    failed: dict[str, str] = {}
     for number in range(2):
         room = where / f"{suite.name}-{number}"
         room.mkdir()
         chosen = sorted(rounds[0]) if rounds else None
         outcomes = suites.run(cloud, suite, room, ids=chosen, seconds=SECONDS, tell=tell)
         rounds.append({each.id for each in outcomes if each.outcome == "passed"})
+        failed |= {each.id: each.last for each in outcomes if each.outcome == "failed"}
         print(suite.name, dict(collections.Counter(each.outcome for each in outcomes)))
-    names = sorted({*suite.listed(), *(rounds[0] & rounds[1])})
-    suite.file.write_text("".join(f"{name}\n" for name in names))
+    suite.keep(rounds[0] & rounds[1], failed)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ FAKE_HOSTS = ("--driver", "fake", "--hosts", "3")
 REAL_GUESTS = ("--driver", "qemu")
 GUEST_IMAGES = ("tiny", "tiny-too")
 GUEST_FLAVORS = ("m1.nano", "m1.micro")
+SHARED_TYPE = "shared"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -37,6 +38,12 @@ class Outcome(msgspec.Struct, frozen=True):
     outcome: str
     why: str
     seconds: float
+
+    @property
+    def last(self) -> str:
+        """The last line of why; for Tempest, what the cloud said."""
+        lines = [line.strip() for line in self.why.splitlines() if line.strip()]
+        return (lines or [""])[-1].removeprefix("Details: ")[:200]
 
 
 def furnish(cloud: Running, where: Path) -> None:
@@ -53,13 +60,14 @@ def furnish(cloud: Running, where: Path) -> None:
 
 
 def furnish_guests(cloud: Running, where: Path) -> None:
-    """A second image and a second size for guests that really boot."""
+    """A second image and size for guests that really boot; volumes that several may have."""
     shell = cloud.shell("kilonova-admin")
     shell.do("image", "save", GUEST_IMAGES[0], "--file", where / "guest.qcow2")
     words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
     shell.do("image", "create", GUEST_IMAGES[1], *words, "--file", where / "guest.qcow2")
     size = ("--ram", "224", "--disk", "1", "--vcpus", "1")
     shell.do("flavor", "create", GUEST_FLAVORS[1], *size)
+    shell.do("volume", "type", "create", SHARED_TYPE, "--property", "multiattach=<is> True")
 
 
 class Suite(msgspec.Struct, frozen=True):
@@ -76,9 +84,21 @@ class Suite(msgspec.Struct, frozen=True):
         """The ids of what passes; it only grows."""
         return LISTS / f"{self.name}.txt"
 
+    @property
+    def reasons(self) -> Path:
+        """What fails, each with the last words of its failure."""
+        return LISTS / f"{self.name}-failing.txt"
+
     def listed(self) -> list[str]:
         """What passed so far."""
         return self.file.read_text().split() if self.file.exists() else []
+
+    def keep(self, passed: Iterable[str], failed: Mapping[str, str]) -> None:
+        """Add what passed to the list; beside it, why the rest of ``failed`` did."""
+        names = {*self.listed(), *passed}
+        self.file.write_text("".join(f"{name}\n" for name in sorted(names)))
+        rows = (f"{name}\t{why}\n" for name, why in sorted(failed.items()) if name not in names)
+        self.reasons.write_text("".join(rows))
 
 
 def _clouds(cloud: Running) -> dict[str, Any]:
@@ -132,7 +152,11 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
     networks = cloud.shell("kilonova-admin").json("network", "list", "--external")
     sections["network"]["public_network_id"] = networks[0]["ID"]
     sections["compute"]["min_compute_nodes"] = 1
-    sections["compute-feature-enabled"] |= {"metadata_service": "true", "live_migration": "false"}
+    sections["compute-feature-enabled"] |= {
+        **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
+        "volume_multiattach": "true",
+        "live_migration": "false",
+    }
     sections["validation"] = {
         "run_validation": "true",
         "connect_method": "floating",
@@ -142,6 +166,7 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
         "connect_timeout": 10,
         "ping_timeout": GUEST_WAIT,
     }
+    sections["volume"]["volume_type_multiattach"] = SHARED_TYPE
     image = cloud.state_dir / f"{GUEST_IMAGES[0]}.qcow2"
     sections["scenario"] = {"dhcp_client": "udhcpc", "img_file": image}
     return _tempest(cloud, where, sections)

@@ -10,7 +10,8 @@ from kilonova.embedded.volume import views
 from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.api.volumes import begin_delete
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
-from kilonova.embedded.volume.attaching import connection, reserve, settle
+from kilonova.embedded.volume.attaching import connection, export, reserve, settle
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import (
     ATTACH_STATUSES,
     STATUSES,
@@ -150,10 +151,13 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
     """Record that nobody, or not this attachment's server, has the volume any more."""
     await show(call, Volume, volume_id, "volume:attach")
     wanted = (call.body["os-detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         visible(tx, Volume, volume_id, call.caller, lock=True)
         found = rows.where(tx, Attachment, volume_id=volume_id)
+        if wanted is not None and wanted not in {item.id for item in found}:
+            raise BadRequest(f"Attachment {wanted} is none of volume {volume_id}.")
         if wanted is None and len(found) > 1:
             raise BadRequest("Detach volume failed: More than one attachment; name one.")
         for item in found:
@@ -162,6 +166,7 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(
@@ -220,6 +225,7 @@ async def reset_status(call: Call[Volumes], volume_id: str) -> None:
             rows.change(tx, Volume, volume_id, status=status, job=None)
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post("", action="os-force_delete", body=body("os-force_delete", ANY), status=202)
@@ -234,6 +240,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
     """Forget an attachment whatever its server says."""
     await show(call, Volume, volume_id, "volume:reset_status")
     wanted = (call.body["os-force_detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         for item in rows.where(tx, Attachment, volume_id=volume_id):
@@ -242,6 +249,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(
@@ -398,6 +406,7 @@ async def initialize(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
 async def terminate(call: Call[Volumes], volume_id: str) -> None:
     """A file needs no end of its use."""
     await show(call, Volume, volume_id, "volume:attach")
+    await guard(call, volume_id)
 
 
 @routes.post(
