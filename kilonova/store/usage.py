@@ -27,18 +27,20 @@ def active(
     Deleted ones are among them; those after the marker only. As (id, what `merge` reads).
     """
     c = instances.c
-    query = sa.select(c.uuid, c.server).where(
+    # Ids are sorted, not whole servers.
+    first = sa.select(c.id.label("number")).where(
         c.launched_at.is_not(None),
         c.launched_at < end,
         sa.or_(c.terminated_at.is_(None), c.terminated_at > begin),
     )
     if project_id is not None:
-        query = query.where(c.project_id == project_id)
+        first = first.where(c.project_id == project_id)
     if marker is not None:
-        query = query.where(c.uuid > marker)
-    query = query.order_by(c.uuid)
+        first = first.where(c.uuid > marker)
     if limit is not None:
-        query = query.limit(limit)
+        first = first.order_by(c.uuid).limit(limit)
+    chosen = first.subquery("chosen")
+    query = sa.select(c.uuid, c.server).join(chosen, chosen.c.number == c.id)
     return [(row[0], row[1]) for row in tx.execute(query)]
 
 
