@@ -76,7 +76,12 @@ class LibvirtDriver:
         chosen = accel.choose(settings)
         check_cpu(chosen, settings.libvirt.cpu_mode, settings.libvirt.cpu_models)
         self._directory.mkdir(parents=True, exist_ok=True)
-        maker = Maker(self._cache, host.config_drive, settings.default.default_ephemeral_format)
+        maker = Maker(
+            self._cache,
+            host.config_drive,
+            settings.default.default_ephemeral_format,
+            settings.default.config_drive_format,
+        )
         machine = machine_type(settings.libvirt.hw_machine_type)
         await self._link.open()
         try:
