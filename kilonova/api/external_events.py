@@ -90,7 +90,10 @@ async def create(call: Context) -> Reply:
     codes = {answer["code"] for answer in answers}
     if codes == {404}:
         raise NotFound("No instances found for any event")
-    if 200 in codes:
+    taken = {answer["name"] for answer in answers if answer["code"] == 200}
+    if taken == {PLUGGED}:
+        await call.app.wake_waiting()
+    elif taken:
         await call.app.wake()
     return Reply({"events": answers}, status=200 if codes == {200} else 207)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +33,9 @@ async def execute(
     cpu_seconds: int | None = None,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Ended:
-    """Run a program without input to its end.
+    """Run a program without input to its end; it gets our descriptors ``pass_fds``.
 
     ``cpu_seconds`` ends it when it used that much processor time. Raises FileNotFoundError when it
     is missing, TimeoutError when it was stopped after ``seconds``.
@@ -50,6 +51,7 @@ async def execute(
         *command[1:],
         cwd=cwd,
         env=environment,
+        pass_fds=tuple(pass_fds),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -65,13 +67,18 @@ async def execute(
     return Ended(process.returncode or 0, output, complaint)
 
 
-async def run(*command: str, seconds: float = 60.0, cpu_seconds: int | None = None) -> bytes:
+async def run(
+    *command: str,
+    seconds: float = 60.0,
+    cpu_seconds: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> bytes:
     """Standard output of a program.
 
     Raises Unavailable with its last words when it fails, is missing, or takes too long.
     """
     try:
-        ended = await execute(*command, seconds=seconds, cpu_seconds=cpu_seconds)
+        ended = await execute(*command, seconds=seconds, cpu_seconds=cpu_seconds, pass_fds=pass_fds)
     except FileNotFoundError:
         raise Unavailable(
             f"The program {command[0]} is missing on this host; install it."

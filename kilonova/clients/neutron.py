@@ -26,11 +26,16 @@ class Neutron:
         self._extensions: frozenset[str] | None = None
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         if ids:
             rows = await self._list("networks", token=token, id=ids)
             return [network(row) for row in rows]
+        if not sees_all:
+            # Others are shown their own, the shared, and besides only the external ones.
+            shown = [network(row) for row in await self._list("networks", token=token)]
+            own_ones = [one for one in shown if not one.shared and one.project_id == project_id]
+            return [*own_ones, *(one for one in shown if one.shared)]
         own, shared = await asyncio.gather(
             self._list("networks", token=token, tenant_id=project_id, shared=False),
             self._list("networks", token=token, shared=True),

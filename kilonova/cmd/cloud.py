@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,8 @@ def ask(
 
     Ends the command with a sentence and the exit code ``broken`` when there is none.
     """
+    import asyncio  # noqa: PLC0415
+
     from oslo_config.cfg import ConfigFilesNotFoundError  # noqa: PLC0415
 
     from kilonova.base.errors import Fault  # noqa: PLC0415

@@ -48,15 +48,21 @@ def up(
     detach: Annotated[
         bool, typer.Option(help="Return when every endpoint answers; the cloud runs on.")
     ] = False,
-    progress_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the cloud (in the foreground unless --detach); a second start picks up everything."""
     wanted = _wanted(state_dir, port_base, driver, hosts, demo)
     try:
         if detach:
-            lifecycle.start_detached(wanted, console())
+            lifecycle.start_detached(wanted, console)
         else:
-            lifecycle.run_foreground(wanted, console(), progress_fd=progress_fd)
+            import gc  # noqa: PLC0415
+
+            # What a start makes stays: to look for garbage in it again and again takes a fifth
+            # of the time.
+            gc.disable()
+            from kilonova.services import foreground  # noqa: PLC0415 (slow, not for --detach)
+
+            foreground.run(wanted, console())
     except lifecycle.CannotStart as error:
         fail(str(error))
 
@@ -103,7 +109,7 @@ def down(
     """Stop the cloud; its guests run on unless --guests is given."""
     try:
         lifecycle.stop(
-            (state_dir or layouts.default_state_dir()).absolute(), console(), guests=guests
+            (state_dir or layouts.default_state_dir()).absolute(), typer.echo, guests=guests
         )
     except lifecycle.CannotStart as error:
         fail(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -112,6 +111,8 @@ def _run(
     state_dir: Path | None,
     config_file: list[Path] | None,
 ) -> T:
+    import asyncio  # noqa: PLC0415
+
     from kilonova.base.errors import Fault  # noqa: PLC0415
     from kilonova.config import settings  # noqa: PLC0415
     from kilonova.services import databases  # noqa: PLC0415

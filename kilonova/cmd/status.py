@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import typer
 
-from kilonova.cmd.output import console
 from kilonova.services import status
 from kilonova.services.status import Status, ago
 
@@ -21,24 +20,23 @@ def show(state_dir: Path, *, as_json: bool) -> bool:
         typer.echo(msgspec.json.encode({**shown, **more}).decode())
     elif seen is None:
         text = f"No cloud runs on {state_dir}. Start one with: kilonova up"
-        console().print(text, highlight=False, soft_wrap=True)
+        typer.echo(text)
     else:
         _print(seen)
     return seen is not None and seen.well
 
 
 def _print(seen: Status) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    out = console()
-    table = Table("service", "address", "pid", "version", "up", "state")
-    for service in seen.services:
-        state = f"[green]{service.state}[/]" if service.state == "OK" else service.state
-        pid = str(service.pid or "")
-        table.add_row(
-            service.name, service.address, pid, service.version, ago(service.uptime), state
-        )
-    out.print(table)
+    # By hand: importing Rich would take as long as everything else here.
+    rows = [("SERVICE", "ADDRESS", "PID", "VERSION", "UP", "STATE")]
+    for one in seen.services:
+        pid = str(one.pid or "")
+        rows.append((one.name, one.address, pid, one.version, ago(one.uptime), one.state))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *cells, state = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        colour = {"STATE": None, "OK": "green"}.get(state.rstrip(), "red")
+        typer.echo("  ".join([*cells, typer.style(state.rstrip(), fg=colour)]))
     agents = f"{seen.agents.get('up', 0)} of {sum(seen.agents.values())} hosts up"
     running = seen.guests.get("running", 0)
     lines = [f"driver {seen.driver}: {agents}, {running} guests running"]
@@ -47,13 +45,13 @@ def _print(seen: Status) -> None:
     oldest = f", the oldest since {ago(seen.oldest_saga)}" if living else ""
     lines.append("work under way: " + (_listed(living) or "none") + oldest)
     for line in lines:
-        out.print(line, highlight=False, soft_wrap=True)
+        typer.echo(line)
     if seen.stuck_sagas:
-        text = f"[red]{seen.stuck_sagas} stuck[/]: see kilonova saga list --stuck"
-        out.print(text, highlight=False, soft_wrap=True)
+        stuck = typer.style(f"{seen.stuck_sagas} stuck", fg="red")
+        typer.echo(f"{stuck}: see kilonova saga list --stuck")
     for guest in seen.ssh:
         text = f"server {guest.server_id} ({guest.name}): ssh -p {guest.port} root@127.0.0.1"
-        out.print(text, highlight=False, soft_wrap=True)
+        typer.echo(text)
 
 
 def _listed(counts: dict[str, int]) -> str:

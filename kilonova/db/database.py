@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
 from kilonova.base.errors import Unavailable
-from kilonova.db.inline import Lane
+from kilonova.db.inline import Lane, turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class Database:
     ) -> tuple[bool, Any]:
         """(True, result) of work done in the event loop; (False, None) when it must hop."""
         # Others get their turn here, before anything is done that a cancel would leave unknown.
-        await asyncio.sleep(0)
+        await turn.others()
         if lane.heavy(work) or not lane.free():
             return False, None
         try:

@@ -73,9 +73,12 @@ class NetworkService(Protocol):
     """
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
-        """Networks the project may use: its own and shared ones, or just those of ``ids``."""
+        """Networks the project may use: its own and shared ones, or just those of ``ids``.
+
+        ``sees_all``: the token may be an administrator's, who is shown those of all projects.
+        """
 
     async def ports(
         self,

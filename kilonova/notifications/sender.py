@@ -66,8 +66,8 @@ class Sender:
         poll: float = 0.5,
         counts: Counts | None = None,
     ) -> None:
-        self._databases = databases
-        self._sinks = sinks
+        self.databases = databases
+        self.sinks = sinks
         self._owner = owner
         self._clock = clock
         self._topics = topics or Topics()
@@ -82,24 +82,24 @@ class Sender:
         """Send until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for place, db in self._databases.items():
+                for place, db in self.databases.items():
                     group.create_task(self._follow(place, db), name=f"notifications of {place}")
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Give the leases back and let the sinks go."""
-        for place, db in self._databases.items():
+        for place, db in self.databases.items():
             if self._leases.pop(place, 0):
                 with contextlib.suppress(Unavailable):
                     await db.run(outbox.release, self._owner)
-        for sink in self._sinks:
+        for sink in self.sinks:
             await sink.close()
 
     async def flush(self) -> int:
         """Send all there is, once; how many were sent."""
         total = 0
-        for place, db in self._databases.items():
+        for place, db in self.databases.items():
             while sent := await self.turn(place, db):
                 total += sent
         return total
@@ -152,8 +152,8 @@ class Sender:
 
     async def _to_all(self, place: str, rows: Sequence[Waiting]) -> int:
         """How many of the rows, from the first on, every sink has."""
-        had = self._took.setdefault(place, [set() for _ in self._sinks])
-        for sink, took in zip(self._sinks, had, strict=True):
+        had = self._took.setdefault(place, [set() for _ in self.sinks])
+        for sink, took in zip(self.sinks, had, strict=True):
             # What a sink took in an earlier turn, while another one failed, it is not given again.
             took &= {row.id for row in rows}
             left = [row for row in rows if row.id not in took]

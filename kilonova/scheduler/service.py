@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -174,7 +174,7 @@ class Scheduler:
 
     async def _hosts(
         self, found: Candidates
-    ) -> tuple[list[HostState], dict[str, list[AllocationRequest]]]:
+    ) -> tuple[list[HostState], Mapping[str, Sequence[AllocationRequest]]]:
         """The states of the candidates' hosts with what is in use now, and the ways to claim."""
         summaries = found.summaries
         there = in_trees(summaries.values())
@@ -194,8 +194,8 @@ class Scheduler:
 
 
 def fitting(
-    request: RequestSpec, state: HostState, ways: list[AllocationRequest]
-) -> list[AllocationRequest]:
+    request: RequestSpec, state: HostState, ways: Sequence[AllocationRequest]
+) -> Sequence[AllocationRequest]:
     """The ways to claim a host by which the guest gets devices near its cells; all if none does.
 
     Placement knows which devices are free, and not which of them are near which CPUs.

@@ -70,7 +70,7 @@ class Cloud:
         self._check_ports()
         self.secrets = layouts.read_secrets(self.layout.state_dir)
         self.machine = await host.look(self.wanted, self.tell)
-        self.settings = self._settings()
+        self.settings = self.read_settings()
         self.stack.push_async_callback(self.http.close)
         self.tell.step("identity service")
         self.serve("identity", await embedded.identity(self))
@@ -101,9 +101,9 @@ class Cloud:
             except ServeError as error:
                 raise CannotStart(f"{error} (--port-base moves every service.)") from None
 
-    def _settings(self) -> Settings:
+    def read_settings(self) -> Settings:
         """Ours, which ``DIR/nova.conf`` tells the tools; the person's own stand over them."""
-        options = self._options()
+        options = self.options()
         file = self.layout.nova_conf
         layouts.write_private(file, ini(options).encode())
         own = self.layout.own_options
@@ -111,7 +111,8 @@ class Cloud:
             return load([file, *([own] if own.exists() else [])])
         return given(options)
 
-    def _options(self) -> dict[str, dict[str, object]]:
+    def options(self) -> dict[str, dict[str, object]]:
+        """What this cloud sets, section → option → value."""
         layout = self.layout
         return {
             "DEFAULT": {
@@ -142,6 +143,8 @@ class Cloud:
                 "admin_password": self.secrets.admin_password,
                 "service_password": self.secrets.service_password,
                 "demo_password": self.secrets.demo_password,
+                # All hosts are this machine.
+                "volume_export": "none",
             },
             "kilonova": {"metadata_url": layout.url("metadata")},
             **self.machine.options,

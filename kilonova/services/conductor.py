@@ -110,22 +110,12 @@ class Conductor:
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
-        self.leftovers = LeftoverCleaner(
-            db=db,
-            cells=cells,
-            sources=self.sources,
-            placement=neighbours.placement,
-            networks=neighbours.networks,
-            volumes=neighbours.volumes,
-        )
+        self.leftovers = _cleaner(db, cells, self.sources, neighbours)
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
-        period = settings.default.instance_usage_audit_period
-        self.usage = UsageAudits(cell=cell, clock=clock, period=period)
+        self.usage = _usage(settings, cell, clock)
         self.images = ImageCacher(db, bus)
-        self.sender = notices.sender(
-            settings, databases, bus=bus, clock=clock, ids=ids, metrics=metrics
-        )
+        self.sender = notices.sender(settings, databases, bus, clock, ids, metrics)
         world = _world(
             self.agents,
             db=db,
@@ -208,6 +198,23 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _cleaner(
+    db: Database, cells: Cells, sources: Sources, neighbours: Neighbours
+) -> LeftoverCleaner:
+    return LeftoverCleaner(
+        db=db,
+        cells=cells,
+        sources=sources,
+        placement=neighbours.placement,
+        networks=neighbours.networks,
+        volumes=neighbours.volumes,
+    )
+
+
+def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
+    return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
 
 
 def _world(

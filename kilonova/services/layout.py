@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +91,8 @@ def read_secrets(state_dir: Path) -> Secrets:
     file = state_dir / "secrets.json"
     with contextlib.suppress(FileNotFoundError):
         return msgspec.json.decode(file.read_bytes(), type=Secrets)
+    import secrets  # noqa: PLC0415 (slow for every command, and done once)
+
     made = Secrets(*(secrets.token_urlsafe(18) for _ in Secrets.__struct_fields__))
     write_private(file, msgspec.json.encode(made))
     return made

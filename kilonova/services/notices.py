@@ -70,11 +70,10 @@ def follow(daemon: Daemon, db: Database, cells: Cells, *, binary: str) -> None:
 def sender(
     settings: Settings,
     databases: Mapping[str, Database],
-    *,
     bus: Bus,
     clock: Clock,
     ids: Ids,
-    metrics: Metrics | None = None,
+    metrics: Metrics | None,
 ) -> Sender | None:
     """What ships the outboxes of a conductor; None when notifications are off."""
     if not wanted(settings):

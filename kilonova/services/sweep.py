@@ -8,11 +8,11 @@ import os
 import signal
 from pathlib import Path
 
+from kilonova.services.guests import INSTANCES
 from kilonova.services.layout import Layout
 from kilonova.virt.qemu import process
 
 LIBVIRT = "libvirt.LibvirtDriver"
-INSTANCES = "instances"
 
 
 async def guests(state_dir: Path) -> list[str]:

@@ -49,6 +49,9 @@ _ASKED = (
     actions.c.request_id == sa.bindparam("request"),
 )
 _FINISH = Prepared(actions.update().where(*_ASKED))
+_OVER = Prepared(
+    sa.select(actions.c.id).where(*_ASKED, actions.c.finish_time.is_not(None)).limit(1)
+)
 _FIND = Prepared(sa.select(actions.c.id).where(*_ASKED).order_by(actions.c.id.desc()).limit(1))
 
 
@@ -83,6 +86,11 @@ def finish(
     """The action ended; a ``message`` says that it failed."""
     which = {"server": server_id, "request": request_id}
     _FINISH.run(tx, {**which, "finish_time": now, "updated_at": now, "message": message})
+
+
+def is_over(tx: Tx, server_id: str, request_id: str) -> bool:
+    """Whether the action has ended."""
+    return _OVER.first(tx, {"server": server_id, "request": request_id}) is not None
 
 
 def start_event(

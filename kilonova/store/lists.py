@@ -85,19 +85,40 @@ def rows(
     marker: Server | None = None,
     extras: Extras = Extras(),  # noqa: B008  (frozen)
 ) -> Sequence[Any]:
-    """The same as rows that `kilonova.store.servers.complete` takes."""
+    """The same as rows that `kilonova.store.servers.complete` takes.
+
+    The values of the keys of the order stand last in each.
+    """
     where = _conditions(wanted)
     keys = [_key(item.key) for item in order]
     if marker is not None:
         where.append(_after(keys, order, marker))
-    query = select_servers(extras).where(*where)
-    query = query.order_by(
-        *(
-            key.desc() if item.descending else key.asc()
-            for key, item in zip(keys, order, strict=True)
-        )
-    ).limit(limit)
-    return tx.execute(query).all()
+    if _by_index(wanted, order):
+        query = select_servers(extras).add_columns(*keys).where(*where)
+        return tx.execute(query.order_by(*_directions(keys, order)).limit(limit)).all()
+    # Without an index for the order, all that match are sorted: their keys, not whole servers.
+    named = [key.label(f"key_{number}") for number, key in enumerate(keys)]
+    first = sa.select(instances.c.id.label("number"), *named).where(*where)
+    chosen = first.order_by(*_directions(keys, order)).limit(limit).subquery("chosen")
+    found = [chosen.c[f"key_{number}"] for number in range(len(keys))]
+    query = select_servers(extras).add_columns(*found)
+    query = query.join(chosen, chosen.c.number == instances.c.id)
+    return tx.execute(query.order_by(*_directions(found, order))).all()
+
+
+def _by_index(wanted: ServerFilter, order: Sequence[Order]) -> bool:
+    """Whether an index gives the order, so that nothing needs sorting."""
+    changed = wanted.changes_since is not None or wanted.changes_before is not None
+    same = len({item.descending for item in order}) == 1
+    return same and not changed and [item.key for item in order] == ["created_at", "uuid"]
+
+
+def _directions(
+    keys: Sequence[sa.ColumnElement[Any]], order: Sequence[Order]
+) -> list[sa.ColumnElement[Any]]:
+    return [
+        key.desc() if item.descending else key.asc() for key, item in zip(keys, order, strict=True)
+    ]
 
 
 def building(tx: Tx, wanted: ServerFilter) -> list[BuildRequest]:
@@ -132,6 +153,33 @@ def merge(
     for item in reversed(order):
         found.sort(key=lambda s, k=item.key: value_of(s, k), reverse=item.descending)  # type: ignore[misc]
     return found[:limit]
+
+
+def merge_rows(
+    parts: Iterable[Sequence[Any]],
+    requests: Iterable[Server],
+    order: Sequence[Order],
+    limit: int,
+    marker: Server | None,
+) -> list[Any]:
+    """One page out of the `rows` of several cells and of servers being placed, not yet decoded.
+
+    A server found twice (it moved while we looked) is taken from the first part that has it.
+    """
+    places = [place - len(order) for place in range(len(order))]
+    name = next(place for place, item in zip(places, order, strict=True) if item.key == "uuid")
+    unique: dict[str, tuple[Any, Any]] = {}
+    for part in parts:
+        for row in part:
+            unique.setdefault(row[name], (row, row))
+    for server in requests:
+        if marker is None or _is_after(server, marker, order):
+            values = tuple(value_of(server, item.key) for item in order)
+            unique.setdefault(server.id, (values, server))
+    found = list(unique.values())
+    for place, item in zip(reversed(places), reversed(order), strict=True):
+        found.sort(key=lambda pair, at=place: pair[0][at], reverse=item.descending)  # type: ignore[misc]
+    return [item for _, item in found[:limit]]
 
 
 def value_of(server: Server, key: str) -> Any:

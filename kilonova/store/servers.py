@@ -371,6 +371,17 @@ def set_task(
     return True
 
 
+def begin_task(
+    tx: Tx, server_id: str, task: str, *, now: dt.datetime, unless: Iterable[str | None]
+) -> Server | None:
+    """Set the task unless it is one of ``unless``; the server as it is then, None when gone."""
+    server = get(tx, server_id, lock=True)
+    if server is None or server.task_state in unless:
+        return server
+    _save(tx, server, {"task_state": task, "updated_at": now})
+    return msgspec.structs.replace(server, task_state=task, updated_at=now)
+
+
 def finish(
     tx: Tx,
     server_id: str,
@@ -515,6 +526,18 @@ def on_host(tx: Tx, host: str) -> list[Server]:
         instances.c.host == host, instances.c.deleted == sa.false()
     )
     return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
+
+
+def on_hosts(tx: Tx, hosts: Iterable[str]) -> dict[str, list[Server]]:
+    """Host → its servers, for each of these hosts."""
+    found: dict[str, list[Server]] = {host: [] for host in hosts}
+    query = select_servers(Extras()).where(
+        instances.c.host.in_(list(found)), instances.c.deleted == sa.false()
+    )
+    for server in complete(tx.execute(query.order_by(instances.c.id)).all(), Extras()):
+        if server.host in found:
+            found[server.host].append(server)
+    return found
 
 
 def placed(tx: Tx) -> list[str]:

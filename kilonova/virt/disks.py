@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,20 +18,35 @@ from kilonova.virt import configdrive, qcow2, tools
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
 from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.sources import Source, source
 
 MIB = 1 << 20
+SECRETS = "secrets"
+COPY_SECONDS = 7000.0
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
 
 log = logging.getLogger(__name__)
 
 
 class DiskFile(msgspec.Struct, frozen=True):
-    """A disk's file and format, and the base below it."""
+    """A disk's file and format, and the base below it.
+
+    A volume reached over a network has no ``path`` but a ``remote`` protocol node, QEMU ``objects``
+    it names, and ``secrets``: files they read.
+    """
 
     path: str
     format: str
     base: str = ""
     base_format: str = ""
+    remote: dict[str, Any] = {}
+    objects: tuple[dict[str, Any], ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """The files the guest's process has to be able to open."""
+        return (self.path, *self.secrets) if self.path else self.secrets
 
 
 class Maker:
@@ -51,7 +69,7 @@ class Maker:
         """Make one disk anew. Raises what the image cache raises, Unavailable without space."""
         what = disk.disk
         if what.source == "volume":
-            return volume_file(what)
+            return await asyncio.to_thread(volume_file, what, directory)
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
@@ -94,8 +112,14 @@ class Maker:
             await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
 
 
-def volume_file(disk: Disk) -> DiskFile:
-    """Where the data of a volume is. NotSupported for kinds of connection that need more."""
+def volume_file(disk: Disk, directory: Path) -> DiskFile:
+    """Where the data of a volume is; secrets are written below ``directory``.
+
+    NotSupported for kinds of connection that need more, Unavailable.
+    """
+    found = source(disk)
+    if found is not None:
+        return _remote(found, directory)
     connection = disk.connection or {}
     kind, data = connection.get("driver_volume_type"), connection.get("data", {})
     path = data.get("device_path")
@@ -108,9 +132,69 @@ def volume_file(disk: Disk) -> DiskFile:
     return DiskFile(path, "qcow2" if data.get("format") == "qcow2" else "raw")
 
 
+def _remote(found: Source, directory: Path) -> DiskFile:
+    place = directory / SECRETS
+    written: list[str] = []
+    for name, content in found.files.items():
+        file = place / name
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as out:
+            out.write(content)
+        for path in (*reversed([p for p in file.parents if p.is_relative_to(place)]), file):
+            if str(path) not in written:
+                written.append(str(path))
+    objects = tuple(
+        {
+            name: value.replace("{directory}", str(place)) if isinstance(value, str) else value
+            for name, value in each.items()
+        }
+        for each in found.objects
+    )
+    return DiskFile("", found.format, remote=found.node, objects=objects, secrets=tuple(written))
+
+
+def forget(file: DiskFile) -> None:
+    """Remove the secrets of a volume that is gone from its guest."""
+    for path in reversed(file.secrets):
+        with contextlib.suppress(OSError):
+            target = Path(path)
+            # The directory of all stays while other volumes have theirs there.
+            target.rmdir() if target.is_dir() else target.unlink()
+
+
 def shared(disk: Disk) -> bool:
     """Whether other guests may have the volume too."""
     return bool((disk.connection or {}).get("data", {}).get("multiattach"))
+
+
+async def copy(source: DiskFile, target: DiskFile) -> None:
+    """Copy a volume to another one, for a guest that is off."""
+    named = {each["id"]: each for each in (*source.objects, *target.objects)}
+    objects = [("--object", msgspec.json.encode(each).decode()) for each in named.values()]
+    await tools.run(
+        *("qemu-img", "convert", "-n", "--image-opts", "--target-image-opts"),
+        *(word for pair in objects for word in pair),
+        *(image_options(source), image_options(target)),
+        seconds=COPY_SECONDS,
+    )
+
+
+def image_options(file: DiskFile) -> str:
+    """A volume as the programs of QEMU take it with ``--image-opts``."""
+    node = file.remote or {"driver": "file", "filename": file.path}
+    return ",".join(
+        f"{name}={str(value).replace(',', ',,')}"
+        for name, value in _flat({"driver": file.format, "file": node})
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        for name, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node
 
 
 def name(disk: DiskDevice) -> str:

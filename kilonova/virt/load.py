@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
+from kilonova.base import plugins
 from kilonova.base.errors import BadRequest
 from kilonova.virt.driver import Host, VirtDriver
 from kilonova.virt.fake import MEDIUM, PLENTY, SMALL, FakeDriver, FakeWorld
@@ -54,7 +54,7 @@ def maker(name: str | None, *, world: FakeWorld | None = None) -> Callable[[Host
     family = name.partition(".")[0]
     if family in REMOVED:
         raise BadRequest(f"The {REMOVED[family]} driver was removed from Nova and is not here.")
-    for entry in entry_points(group=GROUP):
+    for entry in plugins.points(GROUP):
         if entry.name in (name, family):
             made: Callable[[Host], VirtDriver] = entry.load()
             return made

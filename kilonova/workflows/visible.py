@@ -61,13 +61,11 @@ class ServerVisible:
     def step_started(self, tx: Tx, what: Happening) -> None:
         if what.server_id is None or tx.engine is self._engine:
             return
-        server = servers.get(tx, what.server_id)
+        now = self._clock.now()
+        kept = (what.task, Task.DELETING)
+        server = servers.begin_task(tx, what.server_id, what.task, now=now, unless=kept)
         if server is None:
             return
-        now = self._clock.now()
-        if server.task_state not in (what.task, Task.DELETING):
-            servers.set_task(tx, what.server_id, what.task, now=now)
-            server = msgspec.structs.replace(server, task_state=what.task, updated_at=now)
         event = EVENTS.get(what.kind.name)
         if event is None or what.task not in event.tasks:
             return

@@ -94,7 +94,7 @@ class Networks:
         self.auto = ""
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         return []
 

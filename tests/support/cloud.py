@@ -84,7 +84,7 @@ class Networks:
         self.groups = {"default": "g0", "web": "g1"}
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         return [n for n in self.known.values() if not ids or n.id in ids]
 

@@ -128,9 +128,17 @@ class Crowd(Cloud):
     """The Compute API over a crowd; ``everyone`` holds the servers where ``keep`` is asked."""
 
     def __init__(
-        self, folder: Path, count: int, *, keep: bool = True, settings: Settings | None = None
+        self,
+        folder: Path,
+        count: int,
+        *,
+        keep: bool = True,
+        settings: Settings | None = None,
+        hosts: int = HOSTS,
     ) -> None:
+        """``count`` servers, ``hosts`` hosts in each cell (of which servers use 20 at most)."""
         super().__init__(settings, folder=folder)
+        self._hosts = hosts
         self.more = [
             Cell(each, f"cell{place}", Database(f"sqlite:///{folder}/cell{place}.db"))
             for place, each in enumerate(CELLS[1:], 2)
@@ -163,7 +171,7 @@ class Crowd(Cloud):
     def _write(self, count: int, *, keep: bool) -> None:
         self.db.run_sync(self._places)
         for place, each in enumerate(self.crowded):
-            each.db.run_sync(_hosts, place)
+            each.db.run_sync(_hosts, place, self._hosts)
         source = crowd(count)
         begun = 0
         while part := list(islice(source, CHUNK)):
@@ -181,17 +189,16 @@ class Crowd(Cloud):
         for each in (self.db, *(one.db for one in self.crowded)):
             each.run_sync(lambda tx: tx.exec_driver_sql("ANALYZE"))
 
-    @staticmethod
-    def _places(tx: Tx) -> None:
+    def _places(self, tx: Tx) -> None:
         for place, each in enumerate(CELLS):
             if place:
                 mappings.add_cell(tx, CellRow(each, f"cell{place + 1}", "memory://", "sqlite://"))
-            for number in range(HOSTS):
+            for number in range(self._hosts):
                 mappings.map_host(tx, f"h{place}-{number}", each)
 
 
-def _hosts(tx: Tx, place: int) -> None:
-    for number in range(HOSTS):
+def _hosts(tx: Tx, place: int, count: int) -> None:
+    for number in range(count):
         host = f"h{place}-{number}"
         key = (place + 1) * 1000 + number
         services.heartbeat(tx, host, "nova-compute", uuid=str(uuid.UUID(int=key)), now=NOW)

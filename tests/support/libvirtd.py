@@ -47,14 +47,20 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 """
 
 # libvirt waits for the end of a guest's process, whose parent is whoever adopts orphans; not every
-# machine has somebody who does that at once.
+# machine has somebody who does that at once. When we die, all of it ends.
 ADOPT = """
-import ctypes, os, signal, subprocess, sys
+import ctypes, os, signal, subprocess, sys, threading
 ctypes.CDLL(None).prctl(36, 1)
-child = subprocess.Popen(sys.argv[1:])
-signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def end():
+    sys.stdin.read()
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        for pid in children.read().split():
+            os.kill(int(pid), signal.SIGKILL)
+threading.Thread(target=end, daemon=True).start()
 while os.wait()[0] != child.pid:
     pass
+os._exit(0)
 """
 
 
@@ -94,12 +100,16 @@ class Libvirtd:
     def start(self) -> None:
         """Start it, with what it knew before; returns when it answers."""
         binds = [f'mount --bind "$1/{own}" {place}' for own, place in PLACES.items()]
-        words = (f"mkdir -p {' '.join(PLACES.values())}", *binds, "exec libvirtd")
+        words = (
+            f"mkdir -p {' '.join(PLACES.values())}",
+            *binds,
+            "exec libvirtd -p /run/libvirt/libvirtd.pid",
+        )
         command = ["unshare", "-m", "--propagation", "private", "sh", "-ec", "\n".join(words), "sh"]
         with (self.directory / "out").open("ab") as out:
             self._process = subprocess.Popen(
                 [*self._prefix, sys.executable, "-S", "-c", ADOPT, *command, str(self.directory)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
                 env=environment(),
@@ -122,7 +132,14 @@ class Libvirtd:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int((self.directory / "run" / "libvirtd.pid").read_text()), how)
             self._process.wait(30)
-            self._process = None
+            self._release()
+
+    def domains(self) -> list[str]:
+        """Names of all that is defined."""
+        import libvirt
+
+        with contextlib.closing(libvirt.open(self.uri)) as connection:
+            return [domain.name() for domain in connection.listAllDomains(0)]
 
     def clear(self) -> None:
         """Remove every domain."""
@@ -141,6 +158,7 @@ class Libvirtd:
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
+            self._release()
         for pid in self.guests():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -160,6 +178,12 @@ class Libvirtd:
                     if "qemu-system" in line and mark in (entry / "mountinfo").read_text():
                         found[int(entry.name)] = line
         return found
+
+    def _release(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process = None
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

@@ -204,7 +204,8 @@ async def _nics(call: Context, request: ServerRequest) -> tuple[WantedNic, ...]:
     if wanted == "none":
         return ()
     if wanted is None or wanted == "auto":
-        networks = await net.networks(token=caller.token, project_id=project)
+        admin = call.allows("context_is_admin", {})
+        networks = await net.networks(token=caller.token, project_id=project, sees_all=admin)
         networks = [item for item in networks if not item.external]
         auto = wanted == "auto"
         if auto:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
-_LONG = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+from kilonova.db.types import text
+
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -33,7 +33,7 @@ def tables(metadata: sa.MetaData) -> OutboxTables:
             sa.Column("form", sa.String(12), nullable=False),
             sa.Column("event", sa.String(100), nullable=False),
             sa.Column("priority", sa.String(8), nullable=False),
-            sa.Column("message", _LONG, nullable=False),
+            sa.Column("message", text(), nullable=False),
             sqlite_autoincrement=True,
         ),
         senders=sa.Table(

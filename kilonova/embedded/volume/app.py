@@ -11,6 +11,7 @@ from kilonova.base.errors import BadRequest, NotFound
 from kilonova.base.ids import Ids
 from kilonova.db.database import Database, Tx
 from kilonova.embedded.volume import rules
+from kilonova.embedded.volume.exports import Exports
 from kilonova.embedded.volume.files import PARTS, Files
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.records import (
@@ -63,6 +64,17 @@ class Volumes:
         self.clock = clock
         self.ids = ids
         self.files = Files(settings.directory, reserve=settings.reserve_bytes)
+        self.exports = (
+            Exports(
+                settings.directory / "exports",
+                address=settings.export_address,
+                port=settings.export_port,
+                tls=settings.export_tls,
+                clock=clock,
+            )
+            if settings.export_address is not None
+            else None
+        )
         self.worker = Worker(self)
 
     @property
@@ -72,8 +84,10 @@ class Volumes:
         return f"{self.settings.host}@{backend}#{backend}"
 
     async def close(self) -> None:
-        """Stop the work and close the database."""
+        """Stop the work and close the database; exported volumes stay so."""
         await self.worker.stop()
+        if self.exports is not None:
+            await self.exports.close()
         self.db.close()
 
 

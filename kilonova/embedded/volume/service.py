@@ -11,6 +11,7 @@ from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
 from kilonova.db.database import Database
 from kilonova.db.idempotency import SqlIdempotencyStore
+from kilonova.embedded.volume import exports
 from kilonova.embedded.volume.api import (
     actions,
     attachments,
@@ -29,6 +30,7 @@ from kilonova.embedded.volume.app import (
     reconcile,
     tell_nobody,
 )
+from kilonova.embedded.volume.attaching import export_all
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.rules import Policy
 from kilonova.embedded.volume.settings import Settings
@@ -71,6 +73,8 @@ async def open(
 ) -> Volumes:
     """The service with its schema brought up to date; work that a crash left is begun again.
 
+    What other hosts use is exported.
+
     ``notify`` tells the compute service's external events, ``held`` asks it whether a server has a
     volume by an attachment. Close it with ``close``.
     """
@@ -87,7 +91,13 @@ async def open(
     )
     await db.run(first_type(app))
     await reconcile(app)
+    await export_all(app)
     return app
+
+
+def can_export() -> bool:
+    """Whether this host has what exports need."""
+    return exports.possible()
 
 
 def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:

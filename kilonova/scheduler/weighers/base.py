@@ -6,10 +6,10 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 
 import msgspec
 
+from kilonova.base import plugins
 from kilonova.base.registry import Registry
 from kilonova.domain.request import RequestSpec
 from kilonova.scheduler.filters.base import Concerns, Env
@@ -91,7 +91,7 @@ def load(names: Sequence[str]) -> list[Weigher]:
     package = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    for point in entry_points(group=GROUP):
+    for point in plugins.points(GROUP):
         if point.name not in WEIGHERS:
             WEIGHERS.add(point.name, point.load())
     plain = [name.rpartition(".")[2] for name in names]

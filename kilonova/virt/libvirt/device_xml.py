@@ -16,11 +16,11 @@ CONNECTED = frozenset({"bridge", "tap"})
 
 def disk(device: DiskDevice, file: DiskFile, *, block: bool = False) -> Element:
     """A disk. ``block``: its file is a block device."""
-    kind, name = ("block", "dev") if block else ("file", "file")
+    kind, where = _source(file, block=block)
     return element(
         "disk",
         element("driver", name="qemu", type_=file.format, discard="unmap"),
-        element("source", **{name: file.path}),
+        where,
         # All of the chain is named, so that nothing written inside an image decides what is opened.
         _backing(file),
         element("target", dev=device.device, bus=device.bus),
@@ -37,13 +37,54 @@ def disk(device: DiskDevice, file: DiskFile, *, block: bool = False) -> Element:
 
 def mirror(file: DiskFile, *, block: bool = False) -> Element:
     """The target of a copy, as a disk."""
-    kind, name = ("block", "dev") if block else ("file", "file")
+    kind, where = _source(file, block=block)
     return element(
         "disk",
-        element("source", **{name: file.path}),
+        where,
         element("driver", type_=file.format),
+        element("backingStore"),
         type_=kind,
     )
+
+
+def place(file: DiskFile) -> str:
+    """The path of a disk's file, or its name at the server that has it."""
+    node = file.remote
+    match node.get("driver"):
+        case "nbd":
+            return str(node["export"])
+        case "rbd":
+            return f"{node['pool']}/{node['image']}"
+        case "iscsi":
+            return f"{node['target']}/{node['lun']}"
+        case "nfs":
+            return str(node["path"])
+    return file.path
+
+
+def _source(file: DiskFile, *, block: bool) -> tuple[str, Element]:
+    """The type of a disk and its source; NotSupported for volumes that need a key."""
+    node = file.remote
+    if not node:
+        kind, name = ("block", "dev") if block else ("file", "file")
+        return kind, element("source", **{name: file.path})
+    if file.objects:
+        raise NotSupported(
+            f"The libvirt driver cannot use the key of this {node['driver']} volume; use "
+            "compute_driver = qemu.QemuDriver, or a connection without one on a network that is "
+            "trusted ([embedded] volume_export_tls = false)."
+        )
+    if node["driver"] == "iscsi":
+        host, _, port = node["portal"].rpartition(":")
+        servers = [{"host": host, "port": port}]
+    else:
+        given = node.get("server") or []
+        servers = given if isinstance(given, list) else [given]
+    hosts = [
+        element("host", name=one["host"], **({"port": one["port"]} if "port" in one else {}))
+        for one in servers
+    ]
+    return "network", element("source", *hosts, protocol=node["driver"], name=place(file))
 
 
 def disk_alias(device: str) -> str:

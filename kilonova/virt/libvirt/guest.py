@@ -18,7 +18,7 @@ from kilonova.virt import ports, records
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy, volume_file
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.libvirt import device_xml, domain_xml, domains, plugging, volumes
@@ -304,7 +304,7 @@ class Guest:
             await volumes.swap(self._given.link, self.server_id, old.device, file, target)
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, new))
         else:
-            await volumes.copy(volume_file(old), file)
+            await copy(await asyncio.to_thread(volume_file, old, self.directory), file)
         await self._keep(spec, {new.device: file})
 
     async def _let_go(self, alias: str, what: str) -> None:

@@ -9,14 +9,12 @@ import libvirt
 
 from kilonova.base.errors import BadRequest, NotFound, Unavailable
 from kilonova.domain.guest import Disk
-from kilonova.virt import tools
 from kilonova.virt.devices import DiskDevice
-from kilonova.virt.disks import DiskFile
-from kilonova.virt.libvirt import domains, plugging, xml
+from kilonova.virt.disks import COPY_SECONDS, DiskFile
+from kilonova.virt.libvirt import device_xml, domains, plugging, xml
 from kilonova.virt.libvirt.host import Link
 
 MIB = 1 << 20
-COPY_SECONDS = 7000.0
 POLL_SECONDS = 0.2
 DONE, BEGUN, UNDER_WAY = "done", "begun", "under way"
 PLUGGABLE = ("virtio", "scsi")
@@ -71,7 +69,7 @@ def _step(connection: Any, server_id: str, device: str, file: DiskFile, target: 
     if found is None:
         raise NotFound(f"The guest has no disk {device}.")
     source, copy_job = found.find("source"), found.find("mirror")
-    if source is not None and file.path in source.attrib.values():
+    if source is not None and device_xml.place(file) in source.attrib.values():
         return DONE
     domain = connection.lookupByUUIDString(server_id)
     if copy_job is None:
@@ -80,12 +78,3 @@ def _step(connection: Any, server_id: str, device: str, file: DiskFile, target: 
     if copy_job.get("ready") == "yes":
         domain.blockJobAbort(device, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     return UNDER_WAY
-
-
-async def copy(source: DiskFile, target: DiskFile) -> None:
-    """The same for a guest that is off."""
-    await tools.run(
-        *("qemu-img", "convert", "-n", "-f", source.format, "-O", target.format),
-        *(source.path, target.path),
-        seconds=COPY_SECONDS,
-    )

@@ -167,6 +167,8 @@ def _disks(parts: Parts) -> list[str]:
         words += ["-device", "qemu-xhci,id=xhci0"]
     units: Counter[str] = Counter()
     for disk in parts.devices.disks:
+        for named in parts.disks[disk.device].objects:
+            words += ["-object", msgspec.json.encode(named).decode()]
         block = block_node(disk, parts.disks[disk.device])
         words += ["-blockdev", msgspec.json.encode(block).decode()]
         front = front_device(disk, units[disk.bus])
@@ -194,9 +196,9 @@ def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
         "driver": file.format,
         "read-only": disk.read_only,
         "discard": "unmap",
-        "file": {"driver": "file", "filename": file.path, "discard": "unmap"},
+        "file": file.remote or {"driver": "file", "filename": file.path, "discard": "unmap"},
     }
-    if shared(disk.disk):
+    if shared(disk.disk) and not file.remote:
         block["file"]["locking"] = "off"
     if file.base:
         # Named here, so that nothing written inside the image decides what is opened.

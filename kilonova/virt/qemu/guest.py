@@ -12,16 +12,17 @@ from typing import Any
 
 import msgspec
 
+from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.virt import ports, records, vifs
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy, forget, volume_file
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import command, hotplug, sockets, usernet, volumes
+from kilonova.virt.qemu import command, hotplug, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record
@@ -153,7 +154,7 @@ class Guest:
             self._save(Record(spec=spec, boot=records.boot_id()))
             await self._plug(spec)
             disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
-            self._home.hand_over(file.path for file in disks.values())
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
             await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
@@ -170,7 +171,7 @@ class Guest:
                 if disk.device not in disks or changes:
                     made = await self._given.maker.make(self.directory, spec, disk)
                     disks[disk.device] = made
-            self._home.hand_over(file.path for file in disks.values())
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
             kept = {nic.port_id for nic in spec.nics}
             for nic in record.spec.nics:
                 if nic.port_id not in kept:
@@ -273,7 +274,7 @@ class Guest:
         """Give the guest one more volume, now if it runs."""
         device = volumes.device_of(spec, disk, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over([file.path])
+        self._home.hand_over(file.owned)
         with self._busy():
             if self.alive:
                 q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
@@ -282,10 +283,13 @@ class Guest:
 
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
         """Take a volume from the guest; Conflict when it does not let go."""
+        file = self.record.disks.get(disk.device) if self.record is not None else None
         with self._busy():
             if self.alive:
-                await volumes.unplug(self._qemu, disk, self._settings.libvirt)
+                await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
             self._keep(spec, {disk.device: None})
+        if file is not None:
+            await asyncio.to_thread(forget, file)
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
@@ -298,13 +302,15 @@ class Guest:
         """Go on with another volume that has the data of the old one."""
         device = volumes.device_of(spec, new, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over([file.path])
+        self._home.hand_over(file.owned)
+        before = await asyncio.to_thread(volume_file, old, self.directory)
         with self._busy():
             if self.alive:
-                await volumes.swap(self._qemu, old, device, file)
+                await volumes.swap(self._qemu, old, device, file, before)
             else:
-                await volumes.copy(volume_file(old), file)
+                await copy(before, file)
             self._keep(spec, {new.device: file})
+        await asyncio.to_thread(forget, before)
 
     def _keep(self, spec: GuestSpec, changed: dict[str, DiskFile | None]) -> None:
         assert self.record is not None

@@ -12,8 +12,8 @@ from typing import Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
+from kilonova.base import sockets
 from kilonova.base.errors import Unavailable
-from kilonova.virt.qemu import sockets
 
 COMMAND_SECONDS = 30.0
 

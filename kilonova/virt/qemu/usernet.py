@@ -7,9 +7,9 @@ import contextlib
 import logging
 from pathlib import Path
 
+from kilonova.base import sockets
 from kilonova.domain.guest import GuestSpec
 from kilonova.virt.driver import MetadataServer
-from kilonova.virt.qemu import sockets
 
 MOST_CONNECTIONS = 16
 

@@ -424,6 +424,8 @@ def end_action(
     """
     asked = env.asked.request_id
     event = EVENTS.get(env.saga_name)
+    # The end of work that failed may be written twice, after a crash; it is told once.
+    tell = tell and notes(tx) is not None and not (error and actions.is_over(tx, server_id, asked))
     if event is not None:
         trace = None
         if error is not None and env.error is not None:
@@ -432,7 +434,7 @@ def end_action(
             tx, server_id, asked, event.name, now=now, error=error, traceback=trace
         )
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
-    if tell and notes(tx) is not None:
+    if tell:
         more = telling.volumes(env, volume_id)
         failed = env.error if error is not None else None
         telling.ended(tx, env, servers.get(tx, server_id, deleted=True) or "", error=failed, **more)

@@ -219,6 +219,9 @@ async def test_many_at_once(cloud: Cloud) -> None:
     assert len((await client.get("/v2.1/servers")).json()["servers"]) == 10
 
 
+LOCAL = {"source_type": "image", "destination_type": "local", "uuid": IMAGE, "boot_index": 0}
+
+
 @pytest.mark.parametrize(
     ("values", "status", "words"),
     [
@@ -246,14 +249,15 @@ async def test_many_at_once(cloud: Cloud) -> None:
         ({"networks": [{"uuid": NETWORK, "fixed_ip": "x"}]}, 400, "fixed_ip"),
         ({"block_device_mapping": [{"device_name": "vda", "volume_id": IMAGE}]}, 400, "volume"),
         (
-            {"block_device_mapping_v2": [{"source_type": "volume", "uuid": IMAGE}]},
+            {"block_device_mapping_v2": [LOCAL, {"source_type": "volume", "uuid": IMAGE}]},
             400,
             "failed to get volume",
         ),
         (
             {
                 "block_device_mapping_v2": [
-                    {"source_type": "blank", "destination_type": "local", "volume_size": 5}
+                    LOCAL,
+                    {"source_type": "blank", "destination_type": "local", "volume_size": 5},
                 ]
             },
             400,

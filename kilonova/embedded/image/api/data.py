@@ -63,7 +63,7 @@ async def import_(call: Call[Images], image_id: str) -> None:
     await imports.run(call, image)
 
 
-@routes.get("/file", head=True, also=(204, 206, 416))
+@routes.get("/file", head=True, also=(204, 206, 304, 416))
 async def fetch(call: Call[Images], image_id: str) -> Response:
     """The data, or one range of it; 204 with the offset of a begun upload when there is none."""
     image = await show(call, image_id)

@@ -40,7 +40,7 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
 
         return {kind.name: chosen(call, await call.app.db.read(read))}
 
-    @made.delete(f"/{kind.url}/{{row_id}}", policy=f"delete_{kind.name}", status=204)
+    @made.delete(f"/{kind.url}/{{row_id}}", policy=f"delete_{kind.name}", status=204, also=(412,))
     async def delete(call: NetworkCall, row_id: str) -> None:
         def work(job: Work) -> None:
             resource.delete(job, own(job.tx, resource, call, row_id))

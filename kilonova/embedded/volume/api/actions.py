@@ -10,7 +10,7 @@ from kilonova.embedded.volume import views
 from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.api.volumes import begin_delete
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
-from kilonova.embedded.volume.attaching import connection, reserve, settle
+from kilonova.embedded.volume.attaching import connection, export, reserve, settle
 from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import (
     ATTACH_STATUSES,
@@ -166,6 +166,7 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(
@@ -224,6 +225,7 @@ async def reset_status(call: Call[Volumes], volume_id: str) -> None:
             rows.change(tx, Volume, volume_id, status=status, job=None)
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post("", action="os-force_delete", body=body("os-force_delete", ANY), status=202)
@@ -247,6 +249,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(

@@ -1,4 +1,4 @@
-"""Unix sockets in a guest's directory, however long its path is."""
+"""Unix sockets, however long the path of their directory is."""
 
 from __future__ import annotations
 
