@@ -166,7 +166,11 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
         "connect_timeout": 10,
         "ping_timeout": GUEST_WAIT,
     }
-    sections["volume"]["volume_type_multiattach"] = SHARED_TYPE
+    sections["volume"] |= {
+        "volume_type_multiattach": SHARED_TYPE,
+        "min_microversion": "3.0",
+        "max_microversion": "latest",
+    }
     image = cloud.state_dir / f"{GUEST_IMAGES[0]}.qcow2"
     sections["scenario"] = {"dhcp_client": "udhcpc", "img_file": image}
     return _tempest(cloud, where, sections)
