@@ -19,7 +19,7 @@ from kilonova.web.view import View
 
 _FOREVER = 1 << 30
 _UUID = re.compile(r"[0-9a-fA-F]{32}")
-_LONGEST_REASON = 400
+_LONGEST_REASON = 800
 
 
 class Misshapen(BadRequest):
@@ -136,6 +136,24 @@ def _is_base64(text: str) -> bool:
 FORMATS: dict[str, Callable[[str], bool]] = {"uuid": _is_uuid, "base64": _is_base64}
 
 
+def _cut(text: str) -> str:
+    half = _LONGEST_REASON // 2
+    return text if len(text) <= _LONGEST_REASON else f"{text[:half]} … {text[-half:]}"
+
+
+def _as_is(error: jsonschema_rs.ValidationError) -> str:
+    return str(error.message)
+
+
+_WORDS: dict[str, Callable[[jsonschema_rs.ValidationError], str]] = {
+    "MaxLength": lambda error: f"{error.instance!r} is too long",
+    "MinLength": lambda error: f"{error.instance!r} is too short",
+    "MaxItems": lambda error: f"{error.instance!r} is too long",
+    "MinItems": lambda error: f"{error.instance!r} is too short",
+}
+"""Where the validator's own words are others than those of Python's jsonschema."""
+
+
 class Compiled:
     """A schema at one version, ready to check."""
 
@@ -165,13 +183,13 @@ class Compiled:
         return iter(self._validator.iter_errors(instance))
 
     def reason(self, instance: Any, what: str = "body") -> str:
-        """The first failure in words: where, and what is wrong."""
+        """The first failure in words: where, and what is wrong; worded as Nova's clients know it."""
         for error in self._validator.iter_errors(instance):
-            path = ".".join(str(part) for part in error.instance_path)
-            text = error.message
-            if len(text) > _LONGEST_REASON:
-                text = f"{text[: _LONGEST_REASON // 2]} … {text[-_LONGEST_REASON // 2 :]}"
-            return f"Invalid input for field/attribute {path or what}: {text}"
+            said = _cut(_WORDS.get(type(error.kind).__name__, _as_is)(error))
+            if not error.instance_path:
+                return f"Invalid input for {what}: {said}"
+            value = _cut(str(error.instance))
+            return f"Invalid input for field/attribute {error.instance_path[-1]}. Value: {value}. {said}"
         return f"Invalid input for {what}."
 
 

@@ -14,7 +14,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, volumes_of
+from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
@@ -127,6 +127,7 @@ class FakeDriver:
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
         self._plug(there, volumes_of(guest))
         there.console += f"{there.name}: reboot\n"
+        there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
         return _end(there, late)
 
@@ -255,7 +256,7 @@ class FakeDriver:
             PowerState.SHUTDOWN,
             PowerState.CRASHED,
         ):
-            guest.console += f"{guest.name}: power on\n"
+            guest.console += boot_messages(guest.name, guest.vcpus, guest.memory_mb)
         guest.power = power
         self._world.keep(self._host.name, guest)
 

@@ -57,7 +57,7 @@ def test_spans() -> None:
 
 
 def test_messages_name_path_and_reason() -> None:
-    assert "name" in refused({"name": ""}, 1) and "shorter than 1" in refused({"name": ""}, 1)
+    assert "name" in refused({"name": ""}, 1) and "is too short" in refused({"name": ""}, 1)
     assert "deep.0" in refused({"name": "a", "deep": [{"b": 1}]}, 1)
     assert "body" in refused([], 1)
     assert len(refused({"name": "a", "id": "x" * 10_000}, 1)) < 600

@@ -70,7 +70,7 @@ def security_groups(ground: Ground) -> None:
         talk.ask("POST", "/os-security-group-rules", bad, at=at, want=400)
         if at == 1:
             talk.read("/os-security-groups", path, "/os-security-groups?limit=1")
-            talk.read("/os-security-groups/no-such")
+            talk.read("/os-security-groups/no-such", want=(400, 404))
         rule_path = f"/os-security-group-rules/{put['security_group_rule']['id']}"
         talk.ask("DELETE", rule_path, at=at, want=202)
         talk.ask("DELETE", rule_path, at=at, want=404)
