@@ -163,7 +163,7 @@ SUITES = (
 
 
 def furnish(cloud: Running, where: Path) -> None:
-    """What the suites expect to find: two images and a network for everybody, no flavor too small."""
+    """What the suites expect: two images and a network for everybody, no flavor too small."""
     disk = where / "disk.qcow2"
     making = ["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "16M"]
     subprocess.run(making, check=True, timeout=20)

@@ -165,8 +165,9 @@ def _events(ground: Ground, server: str) -> None:
         body = {"events": [event]}
         talk.ask("POST", "/os-server-external-events", body, at=at)
         stranger = {**event, "server_uuid": ground.image}
-        talk.ask("POST", "/os-server-external-events", {"events": [event, stranger]}, at=at,
-                 want=207)
+        talk.ask(
+            "POST", "/os-server-external-events", {"events": [event, stranger]}, at=at, want=207
+        )
         talk.ask("POST", "/os-server-external-events", {"events": [stranger]}, at=at, want=404)
         talk.until(server, "ACTIVE")
     early = {"server_uuid": server, "name": "volume-extended", "tag": ground.image}
