@@ -107,9 +107,7 @@ def _consoles(ground: Ground, server: str) -> None:
         body = {"remote_console": {"protocol": protocol, "type": kind}}
         made = talk.ask("POST", path, body, at=at, want=404 if at < 6 else 200)
         if at >= 6:
-            token = (
-                made["remote_console"]["url"].rpartition("token")[2].removeprefix("%3D").strip("=")
-            )
+            token = made["remote_console"]["url"][-36:]
             if at >= 98:
                 talk.read(f"/os-console-auth-tokens/{token}", want=(200, 400))
     mismatch = {"remote_console": {"protocol": "vnc", "type": "serial"}}
