@@ -228,6 +228,10 @@ class FakeDriver:
             disks=(DiskUse("vda", 262144, 112, 5778432, 488, 1),),
         )
 
+    async def switch_host(self, action: str) -> None:
+        """Simulated hosts agree to everything, and go on."""
+        await self._world.before("switch_host", self._host.name, None)
+
     async def leftovers(self, known: frozenset[str]) -> list[str]:
         return [
             f"guest {guest.name} of server {server_id}"

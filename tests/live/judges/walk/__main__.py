@@ -37,6 +37,7 @@ PARTS: tuple[Callable[[Ground], None], ...] = (
     hosts.hypervisors,
     hosts.migrations,
     resources.usage,
+    resources.audit_log,
 )
 
 

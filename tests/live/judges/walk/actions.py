@@ -79,7 +79,7 @@ def power(ground: Ground) -> None:
     talk.act(server, "resize", {"flavorRef": "2"}, at=104, want=501)
     talk.act(server, "evacuate", {"onSharedStorage": False}, want=(400, 409, 501))
     _consoles(ground, server)
-    talk.ask("DELETE", f"/servers/{server}", at=104, want=204)
+    ground.drop(server)
     talk.ask("DELETE", f"/servers/{ground.image}", at=104, want=404)
 
 

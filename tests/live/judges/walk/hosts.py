@@ -78,9 +78,11 @@ def hosts(ground: Ground) -> None:
     for at in (1, 42):
         talk.ask("PUT", path, {"status": "disable"}, at=at)
         talk.ask("PUT", path, {"status": "enable"}, at=at)
+        for word in ("enable", "disable"):
+            talk.ask("PUT", path, {"maintenance_mode": word}, at=at)
         talk.ask("PUT", path, {"status": "perhaps"}, at=at, want=400)
         for word in ("reboot", "shutdown", "startup"):
-            talk.ask("GET", f"{path}/{word}", at=at, want=(200, 501))
+            talk.ask("GET", f"{path}/{word}", at=at)
             talk.ask("GET", f"/os-hosts/no-such-host/{word}", at=at, want=404)
 
 

@@ -105,4 +105,4 @@ def floating(ground: Ground) -> None:
         talk.act(server, "removeFixedIp", address, at=at, want=want)
         talk.until(server, "ACTIVE")
     talk.act(server, "removeFixedIp", {"address": "10.77.0.250"}, at=1, want=400)
-    talk.ask("DELETE", f"/servers/{server}", want=204)
+    ground.drop(server)

@@ -51,7 +51,7 @@ def create(ground: Ground) -> None:
     talk.read("/servers?marker=no-such", want=(400,))
     talk.read(f"/servers/{ground.network}", want=(404,))
     for server in made:
-        talk.ask("DELETE", f"/servers/{server}", want=204)
+        ground.drop(server)
 
 
 def show(ground: Ground) -> None:
@@ -81,7 +81,7 @@ def show(ground: Ground) -> None:
     _interfaces(ground, server)
     _shares(ground, server)
     _events(ground, server)
-    talk.ask("DELETE", path, want=204)
+    ground.drop(server)
 
 
 def _actions_log(ground: Ground, server: str) -> None:
