@@ -39,6 +39,7 @@ from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
 from kilonova.workflows.reconcilers.usage import UsageAudits
+from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
@@ -118,6 +119,7 @@ class Conductor:
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
         self.usage = _usage(settings, cell, clock)
+        self.volume_usages = VolumeUsages(cell=cell, bus=bus, clock=clock, ids=ids)
         self.images = ImageCacher(db, bus)
         self.sender = notices.sender(settings, databases, bus, clock, ids, metrics)
         world = _world(
@@ -176,6 +178,9 @@ class Conductor:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
             self._run("notifications", self.sender.run())
+            polls = self._settings.default.volume_usage_poll_interval
+            if polls:
+                self._every("volume usage", self.volume_usages.reconcile, float(polls))
         self._run("returned hosts", self.guests.welcome())
 
     async def _forget_explanations(self) -> None:
