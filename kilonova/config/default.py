@@ -89,7 +89,11 @@ class Default(msgspec.Struct, frozen=True):
     ] = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
 
     compute_driver: Annotated[
-        str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
+        str | None,
+        Opt(
+            "The virt driver: qemu.QemuDriver, libvirt.LibvirtDriver, fake.FakeDriver, or an entry "
+            "point."
+        ),
     ] = None
     vif_plugging_timeout: Annotated[
         int, Opt("Seconds the network service may take to open a new server's ports.", min=0)

@@ -16,7 +16,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, volumes_of
+from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
@@ -129,6 +129,7 @@ class FakeDriver:
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
         self._plug(there, volumes_of(guest))
         there.console += f"{there.name}: reboot\n"
+        there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
         return _end(there, late)
 
@@ -232,6 +233,10 @@ class FakeDriver:
             ),
         )
 
+    async def switch_host(self, action: str) -> None:
+        """Simulated hosts agree to everything, and go on."""
+        await self._world.before("switch_host", self._host.name, None)
+
     async def leftovers(self, known: frozenset[str]) -> list[str]:
         return [
             f"guest {guest.name} of server {server_id}"
@@ -260,7 +265,7 @@ class FakeDriver:
             PowerState.SHUTDOWN,
             PowerState.CRASHED,
         ):
-            guest.console += f"{guest.name}: power on\n"
+            guest.console += boot_messages(guest.name, guest.vcpus, guest.memory_mb)
         guest.power = power
         self._world.keep(self._host.name, guest)
 
