@@ -43,7 +43,8 @@ async def test_daemons_tell(
         conductor = cloud.processes["nova-conductor"]
         conductor.kill()
         path = f"/v2.1/servers/{server_id}/action"
-        for body in ({"lock": {}}, {"unlock": None}):
+        for action in ("lock", "unlock"):
+            body = {action: {}}
             done = tenant.admin.ask("POST", "compute", path, body)
             assert done[0] == 202, done
         conductor.restart()
