@@ -44,7 +44,7 @@ async def test_daemons_tell(
         conductor.kill()
         path = f"/v2.1/servers/{server_id}/action"
         for action in ("lock", "unlock"):
-            body = {action: {}}
+            body: dict[str, object] = {action: {}}
             done = tenant.admin.ask("POST", "compute", path, body)
             assert done[0] == 202, done
         conductor.restart()
