@@ -229,6 +229,13 @@ async def test_a_fault_keeps_its_words_and_another_error_loses_them(cloud: Cloud
     assert "/secret" not in reply.message
 
 
+async def test_a_guest_has_as_many_disks_as_the_host_allows(cloud: Cloud) -> None:
+    settings = Settings(compute=Compute(max_disk_devices_to_attach=0))
+    await cloud.agent(settings=settings).start()
+    reply = await cloud.ask(SPAWN, Spawn(spec()))
+    assert (reply.error, "maximum allowed number" in reply.message) == ("Forbidden", True)
+
+
 async def test_work_has_a_time_limit(cloud: Cloud) -> None:
     await cloud.start()
     cloud.world.takes("spawn", 1000, times=1)
