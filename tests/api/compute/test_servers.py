@@ -231,7 +231,7 @@ async def test_many_at_once(cloud: Cloud) -> None:
         ({"unknown": 1}, 400, "Additional properties are not allowed"),
         ({"user_data": "aaaaa"}, 400, "user_data"),
         ({"user_data": "a" * 65536}, 400, "user_data"),
-        ({"metadata": {"a": 1}}, 400, "metadata"),
+        ({"metadata": {"a": 1}}, 400, "attribute a. Value: 1"),
         ({"metadata": {"a" * 256: "x"}}, 400, "metadata"),
         ({"metadata": {str(n): "x" for n in range(129)}}, 403, "metadata items"),
         ({"min_count": 3, "max_count": 2}, 400, "min_count must be <= max_count"),
