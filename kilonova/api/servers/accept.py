@@ -170,7 +170,7 @@ def one(
         image=image,
         metadata=request.metadata,
         addresses=EMPTY,
-        security_groups=request.security_groups or ("default",),
+        security_groups=found.group_names,
         key_name=request.key_name,
         config_drive=request.config_drive or properties.get("img_config_drive") == "mandatory",
         access_ip_v4=request.access_ip_v4,

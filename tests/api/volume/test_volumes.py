@@ -113,7 +113,7 @@ async def test_a_snapshot_is_deleted_the_moment_it_is_there(place: Place) -> Non
         while good(await place.alice.get(path))["snapshot"]["status"] == "creating":
             await asyncio.sleep(0)
         good(await place.alice.delete(path), 202)
-        await place.app.worker.idle()
+        await place.done()
         assert (await place.alice.get(path)).status == 404
 
 
