@@ -13,6 +13,7 @@ from benchmarks.figures import Figure, show
 NAMES = {
     "servers": "POST /servers to ACTIVE on simulated hosts, one and fifty",
     "reads": "CPU of GET /servers/detail of 1,000 servers and of GET /servers/{id}",
+    "cells": "lists of 100,000 servers in three cells: pages, searched and sorted; usage",
     "idle": "memory and CPU of a cloud that has nothing to do; its second start",
     "guests": "API call to QEMU running, against the same command line started bare",
     "scheduler": "CPU of a decision over 1,000 and 10,000 hosts, with and without a large group",

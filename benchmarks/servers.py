@@ -14,6 +14,7 @@ AT_ONCE = 10
 BURSTS = 3
 POLL_ONE = 0.004
 POLL_MANY = 0.1
+PATIENCE = 120.0
 HOSTS = 10
 NO_QUOTA = "[quota]\ninstances = -1\ncores = -1\nram = -1\n"
 
@@ -49,8 +50,8 @@ async def measure() -> list[Figure]:
             median(rates),
             "/s",
             aim="≥ 50",
-            how=f"median of {BURSTS} bursts, fake driver, asked each {POLL_MANY * 1000:.0f} ms; "
-            f"{median(cpus) * 1000:.0f} ms CPU a server",
+            how=f"median of {BURSTS} bursts, fake driver, a list of the ACTIVE ones each "
+            f"{POLL_MANY * 1000:.0f} ms; {median(cpus) * 1000:.0f} ms CPU a server",
         ),
     ]
 
@@ -63,10 +64,29 @@ async def _build(cloud: Cloud, body: object, every: float) -> tuple[str, float]:
 
 
 async def _burst(cloud: Cloud, body: object) -> list[str]:
+    """Make many; one list tells of all of them, so that asking costs the cloud next to nothing."""
     gate = asyncio.Semaphore(AT_ONCE)
+    waiting: dict[str, asyncio.Event] = {}
 
     async def one() -> str:
         async with gate:
-            return (await _build(cloud, body, POLL_MANY))[0]
+            made = await cloud.ask("POST", "compute", "/servers", body=body)
+            server: str = made["server"]["id"]
+            there = waiting[server] = asyncio.Event()
+            async with asyncio.timeout(PATIENCE):
+                await there.wait()
+            return server
 
-    return list(await asyncio.gather(*(one() for _ in range(MANY))))
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(POLL_MANY)
+            seen = await cloud.ask("GET", "compute", "/servers?status=ACTIVE")
+            for server in seen["servers"]:
+                if (there := waiting.get(server["id"])) is not None:
+                    there.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        return list(await asyncio.gather(*(one() for _ in range(MANY))))
+    finally:
+        watching.cancel()

@@ -91,5 +91,9 @@ class Services(msgspec.Struct, frozen=True):
         """Tell the conductors that there is work."""
         await self.bus.cast("conductor", "wake")
 
+    async def wake_waiting(self) -> None:
+        """Tell the conductors that something has come which sagas may wait for."""
+        await self.bus.cast("conductor", "wake_waiting")
+
 
 Context: TypeAlias = Call[Services]

@@ -10,7 +10,7 @@ from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
-from kilonova.domain.agent import WantedImage, topic
+from kilonova.domain.agent import CONDUCTOR, WantedImages
 from kilonova.domain.guest import ImageRef
 from kilonova.domain.resources import Aggregate
 from kilonova.store import aggregates as store
@@ -133,7 +133,7 @@ async def update(call: Context, aggregate_id: str) -> dict[str, Any]:
             current = store.get(tx, number)
             values["metadata"] = _with(current.metadata, {ZONE: zone})
             _one_zone(tx, current, zone)
-        return store.update(tx, number, now=call.clock.now(), **values)
+        return store.update(tx, number, now=call.clock.now(), event="update_prop", **values)
 
     return _shown(call, await call.app.db.run(write))
 
@@ -202,7 +202,9 @@ async def set_metadata(call: Context, aggregate_id: str) -> dict[str, Any]:
         if ZONE in given:
             _one_zone(tx, current, given[ZONE])
         changed = _with(current.metadata, given)
-        return store.update(tx, number, now=call.clock.now(), metadata=changed)
+        return store.update(
+            tx, number, now=call.clock.now(), event="update_metadata", metadata=changed
+        )
 
     return _shown(call, await call.app.db.run(write))
 
@@ -241,7 +243,8 @@ async def _no_servers(call: Context, hosts: tuple[str, ...], what: str) -> None:
     summary="Have images on the hosts of an aggregate",
 )
 async def cache_images(call: Context, aggregate_id: str) -> None:
-    """Each host fetches the images by itself; whether it did is in its log."""
+    """Each host fetches the images by itself, a few at a time; what came of it is told by
+    notifications and in its log."""
     ids = [item["id"] for item in call.body["cache"]]
     if len(set(ids)) != len(ids):
         raise BadRequest("Duplicate images in request")
@@ -249,10 +252,9 @@ async def cache_images(call: Context, aggregate_id: str) -> None:
     images = [await _image(call, image_id) for image_id in ids]
     answers = await call.app.cells.gather(services.computes, list(found.hosts))
     for cell, rows in answers.found:
-        for host in rows:
-            for image in images:
-                bus = call.app.bus_of(cell.id)
-                await bus.cast(topic(host), "cache_image", WantedImage(image))
+        if rows:
+            asked = WantedImages(found.id, tuple(sorted(rows)), tuple(images))
+            await call.app.bus_of(cell.id).cast(CONDUCTOR, "cache_images", asked)
 
 
 async def _image(call: Context, image_id: str) -> ImageRef:

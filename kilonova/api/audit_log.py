@@ -1,8 +1,4 @@
-"""``/os-instance_usage_audit_log``: which hosts have reported their servers of a period.
-
-Where servers are in cells Nova asks only the database beside its API (cell0) for hosts and reports;
-there are neither, and its clients expect the empty log.
-"""
+"""``/os-instance_usage_audit_log``: which hosts have reported their servers of a period."""
 
 from __future__ import annotations
 
@@ -13,19 +9,24 @@ from typing import Any
 from kilonova.api.schemas import no_query
 from kilonova.base.errors import BadRequest
 from kilonova.context import Context, Services
+from kilonova.db.database import Tx
+from kilonova.notifications import periods
+from kilonova.notifications.facts import Period
+from kilonova.store import services, usage_audits
+from kilonova.store.usage_audits import DONE, Audit
 from kilonova.web.routes import Routes
 
 ROUTES: Routes[Services] = Routes(prefix="/os-instance_usage_audit_log", tag="usage audit log")
 RULE = "os_compute_api:os-instance-usage-audit-log:"
 
 
-@ROUTES.get("", policy=RULE + "list", query=no_query(), summary="Audits of the last whole month")
+@ROUTES.get("", policy=RULE + "list", query=no_query(), summary="Audits of the last period")
 async def index(call: Context) -> dict[str, Any]:
     """The last period that is over."""
-    return {"instance_usage_audit_logs": _log(call.clock.now())}
+    return {"instance_usage_audit_logs": await _log(call, call.clock.now())}
 
 
-@ROUTES.get("/{before}", policy=RULE + "show", query=no_query(), summary="Audits of another month")
+@ROUTES.get("/{before}", policy=RULE + "show", query=no_query(), summary="Audits of another period")
 async def show(call: Context, before: str) -> dict[str, Any]:
     """The last period that was over at a time (``2012-07-05 10:00:00``)."""
     text = urllib.parse.unquote(before)
@@ -34,31 +35,54 @@ async def show(call: Context, before: str) -> dict[str, Any]:
             when = dt.datetime.strptime(text, form).replace(tzinfo=dt.UTC)
         except ValueError:
             continue
-        return {"instance_usage_audit_log": _log(when)}
+        return {"instance_usage_audit_log": await _log(call, when)}
     raise BadRequest(f"Invalid timestamp for date {text[:64]}")
 
 
-def _log(when: dt.datetime) -> dict[str, Any]:
-    begin, end = month_before(when)
+async def _log(call: Context, when: dt.datetime) -> dict[str, Any]:
+    period = periods.last(call.app.settings.default.instance_usage_audit_period, when)
+    answers = await call.app.cells.gather(_read, period)
+    audits = [audit for _, (_, found) in answers.found for audit in found]
+    # Nobody is missed where nobody was asked to report.
+    expected = call.app.settings.default.instance_usage_audit or bool(audits)
+    hosts = sorted({host for _, (known, _) in answers.found for host in known if expected})
+    return view(period, hosts, audits)
+
+
+def _read(tx: Tx, period: Period) -> tuple[list[str], list[Audit]]:
+    known = [service.host for service in services.page(tx, binary="nova-compute")]
+    return known, usage_audits.page(tx, period.begin, period.end)
+
+
+def view(period: Period, hosts: list[str], audits: list[Audit]) -> dict[str, Any]:
+    """The document about a period."""
+    done = [audit for audit in audits if audit.state == DONE]
+    missing = sorted(set(hosts) - {audit.host for audit in audits})
+    errors = sum(audit.errors for audit in audits)
+    whole = len(done) >= len(hosts)
     return {
-        "hosts_not_run": [],
-        "log": {},
-        "num_hosts": 0,
-        "num_hosts_done": 0,
-        "num_hosts_not_run": 0,
-        "num_hosts_running": 0,
-        "overall_status": "ALL hosts done. 0 errors.",
-        "period_beginning": _time(begin),
-        "period_ending": _time(end),
-        "total_errors": 0,
-        "total_instances": 0,
+        "hosts_not_run": missing,
+        "log": {
+            audit.host: {
+                "state": audit.state,
+                "instances": audit.task_items,
+                "errors": audit.errors,
+                "message": audit.message,
+            }
+            for audit in audits
+        },
+        "num_hosts": len(hosts),
+        "num_hosts_done": len(done),
+        "num_hosts_not_run": len(missing),
+        "num_hosts_running": len(audits) - len(done),
+        "overall_status": f"ALL hosts done. {errors} errors."
+        if whole
+        else f"{len(done)} of {len(hosts)} hosts done. {errors} errors.",
+        "period_beginning": _time(period.begin),
+        "period_ending": _time(period.end),
+        "total_errors": errors,
+        "total_instances": sum(audit.task_items for audit in audits),
     }
-
-
-def month_before(when: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
-    """The last month that is over at that time: its begin and its end."""
-    end = when.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return (end - dt.timedelta(days=1)).replace(day=1), end
 
 
 def _time(when: dt.datetime) -> str:

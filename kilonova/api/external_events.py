@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from kilonova.api.volume_attachments import when_free
-from kilonova.api.work import record, start
+from kilonova.api.work import record, start, when_free
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
@@ -78,6 +77,7 @@ BODY = Schema(
     "/os-server-external-events",
     policy="os_compute_api:os-server-external-events:create",
     body=BODY,
+    also=(207,),
     summary="Tell of events of servers",
 )
 async def create(call: Context) -> Reply:
@@ -90,7 +90,10 @@ async def create(call: Context) -> Reply:
     codes = {answer["code"] for answer in answers}
     if codes == {404}:
         raise NotFound("No instances found for any event")
-    if 200 in codes:
+    taken = {answer["name"] for answer in answers if answer["code"] == 200}
+    if taken == {PLUGGED}:
+        await call.app.wake_waiting()
+    elif taken:
         await call.app.wake()
     return Reply({"events": answers}, status=200 if codes == {200} else 207)
 

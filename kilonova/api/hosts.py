@@ -103,7 +103,12 @@ def _resources(
 
 
 @ROUTES.put(
-    "/os-hosts/{host}", until=LAST, policy=RULE + "update", body=UPDATE, summary="Change a host"
+    "/os-hosts/{host}",
+    until=LAST,
+    policy=RULE + "update",
+    body=UPDATE,
+    also=(501,),
+    summary="Change a host",
 )
 async def update(call: Context, host: str) -> dict[str, Any]:
     """Take it out of service or back, or into and out of maintenance."""
@@ -156,6 +161,7 @@ async def _switch(call: Context, cell: Cell, host: str, action: str) -> None:
     until=LAST,
     policy=RULE + "reboot",
     query=QUERY_NONE,
+    also=(501,),
     summary="Restart a host",
 )
 async def reboot(call: Context, host: str) -> dict[str, str]:
@@ -168,6 +174,7 @@ async def reboot(call: Context, host: str) -> dict[str, str]:
     until=LAST,
     policy=RULE + "shutdown",
     query=QUERY_NONE,
+    also=(501,),
     summary="Switch a host off",
 )
 async def shutdown(call: Context, host: str) -> dict[str, str]:
@@ -180,6 +187,7 @@ async def shutdown(call: Context, host: str) -> dict[str, str]:
     until=LAST,
     policy=RULE + "start",
     query=QUERY_NONE,
+    also=(501,),
     summary="Switch a host on",
 )
 async def startup(call: Context, host: str) -> dict[str, str]:
@@ -203,6 +211,7 @@ def _old_command() -> BadRequest:
     until=NODES_LAST,
     policy=NODES_RULE + "list",
     query=QUERY_NONE,
+    also=(501,),
     summary="List bare metal nodes",
 )
 async def list_nodes(call: Context) -> None:
@@ -215,6 +224,7 @@ async def list_nodes(call: Context) -> None:
     until=NODES_LAST,
     policy=NODES_RULE + "show",
     query=QUERY_NONE,
+    also=(501,),
     summary="Show a bare metal node",
 )
 async def show_node(call: Context, node_id: str) -> None:

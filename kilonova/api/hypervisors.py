@@ -113,11 +113,10 @@ def _read(
     tx: Tx, pattern: str | None, with_servers: bool
 ) -> list[tuple[Node, Service | None, list[Server] | None]]:
     found = store.page(tx, pattern=pattern)
-    known = services.computes(tx, [node.host for node in found]) if found else {}
-    return [
-        (node, known.get(node.host), servers.on_host(tx, node.host) if with_servers else None)
-        for node in found
-    ]
+    hosts = [node.host for node in found]
+    known = services.computes(tx, hosts) if found else {}
+    own = servers.on_hosts(tx, hosts) if with_servers and found else {}
+    return [(node, known.get(node.host), own.get(node.host)) for node in found]
 
 
 def _shown(call: Context, rows: list[Any]) -> list[Shown]:

@@ -54,7 +54,12 @@ DIAGNOSIS = View(
 )
 
 
-@ROUTES.get("/diagnostics", query=no_query(), summary="Show counters of a server's guest")
+@ROUTES.get(
+    "/diagnostics",
+    query=no_query(),
+    also=(409, 501),
+    summary="Show counters of a server's guest",
+)
 async def diagnostics(call: Context, server_id: str) -> dict[str, Any]:
     """One form for all hypervisors from 2.48, flat counters before."""
     found = await find(call, server_id, "os_compute_api:os-server-diagnostics")

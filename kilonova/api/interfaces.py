@@ -8,8 +8,9 @@ import msgspec
 
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import DEVICE_TAG, UUID, closed, no_query
+from kilonova.api.servers.resolve import check_address
 from kilonova.api.servers.schema import IP
-from kilonova.api.work import record, start
+from kilonova.api.work import record, start, when_free
 from kilonova.base.aio import backoff
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, Internal, NotFound, Timeout
 from kilonova.context import Context, Services
@@ -113,7 +114,7 @@ def _one(call: Context, port: Port, tag: str | None) -> dict[str, Any]:
     return {"interfaceAttachment": ATTACHMENT.render(Shown(port, tag), call.version)}
 
 
-@ROUTES.post("", body=ATTACH, summary="Attach an interface")
+@ROUTES.post("", body=ATTACH, also=(500, 501), summary="Attach an interface")
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """Plug a card in, on a given port or a new one; answers when it is there."""
     found = await find(call, server_id, RULE + "create")
@@ -122,7 +123,7 @@ async def create(call: Context, server_id: str) -> dict[str, Any]:
     cell = require_cell(found, "attach_interface")
     wanted = await _checked(call, found, wanted)
     before = {nic.port_id for nic in await _cards(found)}
-    await cell.db.run(_attach, call, server_id, wanted)
+    await when_free(call, cell, lambda tx: _attach(tx, call, server_id, wanted))
     await call.app.wake()
     cards = await _attached(call, cell, server_id)
     new = [nic.port_id for nic in cards if nic.port_id not in before]
@@ -172,6 +173,8 @@ async def _checked(call: Context, found: Found, wanted: WantedNic) -> WantedNic:
         )
     if not network.subnets:
         raise BadRequest(f"Network {network.id} requires a subnet in order to boot instances on.")
+    if wanted.fixed_ip:
+        await check_address(call, network.id, wanted.fixed_ip)
     return msgspec.structs.replace(wanted, network_id=network.id)
 
 
@@ -232,7 +235,7 @@ async def delete(call: Context, server_id: str, port_id: str) -> None:
         "attach_interface", found.server, override_lock=is_admin(call), word="detach_interface"
     )
     cell = require_cell(found, "detach_interface")
-    await cell.db.run(_detach, call, server_id, port_id)
+    await when_free(call, cell, lambda tx: _detach(tx, call, server_id, port_id))
     await call.app.wake()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kilonova.api import crypto, quota_rules
+from kilonova.api import quota_rules
 from kilonova.api.schemas import closed
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, NotFound
@@ -19,6 +19,9 @@ from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, single, until
 from kilonova.web.view import Field, View
+
+if TYPE_CHECKING:  # slow to import, and needed only where a key is made or read
+    from kilonova.api import crypto
 
 ROUTES: Routes[Services] = Routes(prefix="/os-keypairs", tag="keypairs")
 RULE = "os_compute_api:os-keypairs:"
@@ -125,7 +128,7 @@ async def show(call: Context, name: str) -> dict[str, Any]:
     return {"keypair": SHOWN.render(found, call.version)}
 
 
-@ROUTES.delete("/{name}", query=ONE, summary="Delete a key pair")
+@ROUTES.delete("/{name}", query=ONE, status=204, also=(until(1, 202),), summary="Delete a key pair")
 async def delete(call: Context, name: str) -> Reply:
     """Servers keep their copy."""
     user = _user(call, call.query.get("user_id"), "delete")
@@ -134,7 +137,9 @@ async def delete(call: Context, name: str) -> Reply:
     return Reply(status=202 if call.version < 2 else 204)
 
 
-@ROUTES.post("", body=CREATE, summary="Create or import a key pair")
+@ROUTES.post(
+    "", body=CREATE, status=201, also=(until(1, 200),), summary="Create or import a key pair"
+)
 async def create(call: Context) -> Reply:
     """Import ``public_key``, or (before 2.92) generate a pair and show its private half once."""
     body = call.body["keypair"]
@@ -144,16 +149,15 @@ async def create(call: Context) -> Reply:
     private = None
     if given is not None:
         public = given.strip() if kind == "ssh" else given
-        fingerprint = (
-            crypto.ssh_fingerprint(public) if kind == "ssh" else crypto.x509_fingerprint(public)
-        )
+        fingerprint = await asyncio.to_thread(_fingerprint, kind, public)
     else:
         made = await asyncio.to_thread(_generate, kind, user, call)
         public, private, fingerprint = made.public_key, made.private_key, made.fingerprint
     pair = KeyPair(0, user, body["name"].strip(), kind, fingerprint, public, call.clock.now())
 
     async def write(rules: Rules) -> None:
-        await call.app.db.run(_create, pair, rules, call.caller.project_id or "")
+        project = call.caller.project_id or ""
+        await call.app.db.run(_create, pair, rules, project, imported=given is not None)
 
     await quota_rules.within(call, call.caller.project_id or "", write)
     shown = MADE.render(pair, call.version)
@@ -162,12 +166,20 @@ async def create(call: Context) -> Reply:
     return Reply({"keypair": shown}, status=200 if call.version < 2 else 201)
 
 
+def _fingerprint(kind: str, public: str) -> str:
+    from kilonova.api import crypto  # noqa: PLC0415 (see above)
+
+    return crypto.ssh_fingerprint(public) if kind == "ssh" else crypto.x509_fingerprint(public)
+
+
 def _generate(kind: str, user: str, call: Context) -> crypto.Generated:
+    from kilonova.api import crypto  # noqa: PLC0415 (see above)
+
     if kind == "ssh":
         return crypto.generate_ssh()
     return crypto.generate_x509(user, call.caller.project_id or "", call.clock.now())
 
 
-def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str) -> None:
+def _create(tx: Tx, pair: KeyPair, rules: Rules, project_id: str, *, imported: bool) -> None:
     limits = quota_rules.limits(tx, rules, project_id, pair.user_id)
-    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified)
+    store.create(tx, pair, limit=limits["key_pairs"], unified=rules.unified, imported=imported)

@@ -225,7 +225,7 @@ async def check_growth(call: Context, server: Server, flavor: FlavorSpec) -> Non
             user_id=server.user_id,
             old=server.flavor,
             new=flavor,
-            image=server.image,
+            image=server.local_image,
         )
 
     await within(call, server.project_id, look, user_id=server.user_id, counting=True)
@@ -247,7 +247,7 @@ async def check_return(call: Context, server: Server) -> None:
 def _come_back(tx: Tx, rules: Rules, server: Server) -> None:
     store.lock(tx, server.project_id)
     if rules.unified:
-        sizes = amounts(server.flavor, server.image)
+        sizes = amounts(server.flavor, server.local_image)
         _fit_unified(tx, rules, server.project_id, sizes, least=1, most=1, servers=0)
         return
     more = {"cores": server.flavor.vcpus, "ram": server.flavor.memory_mb}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,8 +9,8 @@ import msgspec
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import BOOLEAN, DEVICE_TAG, UUID, Tree, closed, truth
 from kilonova.api.servers.volumes import check_usable, check_zone
-from kilonova.api.work import record, start
-from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
+from kilonova.api.work import record, start, when_free
+from kilonova.base.errors import BadRequest, Fault, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
@@ -21,7 +20,6 @@ from kilonova.domain.guest import Disk
 from kilonova.domain.sagas import (
     ATTACH_VOLUME,
     DETACH_VOLUME,
-    EXTEND_VOLUME,
     SWAP_VOLUME,
     DiskSaga,
     SagaKind,
@@ -37,16 +35,12 @@ from kilonova.web.schema import Schema, pick, since, until
 from kilonova.web.view import OMIT, Field, View
 
 A = TypeVar("A", bound=msgspec.Struct)
-R = TypeVar("R")
 
 ROUTES: Routes[Services] = Routes(
     prefix="/servers/{server_id}/os-volume_attachments", tag="volume attachments"
 )
 RULE = "os_compute_api:os-volumes-attachments:"
 GIB = 1024
-PATIENCE = 60.0
-_UNSEEN = frozenset(kind.name for kind in (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME))
-PAUSE = 0.1
 
 _DEVICE: Tree = {
     "type": ["string", "null"],
@@ -164,7 +158,7 @@ async def show(call: Context, server_id: str, volume_id: str) -> dict[str, Any]:
 # -- attach --------------------------------------------------------------------------------------
 
 
-@ROUTES.post("", body=CREATE, summary="Attach a volume")
+@ROUTES.post("", body=CREATE, also=(202,), summary="Attach a volume")
 async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
     """Reserve the volume, choose its device name, and let the conductor plug it in.
 
@@ -204,14 +198,7 @@ async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
         disk = msgspec.structs.replace(
             wanted, device=next_device(present, None if offloaded else device, wanted.bus)
         )
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         servers.set_disks(tx, server_id, [*present, disk], now=call.clock.now())
         record(tx, call, ATTACH_VOLUME.action, server_id)
         start(tx, call, ATTACH_VOLUME, DiskSaga(server_id, disk.id), server_id)
@@ -268,24 +255,16 @@ async def _reserve(call: Context, volume_id: str, server_id: str) -> str:
         raise BadRequest(f"Invalid volume: {fault.message}") from None
 
 
-async def when_free(call: Context, cell: Cell, begin: Callable[[Tx], R]) -> R:
-    """Run the transaction once no other work that users do not see holds the server.
-
-    Attaching and detaching have no task: clients may ask for the next one while one is under way.
-    Conflict when it lasts too long, or a task shows.
-    """
-    end = call.clock.monotonic() + PATIENCE
-    while True:
-        try:
-            return await cell.db.run(begin)
-        except Conflict as conflict:
-            if call.clock.monotonic() >= end or not _invisible(conflict):
-                raise
-            await call.clock.sleep(PAUSE)
-
-
-def _invisible(conflict: Conflict) -> bool:
-    return conflict.code == "server.busy" and conflict.details.get("saga") in _UNSEEN
+def _check_state(tx: Tx, call: Context, server_id: str) -> None:
+    """Conflict when the server's state or lock forbids it; users see no task of this work."""
+    servers.begin(
+        tx,
+        server_id,
+        "attach_volume",
+        task=None,
+        now=call.clock.now(),
+        override_lock=is_admin(call),
+    )
 
 
 # -- detach --------------------------------------------------------------------------------------
@@ -330,14 +309,7 @@ async def _accept(
     word: str,
 ) -> None:
     def begin(tx: Tx) -> Disk:
-        servers.begin(
-            tx,
-            server_id,
-            "attach_volume",
-            task=None,
-            now=call.clock.now(),
-            override_lock=is_admin(call),
-        )
+        _check_state(tx, call, server_id)
         if disk.id not in {present.id for present in block_devices.of_server(tx, server_id)}:
             raise NotFound(f"Instance {server_id} is not attached with volume {disk.volume_id}")
         record(tx, call, kind.action, server_id)

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
 from kilonova.base import log as logs
+from kilonova.base.errors import Conflict
 from kilonova.context import Context
+from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import SagaContext, SagaKind
+from kilonova.domain.sagas import (
+    ATTACH_INTERFACE,
+    ATTACH_VOLUME,
+    DETACH_INTERFACE,
+    DETACH_VOLUME,
+    EXTEND_VOLUME,
+    SagaContext,
+    SagaKind,
+)
 from kilonova.store import actions
 
 A = TypeVar("A", bound=msgspec.Struct)
+R = TypeVar("R")
+
+_UNSEEN = frozenset(
+    kind.name
+    for kind in (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, ATTACH_INTERFACE, DETACH_INTERFACE)
+)
+PATIENCE, PAUSE = 60.0, 0.1
 
 
 def asked_by(call: Context) -> SagaContext:
@@ -51,3 +69,23 @@ def record(tx: Tx, call: Context, action: str, server_id: str) -> None:
         project_id=call.caller.project_id,
         now=call.clock.now(),
     )
+
+
+async def when_free(call: Context, cell: Cell, begin: Callable[[Tx], R]) -> R:
+    """Run the transaction once no other work that users do not see holds the server.
+
+    Attaching and detaching have no task: clients may ask for the next one while one is under way.
+    Conflict when it lasts too long, or a task shows.
+    """
+    end = call.clock.monotonic() + PATIENCE
+    while True:
+        try:
+            return await cell.db.run(begin)
+        except Conflict as conflict:
+            if call.clock.monotonic() >= end or not _invisible(conflict):
+                raise
+            await call.clock.sleep(PAUSE)
+
+
+def _invisible(conflict: Conflict) -> bool:
+    return conflict.code == "server.busy" and conflict.details.get("saga") in _UNSEEN

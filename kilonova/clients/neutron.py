@@ -15,6 +15,7 @@ from kilonova.web.client import Answer
 OWNER = "compute:"
 BROKEN = "binding_failed"
 MARK = "made for a server: "
+DNS = "dns-integration"
 
 
 class Neutron:
@@ -22,21 +23,36 @@ class Neutron:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._extensions: frozenset[str] | None = None
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         if ids:
             rows = await self._list("networks", token=token, id=ids)
             return [network(row) for row in rows]
+        if not sees_all:
+            # Others are shown their own, the shared, and besides only the external ones.
+            shown = [network(row) for row in await self._list("networks", token=token)]
+            own_ones = [one for one in shown if not one.shared and one.project_id == project_id]
+            return [*own_ones, *(one for one in shown if one.shared)]
         own, shared = await asyncio.gather(
             self._list("networks", token=token, tenant_id=project_id, shared=False),
             self._list("networks", token=token, shared=True),
         )
         return [network(row) for row in (*own, *shared)]
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
         wanted: dict[str, Any] = {"id": ids} if ids else {"device_id": server_id}
+        if address:
+            wanted = {"network_id": network_id, "fixed_ips": f"ip_address={address}"}
         return [port(row) for row in await self._list("ports", **wanted)]
 
     async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
@@ -96,6 +112,8 @@ class Neutron:
             body["fixed_ips"] = [{"ip_address": port.fixed_ip}]
         if port.security_groups is not None:
             body["security_groups"] = list(port.security_groups)
+        if port.dns_name:
+            body |= await self._named(port.dns_name)
         answer = await self._endpoint.request("POST", "/v2.0/ports", json={"port": body})
         return _port(answer, 201, what="A port could not be made")
 
@@ -104,16 +122,18 @@ class Neutron:
             if present.mark and mark in (None, present.mark):
                 await self.delete_port(present.id)
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         present = await self._port(port_id)
         if present is None:
             raise NotFound(f"Port {port_id} could not be found.")
         if present.device_id and present.device_id != server_id:
             raise Conflict(f"Port {port_id} is still in use.")
-        return await self._update(
-            port_id,
-            {"device_id": server_id, "device_owner": f"{OWNER}{availability_zone}"},
-        )
+        changes = {"device_id": server_id, "device_owner": f"{OWNER}{availability_zone}"}
+        if dns_name:
+            changes |= await self._named(dns_name)
+        return await self._update(port_id, changes)
 
     async def bind_port(self, port_id: str, *, host: str) -> Port:
         bound = await self._update(port_id, {"binding:host_id": host})
@@ -122,10 +142,9 @@ class Neutron:
         return bound
 
     async def unbind_port(self, port_id: str) -> None:
+        changes = {"device_id": "", "device_owner": "", "binding:host_id": ""}
         try:
-            await self._update(
-                port_id, {"device_id": "", "device_owner": "", "binding:host_id": ""}
-            )
+            await self._update(port_id, changes | await self._named(""))
         except NotFound:
             return
 
@@ -153,6 +172,13 @@ class Neutron:
         nets = {row["id"]: row for row in networks}
         subs = {row["id"]: row for row in subnets}
         return [nic(row, nets.get(row["network_id"], {}), subs, floating) for row in chosen]
+
+    async def _named(self, name: str) -> dict[str, str]:
+        """What gives a port a DNS name; nothing where the service knows none."""
+        if self._extensions is None:
+            rows = await self._list("extensions")
+            self._extensions = frozenset(row["alias"] for row in rows)
+        return {"dns_name": name} if DNS in self._extensions else {}
 
     async def _port(self, port_id: str) -> Port | None:
         answer = await self._endpoint.request("GET", f"/v2.0/ports/{port_id}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -13,13 +12,11 @@ from kilonova.base.errors import BadGateway, BadRequest, Conflict
 from kilonova.clients.keystone import Endpoint, expect, reason
 from kilonova.domain.whynot import WhyNot
 from kilonova.interfaces.placement import (
-    AllocationRequest,
     Candidates,
     Claim,
     Holding,
     Inventory,
     Summary,
-    Usage,
 )
 from kilonova.web.client import Answer
 
@@ -246,53 +243,54 @@ def read_candidates(body: bytes) -> Candidates:
     try:
         doc = _ANSWER.decode(body)
     except msgspec.MsgspecError:
-        raise BadGateway("Placement answered with something that is no search result.") from None
-    return Candidates(
-        requests=tuple(
-            [
-                AllocationRequest(
-                    {uuid: part.resources for uuid, part in one.allocations.items()}, one.mappings
-                )
-                for one in doc.allocation_requests
-            ]
-        ),
-        summaries={
-            uuid: Summary(
-                one.resources,
-                _traits(bytes(one.traits)),
-                one.parent_provider_uuid,
-                one.root_provider_uuid,
-            )
-            for uuid, one in doc.provider_summaries.items()
-        },
-    )
+        raise _nonsense() from None
+    return Candidates(doc.allocation_requests, doc.provider_summaries)
 
 
-@functools.lru_cache(maxsize=1024)
-def _traits(text: bytes) -> frozenset[str]:
-    """Most providers have the traits of many others, told in the same words."""
-    return msgspec.json.decode(text, type=frozenset[str])
+def _nonsense() -> BadGateway:
+    return BadGateway("Placement answered with something that is no search result.")
 
 
-class _Part(msgspec.Struct, gc=False):
+class _Part(msgspec.Struct):
     resources: dict[str, int]
 
 
-class _Way(msgspec.Struct, gc=False):
-    allocations: dict[str, _Part]
-    mappings: dict[str, tuple[str, ...]] = {}
+class _Way(msgspec.Struct, frozen=True, gc=False):
+    """Implements ``interfaces.AllocationRequest``: what is to be taken is read when asked for."""
+
+    parts: dict[str, msgspec.Raw] = msgspec.field(name="allocations")
+    told: msgspec.Raw = msgspec.field(name="mappings", default=msgspec.Raw(b"{}"))
+
+    @property
+    def providers(self) -> Collection[str]:
+        return self.parts
+
+    @property
+    def allocations(self) -> dict[str, dict[str, int]]:
+        try:
+            return {uuid: _PART.decode(part).resources for uuid, part in self.parts.items()}
+        except msgspec.MsgspecError:
+            raise _nonsense() from None
+
+    @property
+    def mappings(self) -> dict[str, tuple[str, ...]]:
+        try:
+            return _MAPPINGS.decode(self.told)
+        except msgspec.MsgspecError:
+            raise _nonsense() from None
 
 
-class _Provider(msgspec.Struct, gc=False):
-    resources: dict[str, Usage]
-    traits: msgspec.Raw
-    parent_provider_uuid: str | None
-    root_provider_uuid: str
+class _Provider(Summary, frozen=True, gc=False):
+    """What is told besides, traits above all, is passed over."""
+
+    root: str = msgspec.field(name="root_provider_uuid")
 
 
 class _Answer(msgspec.Struct):
-    allocation_requests: list[_Way]
+    allocation_requests: tuple[_Way, ...]
     provider_summaries: dict[str, _Provider]
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
+_PART = msgspec.json.Decoder(_Part)
+_MAPPINGS = msgspec.json.Decoder(dict[str, tuple[str, ...]])

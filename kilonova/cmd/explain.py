@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from kilonova.cmd.output import console, fail
-from kilonova.services import layout
+from kilonova.cmd.cloud import Config, StateDir, ask, files
+from kilonova.cmd.output import console
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
 MOST_HOSTS = 10
+WHAT = "The explanation"
 
 
 def explain(
     name: Annotated[str, typer.Argument(help="Request id (req-…) or server id.")],
-    state_dir: Annotated[
-        Path | None, typer.Option(help="Directory of an all-in-one cloud.")
-    ] = None,
-    config_file: Annotated[
-        list[Path] | None, typer.Option("--config-file", help="INI files of separate daemons.")
-    ] = None,
+    state_dir: StateDir = None,
+    config_file: Config = None,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say why a server found no host, and what would have to be different.
@@ -32,16 +28,8 @@ def explain(
     The exit code is 1 when nothing is known of that request or server.
     """
     import msgspec  # noqa: PLC0415
-    from oslo_config.cfg import ConfigFilesNotFoundError  # noqa: PLC0415
 
-    from kilonova.base.errors import Fault  # noqa: PLC0415
-    from kilonova.services.startup import Unconfigured  # noqa: PLC0415
-
-    files = config_file or [(state_dir or layout.default_state_dir()) / "nova.conf"]
-    try:
-        found = asyncio.run(fetch(files, name))
-    except (Fault, Unconfigured, ConfigFilesNotFoundError) as error:
-        fail(str(error))
+    found = ask(files(state_dir, config_file), path(name), what=WHAT)["explanations"]
     if json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -49,21 +37,9 @@ def explain(
         console().print(tree(one), highlight=False)
 
 
-async def fetch(files: list[Path], name: str) -> list[dict[str, Any]]:
-    """The explanations of a request or server; NotFound."""
-    from urllib.parse import quote  # noqa: PLC0415
-
-    from kilonova.base.clock import SystemClock  # noqa: PLC0415
-    from kilonova.clients.keystone import expect  # noqa: PLC0415
-    from kilonova.config import settings  # noqa: PLC0415
-    from kilonova.services import neighbours  # noqa: PLC0415
-    from kilonova.web.client import HttpClient  # noqa: PLC0415
-
-    async with HttpClient() as http:
-        cloud = neighbours.connect(settings.load(files), http, SystemClock())
-        answer = await cloud.compute.request("GET", f"/ext/explain/{quote(name, safe='')}")
-        found: list[dict[str, Any]] = expect(answer, 200, what="The explanation")["explanations"]
-        return found
+def path(name: str) -> str:
+    """Where the explanations of a request or a server are."""
+    return f"/ext/explain/{quote(name, safe='')}"
 
 
 def tree(one: dict[str, Any]) -> Tree:

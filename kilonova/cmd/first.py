@@ -18,7 +18,7 @@ def run(wanted: lifecycle.Wanted, console: Console) -> None:
     Raises CannotStart with one sentence that says why not.
     """
     if not layouts.is_held(wanted.state_dir):
-        lifecycle.start_detached(wanted, console, quiet=wanted.demo)
+        lifecycle.start_detached(wanted, lambda: console, quiet=wanted.demo)
     layout = layouts.read_layout(wanted.state_dir)
     if layout is None:
         raise lifecycle.CannotStart(

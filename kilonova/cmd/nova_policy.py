@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from oslo_config import cfg
 
-from kilonova.policy.enforcer import PolicyError
+from kilonova.policy.rule import PolicyError
 from kilonova.services import commandline, startup
 from kilonova.services.manage import policy
 from kilonova.services.startup import Unconfigured

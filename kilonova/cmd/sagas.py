@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from kilonova.cmd.cloud import Config, StateDir, files
 from kilonova.cmd.output import console, fail
-from kilonova.services import layout
 
 if TYPE_CHECKING:
     from kilonova.db.database import Database
@@ -21,11 +20,6 @@ T = TypeVar("T")
 ID_WIDTH = 36
 
 app = typer.Typer(no_args_is_help=True, help="Look at the work under way; help what is stuck.")
-
-Config = Annotated[
-    list[Path] | None, typer.Option("--config-file", help="INI files of separate daemons.")
-]
-StateDir = Annotated[Path | None, typer.Option(help="Directory of an all-in-one cloud.")]
 
 
 @app.command("list")
@@ -117,17 +111,16 @@ def _run(
     state_dir: Path | None,
     config_file: list[Path] | None,
 ) -> T:
+    import asyncio  # noqa: PLC0415
+
     from kilonova.base.errors import Fault  # noqa: PLC0415
     from kilonova.config import settings  # noqa: PLC0415
     from kilonova.services import databases  # noqa: PLC0415
     from kilonova.services.conductor import API  # noqa: PLC0415
     from kilonova.services.startup import Unconfigured  # noqa: PLC0415
 
-    place = state_dir or layout.default_state_dir()
-    files = config_file or [place / "nova.conf"]
-
     async def run() -> T:
-        read = settings.load(files)
+        read = settings.load(files(state_dir, config_file))
         api = databases.open_api(read)
         cells = await databases.load_cells(read, api)
         try:

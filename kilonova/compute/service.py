@@ -176,16 +176,17 @@ class Agent:
         networks = await self._networks() if self._networks is not None else []
         return Leftovers(self.host, tuple(lines), tuple(networks))
 
-    async def cache_image(self, wanted: WantedImage) -> None:
-        """Bus method: have the base of an image here before a guest needs it."""
+    async def cache_image(self, wanted: WantedImage) -> bool:
+        """Bus method: have the base of an image here before a guest needs it; whether it is."""
         if not isinstance(self.driver, CachesImages):
-            return
+            return False
         try:
             fresh = await self.driver.cache_image(wanted.image)
         except (Fault, OSError) as error:
             log.warning("Image %s was not cached: %s", wanted.image.id, error)
-            return
+            return False
         log.info("Image %s is %s", wanted.image.id, "cached now" if fresh else "cached already")
+        return True
 
     async def _on_event(self, status: GuestStatus) -> None:
         try:

@@ -39,6 +39,17 @@ class Default(msgspec.Struct, frozen=True):
     transport_url: Annotated[
         str | None, Opt("Where the broker is, rabbit://user:password@host:port/vhost.", secret=True)
     ] = None
+    control_exchange: Annotated[str, Opt("The exchange notifications are published to.")] = "nova"
+    instance_usage_audit: Annotated[
+        bool, Opt("Send instance.exists for every server of a host after each audit period.")
+    ] = False
+    volume_usage_poll_interval: Annotated[
+        int, Opt("Seconds between volume.usage notifications of volumes in use; 0 never.", min=0)
+    ] = 0
+    instance_usage_audit_period: Annotated[
+        str,
+        Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
+    ] = "month"
     max_local_block_devices: Annotated[
         int, Opt("Local disks a server may have; 0 lets servers start from volumes only.", min=-1)
     ] = 3
@@ -67,12 +78,22 @@ class Default(msgspec.Struct, frozen=True):
     metadata_listen_port: Annotated[int, Opt("Port of the metadata service.", min=0, max=65535)] = (
         8775
     )
+    force_config_drive: Annotated[
+        bool, Opt("Give every new server a config drive; for nova-api and nova-compute.")
+    ] = False
+    config_drive_format: Annotated[
+        str, Opt("File system of config drives.", choices=("iso9660", "vfat"))
+    ] = "iso9660"
     config_drive_skip_versions: Annotated[
         str, Opt("EC2 metadata versions left out of config drives, separated by spaces.")
     ] = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
 
     compute_driver: Annotated[
-        str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
+        str | None,
+        Opt(
+            "The virt driver: qemu.QemuDriver, libvirt.LibvirtDriver, fake.FakeDriver, or an entry "
+            "point."
+        ),
     ] = None
     vif_plugging_timeout: Annotated[
         int, Opt("Seconds the network service may take to open a new server's ports.", min=0)
@@ -86,6 +107,9 @@ class Default(msgspec.Struct, frozen=True):
     sync_power_state_interval: Annotated[
         int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
     ] = 600
+    heal_instance_info_cache_interval: Annotated[
+        int, Opt("Seconds between looks at all servers' ports; 0 and below never: events suffice.")
+    ] = -1
     report_interval: Annotated[int, Opt("Seconds between an agent's signs of life.", min=1)] = 10
     update_resources_interval: Annotated[
         int, Opt("Seconds between looks at the host's capacity; 0 means 60, -1 never.", min=-1)

@@ -34,6 +34,18 @@ class Embedded(msgspec.Struct, frozen=True):
     volume_dir: Annotated[
         str | None, Opt("Directory of the volumes' data; $state_path/volumes when unset.")
     ] = None
+    volume_export: Annotated[
+        str,
+        Opt(
+            "How other hosts reach volumes. nbd: over NBD with TLS at my_ip; none: in a directory "
+            "they share, by the same path; auto: nbd where qemu-storage-daemon is installed.",
+            choices=("auto", "nbd", "none"),
+        ),
+    ] = "auto"
+    volume_export_tls: Annotated[
+        bool, Opt("Let only hosts with the service's key reach exported volumes, encrypted.")
+    ] = True
+    volume_export_port: Annotated[int, Opt("Port of the exported volumes.")] = 10809
     admin_password: Annotated[
         str | None,
         Opt("Password of the user admin; users and catalog are made when it is set.", secret=True),

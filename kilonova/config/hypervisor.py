@@ -12,6 +12,10 @@ from kilonova.config.section import Opt
 class Libvirt(msgspec.Struct, frozen=True):
     """``[libvirt]``: also read by the plain QEMU driver where the meaning is the same."""
 
+    connection_uri: Annotated[
+        str | None, Opt("Which libvirt guests are made by; qemu:///system when unset.")
+    ] = None
+
     virt_type: Annotated[
         str,
         Opt(
@@ -26,10 +30,44 @@ class Libvirt(msgspec.Struct, frozen=True):
     wait_soft_reboot_seconds: Annotated[
         int, Opt("How long a guest may take to react to a soft reboot.", min=0)
     ] = 120
+    volume_use_multipath: Annotated[
+        bool, Opt("Reach volumes by several paths at once; needs [cinder] os_brick.")
+    ] = False
+    volume_enforce_multipath: Annotated[
+        bool, Opt("Refuse to connect volumes while multipathd does not run.")
+    ] = False
+    num_volume_scan_tries: Annotated[
+        int, Opt("How often a host looks for a volume's device.", min=1)
+    ] = 5
     tb_cache_size: Annotated[
         int | None, Opt("Translation cache of an emulated guest in MiB; by size when unset.", min=1)
     ] = None
     rng_dev_path: Annotated[str, Opt("Where guests' random bytes come from.")] = "/dev/urandom"
+    cpu_mode: Annotated[
+        str | None,
+        Opt(
+            "Guests' CPU: the host's model, the host's very CPU, the most the hypervisor can, a "
+            "model of cpu_models (custom), or its default (none). Unset: host-model under KVM, "
+            "qemu64 under emulation.",
+            choices=("host-model", "host-passthrough", "maximum", "custom", "none"),
+        ),
+    ] = None
+    cpu_models: Annotated[
+        tuple[str, ...], Opt("Models for cpu_mode custom; the first is what guests get.")
+    ] = ()
+    cpu_model_extra_flags: Annotated[
+        tuple[str, ...], Opt("CPU features guests get beside the model (-name: do not get).")
+    ] = ()
+    hw_machine_type: Annotated[
+        tuple[str, ...], Opt("Machine types of images that ask for none, as x86_64=q35.")
+    ] = ()
+    num_pcie_ports: Annotated[
+        int,
+        Opt("PCI Express slots of guests; what they need and 8 more when 0.", min=0, max=28),
+    ] = 0
+    mem_stats_period_seconds: Annotated[
+        int, Opt("How often a guest's balloon counts its memory; 0 or less: never.")
+    ] = 10
 
 
 class Qemu(msgspec.Struct, frozen=True):

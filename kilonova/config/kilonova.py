@@ -39,6 +39,13 @@ class Kilonova(msgspec.Struct, frozen=True):
             choices=("auto", "asyncio", "uvloop"),
         ),
     ] = "auto"
+    notifications_kept: Annotated[
+        int,
+        Opt(
+            "Notifications each database keeps while the broker does not take them; older ones go.",
+            min=1,
+        ),
+    ] = 100_000
     explanation_days: Annotated[
         int, Opt("Days that explanations of failed placements are kept.", min=1)
     ] = 7

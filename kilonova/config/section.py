@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from oslo_config import cfg
+
+if TYPE_CHECKING:  # takes long to import, and a cloud of one process needs none of it
+    from oslo_config import cfg
 
 
 class Opt(msgspec.Struct, frozen=True):
@@ -31,7 +35,7 @@ class Opt(msgspec.Struct, frozen=True):
 
 def options(section: type[msgspec.Struct]) -> list[cfg.Opt]:
     """The oslo.config options of a section, one per field of the Struct."""
-    hints = typing.get_type_hints(section, include_extras=True)
+    hints = _hints(section)
     made = []
     for field in msgspec.structs.fields(section):
         kind, meta = _unwrap(hints[field.name])
@@ -44,9 +48,9 @@ def options(section: type[msgspec.Struct]) -> list[cfg.Opt]:
     return made
 
 
-def freeze(section: type[Any], group: Any) -> Any:
+def freeze(section: type[msgspec.Struct], group: Any) -> Any:
     """An instance of the section's Struct with the values of a parsed oslo.config group."""
-    hints = typing.get_type_hints(section, include_extras=True)
+    hints = _hints(section)
     values = {}
     for field in msgspec.structs.fields(section):
         kind, meta = _unwrap(hints[field.name])
@@ -61,8 +65,13 @@ def freeze(section: type[Any], group: Any) -> Any:
 
 def mutable(section: type[msgspec.Struct]) -> frozenset[str]:
     """The fields a running service takes anew when its configuration is read again."""
-    hints = typing.get_type_hints(section, include_extras=True)
+    hints = _hints(section)
     return frozenset(name for name, hint in hints.items() if _unwrap(hint)[1].mutable)
+
+
+@functools.cache
+def _hints(section: type[msgspec.Struct]) -> Mapping[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)
 
 
 def _unwrap(hint: Any) -> tuple[Any, Opt]:
@@ -80,6 +89,8 @@ def _origin(kind: Any) -> Any:
 
 
 def _option(name: str, kind: Any, meta: Opt, default: Any) -> cfg.Opt:
+    from oslo_config import cfg  # noqa: PLC0415 (see above)
+
     common: dict[str, Any] = {
         "default": default,
         "help": meta.help,

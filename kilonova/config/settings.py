@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from oslo_config import cfg
 
 from kilonova.config import section
 from kilonova.config.api import Api
@@ -30,11 +31,19 @@ from kilonova.config.hypervisor import (
 from kilonova.config.keystone import Glance, Keystone, KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.kilonova import Kilonova
 from kilonova.config.neutron import Neutron
+from kilonova.config.notifications import (
+    Notifications,
+    OsloMessagingNotifications,
+    OsloMessagingRabbit,
+)
 from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import OsloLimit, Quota, Workarounds
 from kilonova.config.scheduler import Scheduler
 from kilonova.config.web import Cors, OsloMiddleware, OsloPolicy, Wsgi
+
+if TYPE_CHECKING:  # takes long to import, and a cloud of one process needs none of it
+    from oslo_config import cfg
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -72,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True):
     cors: Cors = Cors()
     oslo_middleware: OsloMiddleware = OsloMiddleware()
     oslo_policy: OsloPolicy = OsloPolicy()
+    notifications: Notifications = Notifications()
+    oslo_messaging_notifications: OsloMessagingNotifications = OsloMessagingNotifications()
+    oslo_messaging_rabbit: OsloMessagingRabbit = OsloMessagingRabbit()
     kilonova: Kilonova = Kilonova()
     embedded: Embedded = Embedded()
 
@@ -87,6 +99,8 @@ def load(
     ``overrides``: section → option → value. Raises ``oslo_config.cfg.Error`` with the option's
     name for a value that does not fit, and for a file that is not there.
     """
+    from oslo_config import cfg  # noqa: PLC0415 (see above)
+
     conf = cfg.ConfigOpts()
     sections = typing.get_type_hints(Settings)
     for name, kind in sections.items():
@@ -101,6 +115,33 @@ def load(
         for option, value in values.items():
             conf.set_override(option, value, group=_group(name))
     return Settings(**{n: section.freeze(k, _values(conf, n)) for n, k in sections.items()})
+
+
+def given(sections: Mapping[str, Mapping[str, object]]) -> Settings:
+    """Settings of values as they are, section → option → value, without reading any file.
+
+    None stands for an option that is not given, a path for its text.
+    """
+    kinds = typing.get_type_hints(Settings)
+    made = {}
+    for name, options in sections.items():
+        field = "default" if name == "DEFAULT" else name
+        values = {
+            option: str(value) if isinstance(value, Path) else value
+            for option, value in options.items()
+            if value is not None
+        }
+        # A name that is none of the section's would be left out without a word.
+        unknown = values.keys() - set(kinds[field].__struct_fields__)
+        if unknown:
+            raise ValueError(f"[{name}] has no {', '.join(sorted(unknown))}")
+        made[field] = msgspec.convert(values, kinds[field])
+    return Settings(**made)
+
+
+def in_environment() -> bool:
+    """Whether an option is set by the environment (``OS_GROUP__OPTION``), which ``load`` reads."""
+    return any(re.match(r"OS_[^_].*__", name) for name in os.environ)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
 from kilonova.base.errors import Unavailable
-from kilonova.db.inline import Lane
+from kilonova.db.inline import Lane, turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 500
 """Writing transactions after which SQLite's log is moved into the database, in a thread."""
+
+MAPPED = 256 << 20
+"""Bytes of a SQLite database that its readers map: searches through many rows copy no pages."""
 
 _WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"
 
@@ -100,6 +103,19 @@ class Database:
         """The writing engine, for migrations."""
         return self._writer
 
+    def attach(self, key: str, thing: object) -> None:
+        """Let every writing transaction find ``thing`` by ``attached``; before the first of them.
+
+        It is how what must be written with a change reaches those who make the change.
+        """
+        self._writer.update_execution_options(**{key: thing})
+        if self._write_lane is not None:
+            self._write_lane.drop()
+
+    def attachment(self, key: str) -> Any:
+        """What was attached under ``key``; None if nothing was."""
+        return self._writer.get_execution_options().get(key)
+
     async def run(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -135,6 +151,11 @@ class Database:
             return cast("T", result)
         return await self._hop(self._read_threads, self._reader, work, args, kwargs)
 
+    async def check(self) -> str | None:
+        """A health check: None when the database answers; raises what `read` raises."""
+        await self.read(ping)
+        return None
+
     def run_sync(
         self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -156,7 +177,7 @@ class Database:
     ) -> tuple[bool, Any]:
         """(True, result) of work done in the event loop; (False, None) when it must hop."""
         # Others get their turn here, before anything is done that a cancel would leave unknown.
-        await asyncio.sleep(0)
+        await turn.others()
         if lane.heavy(work) or not lane.free():
             return False, None
         try:
@@ -225,6 +246,16 @@ class Database:
         raise AssertionError("unreachable")
 
 
+def ping(tx: Tx) -> None:
+    """Ask for nothing, to hear whether there is an answer."""
+    tx.exec_driver_sql("SELECT 1")
+
+
+def attached(tx: Tx, key: str) -> Any:
+    """What was attached to the transaction's database under ``key``; None if nothing was."""
+    return tx.get_execution_options().get(key)
+
+
 def _unreachable(error: exc.DBAPIError) -> bool:
     return isinstance(error, (exc.OperationalError, exc.InterfaceError)) and bool(
         re.search(r"connect|gone away|closed|terminat|shutting down", str(error.orig), re.I)
@@ -248,6 +279,7 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
             "foreign_keys=ON",
             "busy_timeout=30000",
             "cache_size=-16000",
+            *((f"mmap_size={MAPPED}",) if begin == _READ else ()),
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import threading
@@ -15,6 +16,31 @@ T = TypeVar("T")
 
 HEAVY_SECONDS = 0.02
 HEAVY_CALLS = 50
+DRIVER = "kilonova_driver"
+"""The name under which a connection of the event loop carries the driver's connection."""
+BREATH = 0.002
+"""Seconds after which others get their turn between two transactions of the event loop."""
+
+
+class Turn:
+    """When the event loop last went round; ``lanes`` of all databases share it."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    async def others(self) -> None:
+        """Let others have their turn, unless they had it a moment ago.
+
+        Going round costs as much as a small transaction does; who waits for something else goes
+        round anyway.
+        """
+        now = time.perf_counter()
+        if now - self._since > BREATH:
+            self._since = now
+            await asyncio.sleep(0)
+
+
+turn = Turn()
 
 
 class Lane:
@@ -83,7 +109,7 @@ class Lane:
 
         Work that is all of prepared statements never pays for SQLAlchemy's own.
         """
-        dbapi: Any = connection.connection.dbapi_connection
+        dbapi: Any = connection.__dict__[DRIVER]
         try:
             dbapi.execute(self._begin)
         except sqlite3.Error as error:
@@ -116,6 +142,7 @@ class Lane:
         dbapi.execute("PRAGMA busy_timeout=0")
         if not self._autocheckpoint:
             dbapi.execute("PRAGMA wal_autocheckpoint=0")
+        connection.__dict__[DRIVER] = dbapi
         return connection
 
 

@@ -34,6 +34,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     stopping: bool = False
 
 
+class DriverAway(msgspec.Struct, frozen=True):
+    """Cast to the conductor as ``driver_away`` when a host's hypervisor stops answering.
+
+    ``driver`` is ``[DEFAULT] compute_driver``; ``ip`` the host's address.
+    """
+
+    host: str
+    ip: str
+    driver: str
+    reason: str
+
+
 class Welcome(msgspec.Struct, frozen=True):
     """The conductor's answer to a heartbeat that was called: what the agent ought to know."""
 
@@ -80,6 +92,14 @@ class GuestAsk(msgspec.Struct, frozen=True):
 
 
 class WantedImage(msgspec.Struct, frozen=True):
-    """The argument of the agent's method ``cache_image``, which is cast."""
+    """The argument of the agent's method ``cache_image``; it says whether the image is there."""
 
     image: ImageRef
+
+
+class WantedImages(msgspec.Struct, frozen=True):
+    """The argument of the conductor's method ``cache_images``: images for hosts of an aggregate."""
+
+    aggregate_id: int
+    hosts: tuple[str, ...]
+    images: tuple[ImageRef, ...]

@@ -73,8 +73,10 @@ def plan(
     ``properties`` are those of the image, or of the root volume's. BadRequest when more is asked
     for than the flavor gives.
     """
-    ephemerals = [blank for blank in blanks if not blank.swap]
-    swaps = [blank for blank in blanks if blank.swap]
+    ephemerals = [
+        b for b in blanks if not b.swap and (b.size_gb is not None or flavor.ephemeral_gb)
+    ]
+    swaps = [b for b in blanks if b.swap and (b.size_gb is not None or flavor.swap_mb)]
     if not ephemerals and flavor.ephemeral_gb:
         ephemerals = [BlankDisk(size_gb=flavor.ephemeral_gb)]
     if not swaps and flavor.swap_mb:

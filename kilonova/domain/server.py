@@ -35,7 +35,8 @@ class VolumeRef(msgspec.Struct, frozen=True):
 class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One server. ``number`` is 0 until it has a row in a cell; ``addresses`` is JSON as shown.
 
-    ``fault``, ``user_data`` and ``groups`` are filled where they were asked for.
+    ``fault``, ``user_data`` and ``groups`` are filled where they were asked for. ``image`` is the
+    one that was named, also when the server starts ``from_volume``.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pinned_zone: str | None = None
     flavor: FlavorSpec
     image: ImageRef | None = None
+    from_volume: bool = False
     metadata: dict[str, str] = {}
     addresses: msgspec.Raw = EMPTY
     security_groups: tuple[str, ...] = ()
@@ -80,6 +82,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fault: ServerFault | None = None
     user_data: str | None = None
     groups: tuple[str, ...] = ()
+
+    @property
+    def local_image(self) -> ImageRef | None:
+        """The image on its local root disk; None when it starts from a volume."""
+        return None if self.from_volume else self.image
 
     @property
     def guest_name(self) -> str:

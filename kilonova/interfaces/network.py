@@ -49,7 +49,8 @@ class NewPort(msgspec.Struct, frozen=True):
 
     ``mark`` names it among the server's ports (its place in the list of wanted networks), so that
     making it twice finds the first one, and undoing finds it when the answer was lost. ``first``:
-    it is certain that nobody asked for it before, so it need not be looked for.
+    it is certain that nobody asked for it before, so it need not be looked for. ``dns_name`` is the
+    server's host name, for services that give names.
     """
 
     mark: str
@@ -61,6 +62,7 @@ class NewPort(msgspec.Struct, frozen=True):
     security_groups: tuple[str, ...] | None = None
     availability_zone: str = ""
     first: bool = False
+    dns_name: str = ""
 
 
 class NetworkService(Protocol):
@@ -71,12 +73,22 @@ class NetworkService(Protocol):
     """
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
-        """Networks the project may use: its own and shared ones, or just those of ``ids``."""
+        """Networks the project may use: its own and shared ones, or just those of ``ids``.
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
-        """Ports by id or by the server they belong to."""
+        ``sees_all``: the token may be an administrator's, who is shown those of all projects.
+        """
+
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
+        """Ports by id, by their address on a network, or by the server they belong to."""
 
     async def segments(self, network_id: str, *, subnets: tuple[str, ...] = ()) -> list[str]:
         """The segments of a routed network, or of those of its subnets; none of any other."""
@@ -98,14 +110,16 @@ class NetworkService(Protocol):
     async def delete_made_ports(self, server_id: str, *, mark: str | None = None) -> None:
         """Delete the server's ports that carry our mark (that one, or any)."""
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         """Give an existing, free port to a server; Conflict when another has it."""
 
     async def bind_port(self, port_id: str, *, host: str) -> Port:
         """Bind to a host; Unavailable when the binding failed there."""
 
     async def unbind_port(self, port_id: str) -> None:
-        """Take the binding and the device off; the port stays."""
+        """Take the binding, the device and its name off; the port stays."""
 
     async def delete_port(self, port_id: str) -> None:
         """Delete; a port that is gone is success."""

@@ -29,26 +29,46 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False):
-    """A provider as an answer about candidates describes it."""
+    """A provider as an answer about candidates describes it: what there is, and its tree."""
 
     resources: dict[str, Usage]
-    traits: frozenset[str]
-    parent: str | None
     root: str
 
 
-class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
-    """One way to serve a request: provider → class → amount, and request group → providers."""
+class AllocationRequest(Protocol):
+    """One way to serve a request. There may be thousands, of which few are ever taken: whose
+    ``providers`` they are is known at once, the rest may be read only when it is asked for."""
+
+    @property
+    def providers(self) -> Collection[str]:
+        """Those that would give something."""
+
+    @property
+    def allocations(self) -> dict[str, dict[str, int]]:
+        """Provider → class → amount."""
+
+    @property
+    def mappings(self) -> dict[str, tuple[str, ...]]:
+        """Request group → providers."""
+
+
+class Way(msgspec.Struct, frozen=True, gc=False):
+    """An `AllocationRequest` that is known already."""
 
     allocations: dict[str, dict[str, int]]
     mappings: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def providers(self) -> Collection[str]:
+        """Those that would give something."""
+        return self.allocations
 
 
 class Candidates(msgspec.Struct, frozen=True):
     """Every way found, best first where the service knows, and the providers they are of."""
 
-    requests: tuple[AllocationRequest, ...]
-    summaries: dict[str, Summary]
+    requests: Sequence[AllocationRequest]
+    summaries: Mapping[str, Summary]
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -99,9 +99,13 @@ def user_data(guest: GuestSpec) -> bytes:
 
 
 def hostname(guest: GuestSpec, dhcp_domain: str) -> str:
-    """The guest's host name, in the cloud's domain unless it is fully qualified already."""
-    short = guest.metadata.hostname
-    return short if "." in short or not dhcp_domain else f"{short}.{dhcp_domain}"
+    """The guest's host name in the cloud's domain, if there is one.
+
+    Also a name that is fully qualified already gets it, as in Nova: where users give such names,
+    ``[api] dhcp_domain`` is left empty.
+    """
+    name = guest.metadata.hostname
+    return f"{name}.{dhcp_domain}" if dhcp_domain else name
 
 
 def meta_data(

@@ -1,14 +1,16 @@
-"""Who may do what: Placement's rules with their defaults, evaluated by oslo.policy."""
+"""Who may do what: Placement's rules with their defaults."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from oslo_policy import policy
+from typing import TYPE_CHECKING
 
 from kilonova.base.clock import Clock, SystemClock
 from kilonova.policy.enforcer import PolicyEnforcer
 from kilonova.policy.rule import Deprecated, Rule
+
+if TYPE_CHECKING:  # takes long to import, and only the tools need it
+    from oslo_policy import policy
 
 _ADMIN_OR_SERVICE = "rule:admin_or_service_api"
 _BASE = {

@@ -8,7 +8,7 @@ from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
 from kilonova.config.placement import Placement as Options
 from kilonova.db import migrate
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database
 from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.placement.api import allocations, candidates, inventories, names, providers, root
 from kilonova.placement.api.common import LARGEST_BODY, Follower, Placement
@@ -71,13 +71,6 @@ def application(
         SqlIdempotencyStore(db, keys, clock),
     )
 
-    def ping(tx: Tx) -> None:
-        tx.exec_driver_sql("SELECT 1")
-
-    async def database() -> str | None:
-        await db.read(ping)
-        return None
-
     inner = build(
         API,
         state,
@@ -86,7 +79,7 @@ def application(
         clock=clock,
         ids=ids,
         idempotency=state.keys,
-        checks={"database": database},
+        checks={"database": db.check},
         auth_uri=auth_uri,
         public_url=public_url,
         trust_forwarded=trust_forwarded,

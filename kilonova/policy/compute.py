@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
-from oslo_policy import policy
 
 from kilonova.policy import base, deprecated
 from kilonova.policy.rule import Rule
+
+if TYPE_CHECKING:  # takes long to import, and only the tools need it
+    from oslo_policy import policy
 
 # "ACTION (x)" stands for "POST /servers/{server_id}/action (x)".
 _ADMIN = {

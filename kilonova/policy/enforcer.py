@@ -1,27 +1,23 @@
-"""The enforcer: oslo.policy with defaults registered, overrides re-read, results remembered."""
+"""The enforcer: default rules, an operator's own over them, results remembered."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from oslo_config import cfg
-from oslo_policy import _checks as checks
-from oslo_policy import policy
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kilonova.base.clock import Clock
-from kilonova.policy.rule import Rule
+from kilonova.policy.check import Defaults
+from kilonova.policy.rule import PolicyError, Rule
+
+if TYPE_CHECKING:  # oslo.policy takes long to import, and only policy files need it
+    from oslo_policy import policy
+
+    from kilonova.policy.library import Written
 
 log = logging.getLogger(__name__)
 
-_OWN = {
-    "project_id": "%(project_id)s",
-    "user_id": "%(user_id)s",
-}
 _REMEMBERED = 20_000
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -54,10 +50,6 @@ class Subject(Protocol):
         """Everything oslo.policy may look at."""
 
 
-class PolicyError(Exception):
-    """A policy file that cannot be used."""
-
-
 class PolicyEnforcer:
     """Decides by the registered rules and an operator's ``policy.yaml`` and ``policy.d``.
 
@@ -83,10 +75,8 @@ class PolicyEnforcer:
         ``enforce_scope``: refuse tokens of a scope a rule does not name. ``enforce_new_defaults``
         False also allows what deprecated defaults allowed.
         """
-        self._flags = {
-            "enforce_scope": enforce_scope,
-            "enforce_new_defaults": enforce_new_defaults,
-        }
+        self._enforce_scope = enforce_scope
+        self._enforce_new_defaults = enforce_new_defaults
         self._file = policy_file
         self._dirs = tuple(policy_dirs)
         self._clock = clock
@@ -96,7 +86,7 @@ class PolicyEnforcer:
         self._next_look = clock.monotonic() + check_every
         self._results: dict[tuple[object, ...], bool] = {}
         self._simple: dict[str, bool] = {}
-        self._enforcer = self._load()
+        self._in_force = self._load()
 
     def allows(self, rule: str, caller: Subject, target: Mapping[str, Any]) -> bool:
         """Whether ``rule`` lets ``caller`` act on ``target``."""
@@ -106,7 +96,7 @@ class PolicyEnforcer:
             self._reload_if_changed()
         simple = self._simple.get(rule)
         if simple is None:
-            simple = self._simple[rule] = self._is_simple(rule, frozenset())
+            simple = self._simple[rule] = self._in_force.simple(rule)
         if not simple:
             return self._evaluate(rule, caller, target)
         key = (
@@ -130,46 +120,36 @@ class PolicyEnforcer:
 
     def effective(self) -> dict[str, str]:
         """Every rule's check as it is in force, overrides included."""
-        return {name: str(check) for name, check in self._enforcer.rules.items()}
+        return self._written().effective()
 
     def library(self) -> policy.Enforcer:
         """oslo.policy's own enforcer with the rules in force, for its tools."""
-        return self._enforcer
+        return self._written().enforcer
 
     def _evaluate(self, rule: str, caller: Subject, target: Mapping[str, Any]) -> bool:
-        if rule not in self._enforcer.rules:
+        if rule not in self._in_force:
             log.warning("no policy rule is named %s: refused", rule)
             return False
         credentials = caller.credentials()
-        if rule != "context_is_admin" and "context_is_admin" in self._enforcer.rules:
+        if rule != "context_is_admin" and "context_is_admin" in self._in_force:
             credentials["is_admin"] = self.is_admin(caller)
-        return bool(self._enforcer.enforce(rule, dict(target), credentials))
+        return self._in_force.evaluate(rule, target, credentials)
 
-    def _load(self) -> policy.Enforcer:
-        conf = cfg.ConfigOpts()
-        conf(args=[], project="kilonova", default_config_files=[], default_config_dirs=[])
-        # A file that is not there is the ordinary case: an absolute name keeps the library from
-        # finding some other service's file in its search directories.
-        file = self._file.absolute() if self._file else Path("/nonexistent/policy.yaml")
-        enforcer = policy.Enforcer(conf, policy_file=str(file))
-        enforcer.suppress_default_change_warnings = True
-        conf.set_override("policy_dirs", [str(d.absolute()) for d in self._dirs], "oslo_policy")
-        for flag, value in self._flags.items():
-            # Newer libraries always enforce the scope and have no option for it.
-            with contextlib.suppress(cfg.NoSuchOptError):
-                conf.set_override(flag, value, "oslo_policy")
-        enforcer.register_defaults([rule.default() for rule in self.rules])
-        try:
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                enforcer.load_rules(force_reload=True)
-        except Exception as error:
-            raise PolicyError(f"The policy file {file} cannot be used: {error}") from error
-        for text in {str(warning.message) for warning in told}:
-            log.warning("%s", text)
-        # From here on this object decides when files are read again.
-        enforcer.use_conf = False
-        return enforcer
+    def _load(self) -> Defaults | Written:
+        if self._enforce_scope and self._enforce_new_defaults and not self._stamp:
+            return Defaults(self.rules)
+        return self._written()
+
+    def _written(self) -> Written:
+        from kilonova.policy.library import Written  # noqa: PLC0415 (see above)
+
+        return Written(
+            self.rules,
+            policy_file=self._file,
+            policy_dirs=self._dirs,
+            enforce_scope=self._enforce_scope,
+            enforce_new_defaults=self._enforce_new_defaults,
+        )
 
     def _look(self) -> Stamp:
         paths = [self._file] if self._file else []
@@ -191,42 +171,13 @@ class PolicyEnforcer:
             return
         self._stamp = stamp
         try:
-            self._enforcer = self._load()
+            self._in_force = self._load()
         except PolicyError as error:
             log.error("%s The rules read before stay in force.", error)
             return
         self._results.clear()
         self._simple.clear()
         log.info("policy files were read again")
-
-    def _is_simple(self, rule: str, seen: frozenset[str]) -> bool:
-        if rule in seen:
-            return False
-        check = self._enforcer.rules.get(rule)
-        return check is not None and self._simple_check(check, seen | {rule})
-
-    def _simple_check(self, check: Any, seen: frozenset[str]) -> bool:
-        match check:
-            case checks.TrueCheck() | checks.FalseCheck():
-                simple = True
-            case checks.AndCheck() | checks.OrCheck():
-                simple = all(self._simple_check(inner, seen) for inner in check.rules)
-            case checks.NotCheck():
-                simple = self._simple_check(check.rule, seen)
-            case checks.RuleCheck():
-                simple = self._is_simple(check.match, seen)
-            case checks.RoleCheck():
-                simple = "%" not in check.match
-            case checks.GenericCheck(kind="is_admin"):
-                # Who is an administrator is found out with ``is_admin`` False.
-                simple = "%" not in check.match and (
-                    "context_is_admin" in seen or self._is_simple("context_is_admin", seen)
-                )
-            case checks.GenericCheck():
-                simple = bool(_OWN.get(check.kind) == check.match)
-            case _:
-                simple = False
-        return simple
 
 
 def _kinship(target: Mapping[str, Any], name: str, own: str | None) -> int:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
-from oslo_policy import policy
+
+if TYPE_CHECKING:  # takes long to import, and a start gets by without
+    from oslo_policy import policy
+
+
+class PolicyError(Exception):
+    """A policy file that cannot be used."""
 
 
 class Deprecated(msgspec.Struct, frozen=True):
@@ -31,6 +39,8 @@ class Rule(msgspec.Struct, frozen=True):
 
     def default(self) -> policy.RuleDefault:
         """The rule as oslo.policy registers it."""
+        from oslo_policy import policy  # noqa: PLC0415 (see above)
+
         deprecated = None
         if self.deprecated is not None:
             deprecated = policy.DeprecatedRule(
@@ -60,4 +70,4 @@ class Rule(msgspec.Struct, frozen=True):
 
 def _operation(text: str) -> policy.Operation:
     method, _, path = text.partition(" ")
-    return policy.Operation(method=method, path=path)
+    return {"method": method, "path": path}

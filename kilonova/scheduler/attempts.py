@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -56,7 +56,7 @@ class Attempt(msgspec.Struct, frozen=True):
     query: Sequence[tuple[str, str]] | None = None
     found: Candidates | None = None
     hosts: Sequence[HostState] = ()
-    ways: dict[str, list[AllocationRequest]] = {}
+    ways: Mapping[str, Sequence[AllocationRequest]] = {}
 
     @property
     def placed(self) -> bool:

@@ -50,6 +50,8 @@ class Recent:
         coming: dict[str, list[_Pick]] = {}
         for pick in self._others(request):
             coming.setdefault(pick.host, []).append(pick)
+        if not coming:
+            return [*hosts]
         made = []
         for host in hosts:
             state = host
@@ -70,7 +72,7 @@ class Recent:
         if not taken:
             return ways
         fresh = {
-            root: [way for way in some if taken.isdisjoint(way.allocations)]
+            root: [way for way in some if taken.isdisjoint(way.providers)]
             for root, some in ways.items()
         }
         return {root: some for root, some in fresh.items() if some}

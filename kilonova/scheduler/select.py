@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 from kilonova.domain.request import Cut, HostRef, RequestSpec, Selection
-from kilonova.interfaces.placement import AllocationRequest
+from kilonova.interfaces.placement import AllocationRequest, Way
 from kilonova.scheduler.filters.base import Env, HostFilter
 from kilonova.scheduler.state import HostState, with_server
 from kilonova.scheduler.weighers.base import Weigher, weigh_all
@@ -41,28 +41,31 @@ def select(
     hosts: Sequence[HostState],
     ways: Mapping[str, Sequence[AllocationRequest]],
     rules: Rules,
+    *,
+    weights: bool = False,
 ) -> Selection:
     """A host and alternates for each server of the request, or the cuts that left none.
 
     ``ways``: provider uuid of a host → the allocation requests that would claim it. All servers
-    or none: each one is counted on its host before the next is placed.
+    or none: each one is counted on its host before the next is placed. ``weights``: those of the
+    hosts that would do for the first server are wanted, too.
     """
     present = list(hosts)
     placed: list[tuple[HostRef, ...]] = []
-    weights: dict[str, float] = {}
+    weighed: dict[str, float] = {}
     for number, _server in enumerate(request.servers or ("",)):
         left, cuts = narrow(request, present, rules)
         if not left:
             return Selection(cuts=cuts)
         ranked = _ranked(left, request, rules)
-        if not number:
-            weights = {host.host: weight for host, weight in ranked}
+        if weights and not number:
+            weighed = {host.host: weight for host, weight in ranked}
         chosen = _choose(ranked, rules)
         placed.append(_refs(chosen, ranked, ways, rules, number))
         if number + 1 < len(request.servers):
             present = [with_server(h, request.flavor) if h is chosen else h for h in present]
             request = _joined(request, chosen)
-    return Selection(servers=tuple(placed), cuts=cuts, weights=weights)
+    return Selection(servers=tuple(placed), cuts=cuts, weights=weighed)
 
 
 def narrow(
@@ -170,7 +173,7 @@ def _refs(
     for host in [chosen, *itertools.islice(others, rules.alternates)]:
         claims = ways.get(host.provider, ())
         # Equal ways (of a host's NUMA nodes, say) are taken in turn by the servers of a request.
-        claim = claims[number % len(claims)] if claims else AllocationRequest({})
+        claim = claims[number % len(claims)] if claims else Way({})
         refs.append(
             HostRef(
                 host=host.host,

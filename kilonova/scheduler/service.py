@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ from kilonova.scheduler.filters import base as filters
 from kilonova.scheduler.recent import Recent
 from kilonova.scheduler.request_filters import Facts, Unplaceable
 from kilonova.scheduler.select import Rules, select, without
-from kilonova.scheduler.state import HostState, HostStates, trees, with_usage
+from kilonova.scheduler.state import HostState, HostStates, in_trees, with_usage
 from kilonova.scheduler.weighers import base as weighers
 from kilonova.scheduler.whatif import Explainer
 
@@ -141,7 +141,7 @@ class Scheduler:
 
     def _choose(self, asked: Attempt, relax: Relax) -> Attempt:
         rules = without(self._rules, relax.without)
-        chosen = select(asked.request, asked.hosts, asked.ways, rules)
+        chosen = select(asked.request, asked.hosts, asked.ways, rules, weights=True)
         return msgspec.structs.replace(asked, selection=chosen)
 
     async def _rebuild(self, request: RequestSpec) -> Selection:
@@ -174,24 +174,28 @@ class Scheduler:
 
     async def _hosts(
         self, found: Candidates
-    ) -> tuple[list[HostState], dict[str, list[AllocationRequest]]]:
+    ) -> tuple[list[HostState], Mapping[str, Sequence[AllocationRequest]]]:
         """The states of the candidates' hosts with what is in use now, and the ways to claim."""
-        roots = {summary.root for summary in found.summaries.values()}
-        states = {state.provider: state for state in await self._states.hosts(sorted(roots))}
+        summaries = found.summaries
+        there = in_trees(summaries.values())
+        states = {state.provider: state for state in await self._states.hosts(there)}
         ways: dict[str, list[AllocationRequest]] = {}
         for way in found.requests:
-            for provider in way.allocations:
-                root = found.summaries[provider].root
-                if root in states:
-                    ways.setdefault(root, []).append(way)
-                    break
-        summaries = trees(found.summaries)
-        return [with_usage(states[root], summaries[root]) for root in ways], ways
+            for provider in way.providers:
+                root = summaries[provider].root
+                if root in ways:
+                    ways[root].append(way)
+                elif root in states:
+                    ways[root] = [way]
+                else:
+                    continue
+                break
+        return [with_usage(states[root], there[root]) for root in ways], ways
 
 
 def fitting(
-    request: RequestSpec, state: HostState, ways: list[AllocationRequest]
-) -> list[AllocationRequest]:
+    request: RequestSpec, state: HostState, ways: Sequence[AllocationRequest]
+) -> Sequence[AllocationRequest]:
     """The ways to claim a host by which the guest gets devices near its cells; all if none does.
 
     Placement knows which devices are free, and not which of them are near which CPUs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -111,9 +111,8 @@ _NONE = Usage(0, 0)
 _COUNTED = frozenset({"VCPU", "PCPU", "MEMORY_MB", "DISK_GB"})
 
 
-def with_usage(state: HostState, summaries: Sequence[Summary]) -> HostState:
-    """The state with what Placement says is in use now in the host's tree."""
-    found = summaries[0].resources if len(summaries) == 1 else _together(summaries)
+def with_usage(state: HostState, found: Mapping[str, Usage]) -> HostState:
+    """The state with what Placement says is in use now in the host's tree (`in_trees`)."""
     shared, own = found.get("VCPU", _NONE), found.get("PCPU", _NONE)
     memory, disk = found.get("MEMORY_MB", _NONE), found.get("DISK_GB")
     cpus = shared.capacity + own.capacity
@@ -126,14 +125,23 @@ def with_usage(state: HostState, summaries: Sequence[Summary]) -> HostState:
     )
 
 
-def _together(summaries: Iterable[Summary]) -> dict[str, Usage]:
-    """Class → usage of all providers of a tree."""
-    total: dict[str, Usage] = {}
+def in_trees(summaries: Iterable[Summary]) -> dict[str, Mapping[str, Usage]]:
+    """Root provider → class → usage of all providers of its tree, of what is counted for hosts."""
+    found: dict[str, Mapping[str, Usage]] = {}
     for summary in summaries:
-        for name, usage in summary.resources.items():
-            if name in _COUNTED:
-                one = total.get(name, _NONE)
-                total[name] = Usage(one.capacity + usage.capacity, one.used + usage.used)
+        root = summary.root
+        if root in found:
+            found[root] = _together(found[root], summary.resources)
+        else:
+            found[root] = summary.resources
+    return found
+
+
+def _together(some: Mapping[str, Usage], more: Mapping[str, Usage]) -> dict[str, Usage]:
+    total = dict(some)
+    for name in _COUNTED & more.keys():
+        one, other = total.get(name, _NONE), more[name]
+        total[name] = Usage(one.capacity + other.capacity, one.used + other.used)
     return total
 
 
@@ -147,15 +155,3 @@ def with_server(state: HostState, flavor: FlavorSpec, *, root: bool = True) -> H
         io_ops=state.io_ops + 1,
         pending=state.pending + 1,
     )
-
-
-def trees(summaries: Mapping[str, Summary]) -> dict[str, list[Summary]]:
-    """Root provider → the summaries of its tree."""
-    found: dict[str, list[Summary]] = {}
-    for summary in summaries.values():
-        tree = found.get(summary.root)
-        if tree is None:
-            found[summary.root] = [summary]
-        else:
-            tree.append(summary)
-    return found

@@ -90,16 +90,22 @@ class CellView:
         for host in hosts:
             self._touch(host)
 
-    def state(self, uuid: str, member_of: MemberOf) -> HostState | None:
-        """The state of a node as it is now; None for one that is not here."""
-        known = self._states.get(uuid)
-        if known is not None:
-            return known
-        row = self.rows.get(uuid)
-        if row is None:
-            return None
-        made = self._states[uuid] = self._assemble(row, member_of)
-        return made
+    def states(
+        self, uuids: Iterable[str], member_of: MemberOf, found: list[HostState]
+    ) -> list[str]:
+        """Add the states of nodes as they are now to ``found``; those that are not here."""
+        known = self._states
+        missing: list[str] = []
+        for uuid in uuids:
+            state = known.get(uuid)
+            if state is None:
+                row = self.rows.get(uuid)
+                if row is None:
+                    missing.append(uuid)
+                    continue
+                state = known[uuid] = self._assemble(row, member_of)
+            found.append(state)
+        return missing
 
     def _assemble(self, row: HostRow, member_of: MemberOf) -> HostState:
         here = self._on.get(row.host, {})

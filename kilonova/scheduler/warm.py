@@ -70,17 +70,11 @@ class WarmHosts:
         """The hosts with these provider uuids in enabled cells; unknown ones are left out."""
         await self._zones_turn.run(self._look_at_zones)
         await self._hosts_turn.run(self._look)
-        found = []
-        missing = []
+        found: list[HostState] = []
+        missing: Collection[str] = providers
         views = self._there()
-        for uuid in providers:
-            for view in views:
-                state = view.state(uuid, self._member_of)
-                if state is not None:
-                    found.append(state)
-                    break
-            else:
-                missing.append(uuid)
+        for view in views:
+            missing = view.states(missing, self._member_of, found)
         if missing and len(views) < len(self._enabled()):
             log.warning("%d hosts are passed over: their cell does not answer", len(missing))
         return found

@@ -13,7 +13,7 @@ from types import TracebackType
 from kilonova.base.clock import SystemClock
 from kilonova.base.ids import RandomIds
 from kilonova.compute.service import Agent
-from kilonova.config.settings import Settings, load
+from kilonova.config.settings import Settings, given, in_environment, load
 from kilonova.embedded.network.app import NetworkApp
 from kilonova.services import clouds, demo, embedded, host, neighbours, parts
 from kilonova.services import layout as layouts
@@ -70,7 +70,7 @@ class Cloud:
         self._check_ports()
         self.secrets = layouts.read_secrets(self.layout.state_dir)
         self.machine = await host.look(self.wanted, self.tell)
-        self.settings = self._settings()
+        self.settings = self.read_settings()
         self.stack.push_async_callback(self.http.close)
         self.tell.step("identity service")
         self.serve("identity", await embedded.identity(self))
@@ -101,16 +101,19 @@ class Cloud:
             except ServeError as error:
                 raise CannotStart(f"{error} (--port-base moves every service.)") from None
 
-    def _settings(self) -> Settings:
-        """Ours from ``DIR/nova.conf`` (written at each start), then the person's own over them."""
-        file = self.layout.state_dir / "nova.conf"
-        layouts.write_private(file, _ini(self._options()).encode())
+    def read_settings(self) -> Settings:
+        """Ours, which ``DIR/nova.conf`` tells the tools; the person's own stand over them."""
+        options = self.options()
+        file = self.layout.nova_conf
+        layouts.write_private(file, ini(options).encode())
         own = self.layout.own_options
-        return load([file, *([own] if own.exists() else [])])
+        if own.exists() or in_environment():
+            return load([file, *([own] if own.exists() else [])])
+        return given(options)
 
-    def _options(self) -> dict[str, dict[str, object]]:
+    def options(self) -> dict[str, dict[str, object]]:
+        """What this cloud sets, section → option → value."""
         layout = self.layout
-        endpoints = ",".join(f"{name}:{layout.url(name)}" for name in layout.ports)
         return {
             "DEFAULT": {
                 "host": self.machine.name,
@@ -134,23 +137,32 @@ class Cloud:
                 "metadata_proxy_shared_secret": self.secrets.metadata_secret,
             },
             "embedded": {
-                "endpoints": endpoints,
+                "endpoints": {name: layout.url(name) for name in layout.ports},
                 "network_mode": self.machine.network_mode,
                 "region": clouds.REGION,
                 "admin_password": self.secrets.admin_password,
                 "service_password": self.secrets.service_password,
                 "demo_password": self.secrets.demo_password,
+                # All hosts are this machine.
+                "volume_export": "none",
             },
             "kilonova": {"metadata_url": layout.url("metadata")},
             **self.machine.options,
         }
 
 
-def _ini(sections: dict[str, dict[str, object]]) -> str:
+def ini(sections: dict[str, dict[str, object]]) -> str:
+    """The same as a file that oslo.config reads."""
     parser = configparser.RawConfigParser(default_section="\0")
     for name, options in sections.items():
-        parser[name] = {key: str(value) for key, value in options.items() if value is not None}
+        parser[name] = {key: _text(value) for key, value in options.items() if value is not None}
     text = io.StringIO()
     text.write("# Written at each start; put your own options into kilonova.conf beside it.\n")
     parser.write(text)
     return text.getvalue()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{one}" for name, one in value.items())
+    return str(value)

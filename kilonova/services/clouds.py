@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+import msgspec
 
 from kilonova.services.layout import Layout, Secrets, write_private
 
@@ -24,7 +26,10 @@ def entries(layout: Layout, secrets: Secrets) -> dict[str, Any]:
 
 def write(layout: Layout, secrets: Secrets) -> Path:
     """Write ``DIR/clouds.yaml`` (mode 0600); its path."""
-    _store(layout.clouds_yaml, {"clouds": entries(layout, secrets)})
+    wanted = entries(layout, secrets)
+    with _stamped(layout.state_dir / ".clouds", layout.clouds_yaml, wanted) as known:
+        if not known:
+            _store(layout.clouds_yaml, {"clouds": wanted})
     return layout.clouds_yaml
 
 
@@ -32,25 +37,51 @@ def merge(layout: Layout, secrets: Secrets) -> Path | None:
     """Add the entries to the user's own clouds.yaml; None when that cannot be done safely."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "openstack"
     file = config / "clouds.yaml"
+    wanted = entries(layout, secrets)
+    with _stamped(layout.state_dir / ".clouds-merged", file, wanted) as known:
+        return file if known or _merge(file, wanted) else None
+
+
+def _merge(file: Path, wanted: dict[str, Any]) -> bool:
+    import yaml  # noqa: PLC0415 (slow, and most starts find nothing to write)
+
     present: Any = {}
     with contextlib.suppress(FileNotFoundError):
         try:
             present = yaml.safe_load(file.read_text()) or {}
         except (OSError, yaml.YAMLError):
-            return None
+            return False
     if not isinstance(present, dict) or not isinstance(present.get("clouds", {}), dict):
-        return None
-    wanted = entries(layout, secrets)
+        return False
     clouds = present.setdefault("clouds", {})
     if all(clouds.get(name) == entry for name, entry in wanted.items()):
-        return file
+        return True
     clouds.update(wanted)
     try:
-        config.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         _store(file, present)
     except OSError:
-        return None
-    return file
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _stamped(stamp: Path, file: Path, wanted: dict[str, Any]) -> Iterator[bool]:
+    """Whether ``file`` is as it was left when it last held what is wanted; notes how it is left."""
+
+    def now() -> str:
+        try:
+            content = file.read_bytes()
+        except OSError:
+            return ""
+        return hashlib.sha256(msgspec.json.encode(wanted) + content).hexdigest()
+
+    with contextlib.suppress(OSError):
+        if (mark := now()) and stamp.read_text() == mark:
+            yield True
+            return
+    yield False
+    write_private(stamp, now().encode())
 
 
 def _cloud(layout: Layout, user: str, project: str, password: str) -> dict[str, Any]:
@@ -71,4 +102,6 @@ def _cloud(layout: Layout, user: str, project: str, password: str) -> dict[str, 
 
 
 def _store(file: Path, content: dict[str, Any]) -> None:
+    import yaml  # noqa: PLC0415 (see above)
+
     write_private(file, yaml.safe_dump(content, sort_keys=False).encode())

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from oslo_config import cfg
 from starlette.types import ASGIApp
 
 from kilonova import __version__
@@ -20,7 +19,7 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.errors import Fault
 from kilonova.base.ids import RandomIds
 from kilonova.config.settings import Settings, mutated
-from kilonova.policy.enforcer import PolicyError
+from kilonova.policy.rule import PolicyError
 from kilonova.services.startup import (
     Asked,
     Unconfigured,
@@ -88,6 +87,8 @@ class Daemon:
 
     async def reload(self) -> None:
         """Read the configuration again; only mutable options are taken."""
+        from oslo_config import cfg  # noqa: PLC0415 (read_settings has imported it)
+
         try:
             read = await asyncio.to_thread(read_settings, self.asked)
         except cfg.Error as error:
@@ -110,6 +111,8 @@ Compose = Callable[[Daemon], Awaitable[None]]
 
 def main(name: str, asked: Asked, compose: Compose) -> int:
     """Run a daemon until SIGTERM or SIGINT; its exit code (1 with one sentence if it cannot)."""
+    from oslo_config import cfg  # noqa: PLC0415 (a cloud of one process gets by without)
+
     try:
         settings = read_settings(asked)
         log_to(settings, name)

@@ -14,7 +14,7 @@ from kilonova.config.database import Database as Section
 from kilonova.config.settings import Settings
 from kilonova.db import migrate
 from kilonova.db.cells import CELL0, Cell, Cells
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database, ping
 from kilonova.domain.resources import CellRow
 from kilonova.services.startup import Unconfigured
 from kilonova.store import mappings
@@ -103,7 +103,7 @@ async def reach(db: Database, what: str) -> None:
 def let_in(db: Database, what: str) -> None:
     """The same for tools without an event loop."""
     try:
-        db.run_sync(_ping)
+        db.run_sync(ping)
     except (Unavailable, sa.exc.DBAPIError) as error:
         cause = error.__cause__ if isinstance(error, Unavailable) else error
         reason = _reason(getattr(cause, "orig", None) or cause)
@@ -122,25 +122,17 @@ def _reason(error: BaseException | None) -> str:
     return lines[0].rstrip(" .")
 
 
-def _ping(tx: Tx) -> None:
-    tx.exec_driver_sql("SELECT 1")
-
-
 def check(db: Database) -> Check:
     """The health check of one database."""
 
-    async def answers() -> str | None:
-        await db.read(_ping)
-        return None
-
-    return answers
+    return db.check
 
 
 def checks(api: Database, cells: Cells) -> dict[str, Check]:
     """Health checks: the API database, and whether any cell with hosts answers."""
 
     async def some_cell() -> str | None:
-        answer = await cells.ask(cells.real, _ping)
+        answer = await cells.ask(cells.real, ping)
         if answer.down and not answer.found:
             return f"no answer from {', '.join(cell.name for cell in answer.down)}"
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from kilonova.config.settings import Settings
 from kilonova.db.database import Database
 from kilonova.embedded.identity import bootstrap
 from kilonova.embedded.identity import service as identity_service
@@ -17,6 +18,7 @@ from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.embedded.network.nova import NovaNotifier
 from kilonova.embedded.network.open import host_resolvers, open_network
 from kilonova.embedded.volume import service as volume_service
+from kilonova.embedded.volume.guarding import NovaServers
 from kilonova.embedded.volume.images import HttpImages
 from kilonova.embedded.volume.settings import Settings as VolumeSettings
 from kilonova.services import neighbours, planes, policies
@@ -114,7 +116,7 @@ async def network(
 
 
 async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIApp:
-    """The block storage service; compute hosts reach its directory under the same path."""
+    """The block storage service; other hosts reach its volumes over NBD, or by the same path."""
     settings = at.settings
     options = settings.embedded
     state = state_path(settings)
@@ -124,16 +126,27 @@ async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIA
             database=options.volume_connection or f"sqlite:///{state}/volume.db",
             directory=Path(options.volume_dir or state / "volumes"),
             host=settings.default.host,
+            export_address=_export_address(settings),
+            export_port=options.volume_export_port,
+            export_tls=options.volume_export_tls,
             auth_uri=settings.keystone_authtoken.www_authenticate_uri,
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),
         images=HttpImages(at.http, lambda: base_url(settings, "image"), token),
         notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token, version="2.51"),
+        held=NovaServers(at.http, lambda: base_url(settings, "compute"), token),
         clock=at.clock,
         ids=at.ids,
     )
     at.stack.push_async_callback(service.close)
     return with_cors(volume_service.build(service, auth=auth), policies.cors(settings))
+
+
+def _export_address(settings: Settings) -> str | None:
+    wish = settings.embedded.volume_export
+    if wish == "nbd" or (wish == "auto" and volume_service.can_export()):
+        return settings.default.my_ip
+    return None
 
 
 async def _serve_identity(daemon: Daemon) -> None:
@@ -155,7 +168,7 @@ async def _serve_network(daemon: Daemon) -> None:
 
 
 async def _serve_volume(daemon: Daemon) -> None:
-    """The block storage service; compute hosts reach its directory under the same path."""
+    """The block storage service; other hosts reach its volumes over NBD, or by the same path."""
     outside = neighbours.connect(daemon.settings, daemon.http, daemon.clock)
     _serve(daemon, "volume", await volume(daemon, outside, _authenticator(daemon, outside)))
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from kilonova.services.sweep import INSTANCES
-from kilonova.virt.qemu import process
+INSTANCES = "instances"
 
 
 class Forwarded(msgspec.Struct, frozen=True):
@@ -20,10 +19,12 @@ class Forwarded(msgspec.Struct, frozen=True):
 
 def forwarded(state_dir: Path) -> list[Forwarded]:
     """Every running guest whose SSH port is forwarded, by name."""
-    running = process.find(state_dir / INSTANCES)
-    if not running:
+    if not any(_inside(state_dir / INSTANCES)):
         return []
-    from kilonova.virt.qemu import records  # noqa: PLC0415
+    from kilonova.virt import records  # noqa: PLC0415 (slow, and often for nothing)
+    from kilonova.virt.qemu import process  # noqa: PLC0415
+
+    running = process.find(state_dir / INSTANCES)
 
     found = []
     for server_id in running:
@@ -32,3 +33,10 @@ def forwarded(state_dir: Path) -> list[Forwarded]:
             name = record.spec.metadata.name
             found += [Forwarded(server_id, name, port) for port in record.ports.values()]
     return sorted(found, key=lambda guest: guest.name)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

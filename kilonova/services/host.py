@@ -9,11 +9,17 @@ import socket
 
 import msgspec
 
+from kilonova.config.settings import load
 from kilonova.embedded.network import plane
 from kilonova.services.lifecycle import CannotStart, Wanted
 from kilonova.services.progress import Tell
+from kilonova.services.sweep import LIBVIRT
 
-DRIVERS = {"qemu": "qemu.QemuDriver", "fake": "fake.FakeDriver"}
+DRIVERS = {
+    "qemu": "qemu.QemuDriver",
+    "libvirt": LIBVIRT,
+    "fake": "fake.FakeDriver",
+}
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
 
 
@@ -42,6 +48,8 @@ async def look(wanted: Wanted, tell: Tell) -> Machine:
         )
     name = socket.gethostname()
     why_not = await asyncio.to_thread(plane.capable)
+    if wanted.driver == "libvirt":
+        await asyncio.to_thread(_check_libvirt, wanted, why_not)
     if why_not is not None:
         tell.note(
             f"{why_not} Guests use QEMU's user-mode network: they reach nothing but their "
@@ -49,4 +57,27 @@ async def look(wanted: Wanted, tell: Tell) -> Machine:
         )
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         tell.note("There is no usable /dev/kvm: guests are emulated, which is slow but complete.")
-    return Machine(name, (name,), "qemu", driver, "bridge" if why_not is None else "user")
+    return Machine(name, (name,), wanted.driver, driver, "bridge" if why_not is None else "user")
+
+
+def _check_libvirt(wanted: Wanted, no_networks: str | None) -> None:
+    """CannotStart when guests cannot be made by libvirt; ``no_networks``: why there are none."""
+    if no_networks is not None:
+        raise CannotStart(
+            f"{no_networks} The libvirt driver has no user-mode networks: use --driver qemu."
+        )
+    try:
+        from kilonova.virt.libvirt import outside  # noqa: PLC0415 (needs the binding)
+    except ImportError:
+        raise CannotStart(
+            "libvirt's Python binding is missing: install the extra libvirt, or run "
+            "./scripts/setup (or use --driver qemu)."
+        ) from None
+    own = wanted.layout().own_options
+    uri = load([own] if own.exists() else []).libvirt.connection_uri
+    reason = outside.why_not(uri)
+    if reason is not None:
+        raise CannotStart(
+            f"libvirt does not answer at {uri or outside.SYSTEM} ({reason}): start libvirtd "
+            "(package libvirt-daemon-system), or use --driver qemu."
+        )

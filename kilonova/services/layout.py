@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +52,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state_dir / "clouds.yaml"
 
     @property
+    def nova_conf(self) -> Path:
+        """The options of the cloud's own, written at each start."""
+        return self.state_dir / "nova.conf"
+
+    @property
     def own_options(self) -> Path:
         """The person's own options, over those written at each start; it need not be there."""
         return self.state_dir / "kilonova.conf"
@@ -87,13 +91,18 @@ def read_secrets(state_dir: Path) -> Secrets:
     file = state_dir / "secrets.json"
     with contextlib.suppress(FileNotFoundError):
         return msgspec.json.decode(file.read_bytes(), type=Secrets)
+    import secrets  # noqa: PLC0415 (slow for every command, and done once)
+
     made = Secrets(*(secrets.token_urlsafe(18) for _ in Secrets.__struct_fields__))
     write_private(file, msgspec.json.encode(made))
     return made
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Write a file only its owner may read, whole or not at all."""
+    """Write a file only its owner may read, whole or not at all; one that says so already stays."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() == content and file.stat().st_mode & 0o777 == 0o600:
+            return
     part = file.with_name(file.name + ".part")
     with contextlib.suppress(FileNotFoundError):
         part.unlink()

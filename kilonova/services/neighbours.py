@@ -12,6 +12,7 @@ from kilonova.clients.keystone import Endpoint, Login, TokenSource
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.neutron_documents import NeutronDocuments
 from kilonova.clients.placement import Placement
+from kilonova.config.keystone import KeystoneAuthtoken, VendordataDynamicAuth
 from kilonova.config.settings import Settings
 from kilonova.services.startup import Unconfigured
 from kilonova.web.auth import Authenticator, CachingAuthenticator, NoAuth2
@@ -52,6 +53,11 @@ def login(settings: Settings) -> Login:
     for option in ("auth_url", "username", "password", "project_name"):
         if not getattr(section, option):
             raise Unconfigured(f"[keystone_authtoken] {option} is not set; give our user there.")
+    return login_of(section)
+
+
+def login_of(section: KeystoneAuthtoken | VendordataDynamicAuth) -> Login:
+    """A user at an identity service as a section of the configuration names it."""
     return Login(
         auth_url=section.auth_url or "",
         username=section.username or "",

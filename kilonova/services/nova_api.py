@@ -10,6 +10,7 @@ from kilonova.services import (
     databases,
     metadata,
     neighbours,
+    notices,
     nova_api_metadata,
 )
 from kilonova.services.daemon import Daemon
@@ -25,6 +26,7 @@ async def compose(daemon: Daemon) -> None:
     wanted = enabled(settings)
     db, cells = await databases.open_all(settings, daemon.stack)
     databases.follow(daemon, db, cells)
+    notices.follow(daemon, db, cells, binary="nova-api")
     if "osapi_compute" in wanted:
         outside = neighbours.connect(settings, daemon.http, daemon.clock)
         bus, check = await buses.connect(settings, daemon.stack)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kilonova.services import buses, databases, neighbours, signs
+from kilonova.services import buses, databases, neighbours, notices, signs
 from kilonova.services.conductor import Conductor
 from kilonova.services.daemon import Daemon
 from kilonova.services.figures import CloudFigures
@@ -15,6 +15,7 @@ async def compose(daemon: Daemon) -> None:
     daemon.checks.update(databases.checks(db, cells))
     down_after = settings.default.service_down_time
     CloudFigures(daemon.metrics, db, cells, daemon.clock, down_after=down_after)
+    notices.follow(daemon, db, cells, binary="nova-conductor")
     cell = databases.own_cell(settings, cells)
     outside = neighbours.connect(settings, daemon.http, daemon.clock)
     bus, daemon.checks["bus"] = await buses.connect(settings, daemon.stack)
@@ -27,6 +28,7 @@ async def compose(daemon: Daemon) -> None:
         neighbours=outside,
         clock=daemon.clock,
         ids=daemon.ids,
+        metrics=daemon.metrics,
     )
     daemon.stack.push_async_callback(conductor.stop)
     await conductor.start()

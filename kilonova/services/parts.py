@@ -17,6 +17,7 @@ from kilonova.services import (
     databases,
     embedded,
     metadata,
+    notices,
     placement,
     planes,
     scheduler,
@@ -59,6 +60,9 @@ async def start(cloud: Cloud) -> None:
     cloud.tell.step("compute: databases")
     db, cells = await databases.prepare(cloud.settings, cell_id=str(cloud.cell_id))
     cloud.stack.callback(databases.close, db, cells)
+    notices.write(
+        cloud.settings, db, cells, binary="nova-conductor", clock=cloud.clock, ids=cloud.ids
+    )
     bus = MemoryBus()
     cloud.stack.push_async_callback(bus.close)
     metrics = Metrics()
@@ -85,7 +89,7 @@ async def start(cloud: Cloud) -> None:
     )
     cloud.serve("metadata", meta)
     cloud.tell.step("compute: scheduler and conductor")
-    await _work(cloud, bus, db, cells, cells.get(str(cloud.cell_id)))
+    await _work(cloud, bus, db, cells, cells.get(str(cloud.cell_id)), metrics)
     plane = None
     if cloud.machine.network_mode != "none":
         cloud.tell.step("network of this host")
@@ -94,7 +98,9 @@ async def start(cloud: Cloud) -> None:
     await _agents(cloud, bus, plane)
 
 
-async def _work(cloud: Cloud, bus: MemoryBus, db: Database, cells: Cells, cell: Cell) -> None:
+async def _work(
+    cloud: Cloud, bus: MemoryBus, db: Database, cells: Cells, cell: Cell, metrics: Metrics
+) -> None:
     """Scheduler and conductor, both in the list of services."""
     hosts = scheduler.host_states(cloud.settings, db=db, cells=cells, clock=cloud.clock)
     chooser = scheduler.make(
@@ -113,6 +119,7 @@ async def _work(cloud: Cloud, bus: MemoryBus, db: Database, cells: Cells, cell: 
         neighbours=cloud.neighbours,
         clock=cloud.clock,
         ids=cloud.ids,
+        metrics=metrics,
     )
     cloud.conductor = conductor
     await conductor.start()

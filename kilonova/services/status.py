@@ -6,9 +6,8 @@ than it takes to answer.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import re
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,16 +108,24 @@ def _service(name: str, address: str, seen: _Look, pid: int | None) -> Service:
 
 
 def _look(address: str, port: int) -> _Look:
-    line = http.client.HTTPConnection(address, port, timeout=SECONDS)
     try:
-        with contextlib.closing(line):
-            line.request("GET", "/healthcheck")
-            answer = line.getresponse()
-            state = answer.read().decode("utf-8", "replace").strip() or str(answer.status)
-            line.request("GET", "/metrics")
-            return _Look(state, parse(line.getresponse().read().decode("utf-8", "replace")))
-    except (OSError, http.client.HTTPException) as error:
+        status, health = _get(address, port, "/healthcheck")
+        _, figures = _get(address, port, "/metrics")
+    except (OSError, ValueError) as error:
         return _Look(f"no answer: {error}")
+    return _Look(health.strip() or str(status), parse(figures))
+
+
+def _get(address: str, port: int, path: str) -> tuple[int, str]:
+    """Status and text of a page, in HTTP/1.0, whose answers end with the connection."""
+    with socket.create_connection((address, port), timeout=SECONDS) as line:
+        line.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: line.recv(1 << 16), b""))
+    head, found, text = answer.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if not found or len(words) < 2:
+        raise ValueError("what answers does not speak HTTP")
+    return int(words[1]), text.decode("utf-8", "replace")
 
 
 def parse(text: str) -> dict[str, dict[str, float]]:

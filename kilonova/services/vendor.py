@@ -12,9 +12,9 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.clients import keystone
-from kilonova.clients.keystone import Login
 from kilonova.config.settings import Settings
 from kilonova.metadata.vendordata import Rules, Token, VendorData
+from kilonova.services import neighbours
 from kilonova.services.startup import Unconfigured
 from kilonova.web.client import HttpClient
 
@@ -58,16 +58,7 @@ def _token(settings: Settings, http: HttpClient, clock: Clock) -> Token | None:
     section = settings.vendordata_dynamic_auth
     if not section.auth_url:
         return None
-    login = Login(
-        auth_url=section.auth_url,
-        username=section.username or "",
-        password=section.password or "",
-        project_name=section.project_name or "",
-        user_domain_name=section.user_domain_name,
-        project_domain_name=section.project_domain_name,
-        auth_type=section.auth_type,
-    )
-    return keystone.source(http, login, clock).token
+    return keystone.source(http, neighbours.login_of(section), clock).token
 
 
 def data(settings: Settings) -> dict[str, Any]:

@@ -49,6 +49,9 @@ _ASKED = (
     actions.c.request_id == sa.bindparam("request"),
 )
 _FINISH = Prepared(actions.update().where(*_ASKED))
+_OVER = Prepared(
+    sa.select(actions.c.id).where(*_ASKED, actions.c.finish_time.is_not(None)).limit(1)
+)
 _FIND = Prepared(sa.select(actions.c.id).where(*_ASKED).order_by(actions.c.id.desc()).limit(1))
 
 
@@ -85,20 +88,30 @@ def finish(
     _FINISH.run(tx, {**which, "finish_time": now, "updated_at": now, "message": message})
 
 
+def is_over(tx: Tx, server_id: str, request_id: str) -> bool:
+    """Whether the action has ended."""
+    return _OVER.first(tx, {"server": server_id, "request": request_id}) is not None
+
+
 def start_event(
     tx: Tx, server_id: str, request_id: str, name: str, *, now: dt.datetime, host: str | None = None
-) -> None:
-    """A part of the action begins; beginning again forgets how it ended before."""
+) -> bool:
+    """A part of the action begins; beginning again forgets how it ended before.
+
+    False when it was begun before.
+    """
     action_id = _find(tx, server_id, request_id)
     if action_id is None:
-        return
+        return True
     which = {"b_action": action_id, "b_name": name}
     unended = dict.fromkeys(("finish_time", "result", "traceback", "details"))
-    if not _CHANGE_EVENT.run(tx, {**which, "start_time": now, **unended}):
+    again = bool(_CHANGE_EVENT.run(tx, {**which, "start_time": now, **unended}))
+    if not again:
         _START_EVENT.run(
             tx, {"action_id": action_id, "name": name, "start_time": now, "host": host}
         )
     _CHANGE.run(tx, {"b_id": action_id, "updated_at": now})
+    return not again
 
 
 def finish_event(

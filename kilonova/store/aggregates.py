@@ -15,6 +15,7 @@ from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import aggregate_hosts, aggregates
 from kilonova.domain.resources import Aggregate
 from kilonova.store import sql
+from kilonova.store.noting import note, notes
 
 _A = aggregates.c
 _ROWS = sa.select(_A.id, _A.uuid, _A.name, _A.metadata, _A.created_at, _A.updated_at).order_by(
@@ -73,10 +74,13 @@ def create(
 ) -> Aggregate:
     """A new aggregate; Conflict when the name is taken."""
     _free_name(tx, name)
+    note(tx, "aggregate.create.start", Aggregate(0, uuid, name, dict(metadata), (), now, None))
     result = tx.execute(
         aggregates.insert().values(uuid=uuid, name=name, metadata=dict(metadata), created_at=now)
     )
-    return get(tx, sql.inserted_id(result))
+    made = get(tx, sql.inserted_id(result))
+    note(tx, "aggregate.create.end", made)
+    return made
 
 
 def _free_name(tx: Tx, name: str, but: int | None = None) -> None:
@@ -85,8 +89,12 @@ def _free_name(tx: Tx, name: str, but: int | None = None) -> None:
         raise Conflict(f"Aggregate {name} already exists.")
 
 
-def update(tx: Tx, /, aggregate_id: int, *, now: dt.datetime, **values: Any) -> Aggregate:
-    """Change name or metadata."""
+def update(
+    tx: Tx, /, aggregate_id: int, *, now: dt.datetime, event: str = "", **values: Any
+) -> Aggregate:
+    """Change name or metadata; ``event`` is what it is told as: update_prop, update_metadata."""
+    if event and notes(tx) is not None:
+        note(tx, f"aggregate.{event}.start", get(tx, aggregate_id))
     if "name" in values:
         _free_name(tx, values["name"], aggregate_id)
     changed = tx.execute(
@@ -94,16 +102,22 @@ def update(tx: Tx, /, aggregate_id: int, *, now: dt.datetime, **values: Any) -> 
     )
     if not changed.rowcount:
         raise NotFound(f"Aggregate {aggregate_id} could not be found.")
-    return get(tx, aggregate_id)
+    found = get(tx, aggregate_id)
+    if event:
+        note(tx, f"aggregate.{event}.end", found)
+    return found
 
 
 def delete(tx: Tx, aggregate_id: int) -> None:
     """Remove an empty aggregate; Conflict while it has hosts."""
-    if get(tx, aggregate_id).hosts:
+    gone = get(tx, aggregate_id)
+    if gone.hosts:
         raise Conflict(
             f"Cannot remove host aggregate {aggregate_id}: it has hosts. Remove them first."
         )
+    note(tx, "aggregate.delete.start", gone)
     tx.execute(aggregates.delete().where(_A.id == aggregate_id))
+    note(tx, "aggregate.delete.end", gone)
 
 
 def add_host(tx: Tx, aggregate_id: int, host: str, *, now: dt.datetime) -> Aggregate:
@@ -113,8 +127,11 @@ def add_host(tx: Tx, aggregate_id: int, host: str, *, now: dt.datetime) -> Aggre
         raise Conflict(f"Aggregate {aggregate_id} already has host {host}.")
     if wanted.zone:
         require_zone(tx, host, wanted.zone, but=aggregate_id)
+    note(tx, "aggregate.add_host.start", wanted, host=host)
     tx.execute(aggregate_hosts.insert().values(aggregate_id=aggregate_id, host=host))
-    return update(tx, aggregate_id, now=now)
+    found = update(tx, aggregate_id, now=now)
+    note(tx, "aggregate.add_host.end", found, host=host)
+    return found
 
 
 def require_zone(tx: Tx, host: str, zone: str, *, but: int) -> None:
@@ -129,8 +146,11 @@ def require_zone(tx: Tx, host: str, zone: str, *, but: int) -> None:
 
 def remove_host(tx: Tx, aggregate_id: int, host: str, *, now: dt.datetime) -> Aggregate:
     """Take a host out; NotFound when it is not in."""
-    get(tx, aggregate_id)
+    before = get(tx, aggregate_id)
     where = (aggregate_hosts.c.aggregate_id == aggregate_id, aggregate_hosts.c.host == host)
     if not tx.execute(aggregate_hosts.delete().where(*where)).rowcount:
         raise NotFound(f"Aggregate {aggregate_id} has no host {host}.")
-    return update(tx, aggregate_id, now=now)
+    note(tx, "aggregate.remove_host.start", before, host=host)
+    found = update(tx, aggregate_id, now=now)
+    note(tx, "aggregate.remove_host.end", found, host=host)
+    return found

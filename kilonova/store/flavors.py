@@ -15,6 +15,7 @@ from kilonova.db.prepared import Prepared
 from kilonova.db.tables.api import flavor_projects, flavors
 from kilonova.domain.guest import FlavorSpec
 from kilonova.store import sql
+from kilonova.store.noting import note, notes
 
 _NAMES = list(FlavorSpec.__struct_fields__)
 _COLUMNS = [flavors.c[name] for name in _NAMES]
@@ -114,7 +115,9 @@ def create(tx: Tx, flavor: FlavorSpec, *, now: dt.datetime) -> FlavorSpec:
             raise Conflict(f"Flavor with {what} {value} already exists.")
     values = {name: getattr(flavor, name) for name in _NAMES if name != "id"}
     result = tx.execute(flavors.insert().values(**values, created_at=now))
-    return msgspec.structs.replace(flavor, id=sql.inserted_id(result))
+    made = msgspec.structs.replace(flavor, id=sql.inserted_id(result))
+    note(tx, "flavor.create", made, projects=())
+    return made
 
 
 def update(tx: Tx, /, flavorid: str, *, now: dt.datetime, **values: Any) -> None:
@@ -124,6 +127,17 @@ def update(tx: Tx, /, flavorid: str, *, now: dt.datetime, **values: Any) -> None
     )
     if not changed.rowcount:
         raise missing(flavorid)
+    _changed(tx, flavors.c.flavorid == flavorid)
+
+
+def _changed(tx: Tx, which: sa.ColumnElement[bool]) -> None:
+    """Tell of a flavor as it is now, if anybody wants to know."""
+    if notes(tx) is None:
+        return
+    row = tx.execute(sa.select(*_COLUMNS).where(which)).first()
+    if row is not None:
+        flavor = FlavorSpec(*row)
+        note(tx, "flavor.update", flavor, projects=tuple(projects(tx, flavor.id)))
 
 
 def describe(tx: Tx, flavorid: str, text: str | None, *, now: dt.datetime) -> None:
@@ -136,6 +150,7 @@ def delete(tx: Tx, flavorid: str) -> None:
     flavor = get(tx, flavorid, everybody=True)
     if flavor is None:
         raise missing(flavorid)
+    note(tx, "flavor.delete", flavor)
     tx.execute(flavor_projects.delete().where(flavor_projects.c.flavor_id == flavor.id))
     tx.execute(flavors.delete().where(flavors.c.id == flavor.id))
 
@@ -176,6 +191,7 @@ def add_project(tx: Tx, flavor_id: int, project_id: str) -> None:
     if project_id in projects(tx, flavor_id):
         raise Conflict(f"Flavor access already exists for flavor and project {project_id}.")
     tx.execute(flavor_projects.insert().values(flavor_id=flavor_id, project_id=project_id))
+    _changed(tx, flavors.c.id == flavor_id)
 
 
 def remove_project(tx: Tx, flavor_id: int, project_id: str) -> None:
@@ -183,3 +199,4 @@ def remove_project(tx: Tx, flavor_id: int, project_id: str) -> None:
     where = (flavor_projects.c.flavor_id == flavor_id, flavor_projects.c.project_id == project_id)
     if not tx.execute(flavor_projects.delete().where(*where)).rowcount:
         raise NotFound(f"Flavor access not found for project {project_id}.")
+    _changed(tx, flavors.c.id == flavor_id)

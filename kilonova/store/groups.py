@@ -18,6 +18,7 @@ from kilonova.domain.group import broken_rule
 from kilonova.domain.quotas import refusal
 from kilonova.domain.resources import Group
 from kilonova.store import quotas
+from kilonova.store.noting import note, notes
 
 _G = groups.c
 _COLUMNS = [_G.uuid, _G.name, _G.project_id, _G.user_id, _G.policy, _G.rules]
@@ -83,11 +84,15 @@ def create(tx: Tx, group: Group, *, now: dt.datetime, limit: int, unified: bool 
             created_at=now,
         )
     )
+    note(tx, "server_group.create", group)
     return group
 
 
 def delete(tx: Tx, group_id: str) -> None:
     """Remove a group; its servers stay."""
+    gone = get(tx, group_id) if notes(tx) is not None else None
+    if gone is not None:
+        note(tx, "server_group.delete", gone)
     mine = sa.select(_G.id).where(_G.uuid == group_id)
     tx.execute(members.delete().where(members.c.group_id.in_(mine)))
     tx.execute(places.delete().where(places.c.group_id == group_id))
@@ -105,6 +110,9 @@ def add_members(
     tx.execute(
         members.insert(), [{"group_id": number, "server_id": server_id} for server_id in server_ids]
     )
+    group = get(tx, group_id) if notes(tx) is not None else None
+    if group is not None:
+        note(tx, "server_group.add_member", group, added=tuple(server_ids))
 
 
 def counts(tx: Tx, group_id: str, *, but: Collection[str] = ()) -> dict[str, int]:

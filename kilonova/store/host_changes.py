@@ -19,15 +19,28 @@ from kilonova.store.servers import decode
 _CHUNK = 500
 
 _S, _I, _N = services.c, instances.c, compute_nodes.c
-_ALIVE = sa.and_(
-    _S.forced_down == sa.false(),
-    sa.func.coalesce(_S.last_seen_up, _S.created_at).between(
-        sa.bindparam("first", type_=Instant), sa.bindparam("last", type_=Instant)
-    ),
-)
+_HEARD = sa.func.coalesce(_S.last_seen_up, _S.created_at)
+_FIRST = sa.bindparam("first", type_=Instant)
+_LAST = sa.bindparam("last", type_=Instant)
+_ALIVE = sa.and_(_S.forced_down == sa.false(), _HEARD.between(_FIRST, _LAST))
+
+
+def _out_where(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(_S.host, _S.disabled, _S.disabled_reason, _ALIVE.label("up")).where(
+        _S.binary == "nova-compute", *where
+    )
+
+
+_ENABLED = _S.disabled == sa.false()
+_IN_USE = (_ENABLED, _S.forced_down == sa.false())
+# Each part is a range of ix_services_out, so that services which are well cost nothing.
 _OUT = Prepared(
-    sa.select(_S.host, _S.disabled, _S.disabled_reason, _ALIVE.label("up")).where(
-        _S.binary == "nova-compute", sa.or_(_S.disabled == sa.true(), sa.not_(_ALIVE))
+    sa.union_all(
+        _out_where(_S.disabled == sa.true()),
+        _out_where(_ENABLED, _S.forced_down == sa.true()),
+        _out_where(*_IN_USE, _S.last_seen_up < _FIRST),
+        _out_where(*_IN_USE, _S.last_seen_up > _LAST),
+        _out_where(*_IN_USE, _S.last_seen_up.is_(None), sa.not_(_ALIVE)),
     )
 )
 

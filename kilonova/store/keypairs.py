@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import sqlalchemy as sa
 
 from kilonova.base.errors import Conflict
@@ -10,6 +11,7 @@ from kilonova.db.tables.api import key_pairs
 from kilonova.domain.quotas import refusal
 from kilonova.domain.resources import KeyPair
 from kilonova.store import quotas
+from kilonova.store.noting import note, notes
 
 _COLUMNS = [key_pairs.c[name] for name in KeyPair.__struct_fields__]
 
@@ -37,10 +39,13 @@ def page(
     return [KeyPair(*row) for row in tx.execute(query)]
 
 
-def create(tx: Tx, pair: KeyPair, *, limit: int, unified: bool = False) -> KeyPair:
+def create(
+    tx: Tx, pair: KeyPair, *, limit: int, unified: bool = False, imported: bool = True
+) -> KeyPair:
     """Add a key pair; Conflict when the name is taken.
 
     OverQuota (in the words of a ``unified`` limit) when the user has ``limit`` of them.
+    ``imported``: the public key was given, not generated.
     """
     quotas.lock(tx, pair.user_id)
     used = quotas.key_pairs_used(tx, pair.user_id)
@@ -49,11 +54,21 @@ def create(tx: Tx, pair: KeyPair, *, limit: int, unified: bool = False) -> KeyPa
     if get(tx, pair.user_id, pair.name) is not None:
         raise Conflict(f"Key pair '{pair.name}' already exists.")
     values = {name: getattr(pair, name) for name in KeyPair.__struct_fields__ if name != "id"}
+    event = "keypair.import" if imported else "keypair.create"
+    before = pair if imported else msgspec.structs.replace(pair, public_key="", fingerprint="")
+    note(tx, f"{event}.start", before)
     tx.execute(key_pairs.insert().values(**values))
+    note(tx, f"{event}.end", pair)
     return pair
 
 
 def delete(tx: Tx, user_id: str, name: str) -> bool:
     """Remove a key pair; whether it was there."""
     where = (key_pairs.c.user_id == user_id, key_pairs.c.name == name)
-    return bool(tx.execute(key_pairs.delete().where(*where)).rowcount)
+    pair = get(tx, user_id, name) if notes(tx) is not None else None
+    if pair is not None:
+        note(tx, "keypair.delete.start", pair)
+    gone = bool(tx.execute(key_pairs.delete().where(*where)).rowcount)
+    if pair is not None:
+        note(tx, "keypair.delete.end", pair)
+    return gone

@@ -39,6 +39,7 @@ class _Made(msgspec.Struct, frozen=True):
 
     flavor: FlavorSpec
     image: ImageRef | None = None
+    from_volume: bool = False
 
 
 _made = msgspec.json.Decoder(_Made).decode
@@ -47,7 +48,8 @@ _made = msgspec.json.Decoder(_Made).decode
 class Row(msgspec.Struct, frozen=True):
     """A server's row in a cell. ``fault``: it has one; ``open_actions``: not finished.
 
-    ``flavor`` and ``image`` are what it was made with (or resized to).
+    ``flavor`` and ``image`` are what it was made with (or resized to); a server that starts from a
+    volume has no image here.
     """
 
     id: str
@@ -120,7 +122,7 @@ def cell(tx: Tx) -> CellPicture:
                 row[0] in failed,
                 tuple(running[row[0]]),
                 made[row[0]].flavor,
-                made[row[0]].image,
+                None if made[row[0]].from_volume else made[row[0]].image,
             )
             for row in rows
             if not row[6]

@@ -218,7 +218,7 @@ def late_flavors(
     found: list[tuple[FlavorSpec, ImageRef | None]] = []
     for request, spec in tx.execute(query):
         if request is not None:
-            found.append((request.server.flavor, request.server.image))
+            found.append((request.server.flavor, request.server.local_image))
         elif spec.flavor is not None:
             found.append((spec.flavor, spec.image))
     return found

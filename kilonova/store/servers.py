@@ -36,6 +36,8 @@ from kilonova.domain.server import (
 from kilonova.domain.states import VmState
 from kilonova.store import actions, block_devices, holds, sql
 from kilonova.store import server_statements as q
+from kilonova.store.noting import note as tell
+from kilonova.store.noting import notes
 
 decode = msgspec.json.Decoder(Server).decode
 _encode = msgspec.json.encode
@@ -154,18 +156,7 @@ def move_to_cell(
         return _save(tx, present, place)
     private = request.private
     server = msgspec.structs.replace(request.server, **place)
-    number = q.ADD.insert(
-        tx,
-        {
-            "uuid": server.id,
-            "server": b"",
-            "user_data": private.user_data,
-            "key_type": private.key_type,
-            "public_key": private.public_key,
-            "system": private.system,
-            **_columns(server, (*_REPEATED, *_MADE)),
-        },
-    )
+    number = q.ADD.insert(tx, row(server, private))
     server = _save(tx, server, {"number": number})
     _write_disks(tx, server.id, private.disks)
     attached = block_devices.volume_refs(private.disks)
@@ -183,7 +174,26 @@ def move_to_cell(
         project_id=server.project_id,
         now=server.created_at,
     )
+    listener = notes(tx)
+    if listener is not None:
+        listener.server_changed(tx, None, server, frozenset())
     return server
+
+
+def row(server: Server, private: Private) -> dict[str, Any]:
+    """The row of ``instances`` of a server; its ``id`` only if it has a number already."""
+    kept = msgspec.structs.replace(server, user_data=None, groups=())
+    numbered = {"id": server.number} if server.number else {}
+    return {
+        "uuid": server.id,
+        "server": _encode(kept) if numbered else b"",
+        "user_data": private.user_data,
+        "key_type": private.key_type,
+        "public_key": private.public_key,
+        "system": private.system,
+        **numbered,
+        **_columns(server, (*_REPEATED, *_MADE)),
+    }
 
 
 def leave_cell(tx: Tx, server_id: str) -> None:
@@ -215,6 +225,9 @@ def _save(tx: Tx, before: Server, values: Mapping[str, Any]) -> Server:
     columns = _columns(after, own)
     columns.update((name, value) for name, value in values.items() if name in _PRIVATE)
     q.CHANGE.run(tx, {"server_key": before.id, "server": _encode(kept), **columns})
+    listener = notes(tx)
+    if listener is not None:
+        listener.server_changed(tx, before, after, frozenset(own))
     return after
 
 
@@ -358,6 +371,17 @@ def set_task(
     return True
 
 
+def begin_task(
+    tx: Tx, server_id: str, task: str, *, now: dt.datetime, unless: Iterable[str | None]
+) -> Server | None:
+    """Set the task unless it is one of ``unless``; the server as it is then, None when gone."""
+    server = get(tx, server_id, lock=True)
+    if server is None or server.task_state in unless:
+        return server
+    _save(tx, server, {"task_state": task, "updated_at": now})
+    return msgspec.structs.replace(server, task_state=task, updated_at=now)
+
+
 def finish(
     tx: Tx,
     server_id: str,
@@ -473,7 +497,7 @@ def set_tags(tx: Tx, server_id: str, wanted: Iterable[str], *, now: dt.datetime)
     server = _require(tx, server_id)
     own = tuple(sorted(set(wanted)))
     _write_tags(tx, server_id, own)
-    _save(tx, server, {"tags": own, "updated_at": now})
+    tell(tx, "instance.update", _save(tx, server, {"tags": own, "updated_at": now}))
 
 
 def _write_tags(tx: Tx, server_id: str, wanted: Iterable[str]) -> None:
@@ -502,6 +526,25 @@ def on_host(tx: Tx, host: str) -> list[Server]:
         instances.c.host == host, instances.c.deleted == sa.false()
     )
     return complete(tx.execute(query.order_by(instances.c.id)).all(), Extras())
+
+
+def on_hosts(tx: Tx, hosts: Iterable[str]) -> dict[str, list[Server]]:
+    """Host → its servers, for each of these hosts."""
+    found: dict[str, list[Server]] = {host: [] for host in hosts}
+    query = select_servers(Extras()).where(
+        instances.c.host.in_(list(found)), instances.c.deleted == sa.false()
+    )
+    for server in complete(tx.execute(query.order_by(instances.c.id)).all(), Extras()):
+        if server.host in found:
+            found[server.host].append(server)
+    return found
+
+
+def placed(tx: Tx) -> list[str]:
+    """The ids of the servers that are on hosts."""
+    c = instances.c
+    query = sa.select(c.uuid).where(c.deleted == sa.false(), c.host.is_not(None)).order_by(c.id)
+    return list(tx.execute(query).scalars())
 
 
 def counts_by_host(tx: Tx) -> dict[str, tuple[int, int]]:

@@ -12,6 +12,10 @@ from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
 from kilonova.db.tables.cell import services
 from kilonova.domain.resources import Service
+from kilonova.store.noting import note, notes
+
+TOLD = frozenset({"disabled", "disabled_reason", "forced_down"})
+"""What of a service is told when it changes."""
 
 _COLUMNS = [services.c[name] for name in Service.__struct_fields__]
 _NAMED = (services.c.host == sa.bindparam("on"), services.c.binary == sa.bindparam("daemon"))
@@ -66,7 +70,8 @@ def heartbeat(
 ) -> Service:
     """A sign of life; the first one makes the row (with ``uuid``)."""
     stamp = {"last_seen_up": now, "version": version, "updated_at": now}
-    if not _HEARTBEAT.run(tx, {"on": host, "daemon": binary, **stamp}):
+    new = not _HEARTBEAT.run(tx, {"on": host, "daemon": binary, **stamp})
+    if new:
         tx.execute(
             services.insert().values(
                 uuid=uuid,
@@ -81,6 +86,8 @@ def heartbeat(
         )
     found = find(tx, host, binary)
     assert found is not None
+    if new:
+        note(tx, "service.create", found)
     return found
 
 
@@ -89,7 +96,10 @@ def update(tx: Tx, /, service_id: int, *, now: dt.datetime, **values: Any) -> Se
     tx.execute(
         services.update().where(services.c.id == service_id).values(updated_at=now, **values)
     )
-    return get(tx, number=service_id)
+    changed = get(tx, number=service_id)
+    if changed is not None and TOLD & values.keys():
+        note(tx, "service.update", changed)
+    return changed
 
 
 def stop(tx: Tx, host: str, binary: str, *, before: dt.datetime) -> None:
@@ -100,4 +110,7 @@ def stop(tx: Tx, host: str, binary: str, *, before: dt.datetime) -> None:
 
 def delete(tx: Tx, service_id: int) -> None:
     """Remove a service."""
+    gone = get(tx, number=service_id) if notes(tx) is not None else None
+    if gone is not None:
+        note(tx, "service.delete", gone)
     tx.execute(services.delete().where(services.c.id == service_id))

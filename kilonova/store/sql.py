@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from kilonova.db.database import Tx
 from kilonova.db.prepared import Prepared
@@ -24,10 +24,12 @@ def insert_missing(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -
 @functools.cache
 def _missing(table: sa.Table, dialect: str) -> Prepared:
     if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 (slow, and not SQLite's)
+
         return Prepared(postgresql.insert(table).on_conflict_do_nothing())
     if dialect == "sqlite":
         return Prepared(sqlite.insert(table).on_conflict_do_nothing())
-    return Prepared(mysql.insert(table).prefix_with("IGNORE"))
+    return Prepared(sa.insert(table).prefix_with("IGNORE"))
 
 
 def as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -1,19 +1,60 @@
-"""Config drives: files as an ISO 9660 image with the label ``config-2``."""
+"""Config drives: files as an ISO 9660 image, or on FAT, with the label ``config-2``."""
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import pycdlib
 
+from kilonova.virt import tools
+
 LABEL = "config-2"
 PUBLISHER = "KILONOVA"
+FAT_MIB = 64
+
+
+async def make(target: Path, files: Mapping[str, bytes], kind: str = "iso9660") -> None:
+    """Make a drive of a ``kind`` (``iso9660`` or ``vfat``) at ``target``, whole or not at all.
+
+    Unavailable when the programs for FAT are missing (dosfstools, mtools) or the files do not fit.
+    """
+    if kind == "vfat":
+        await _write_fat(target, files)
+    else:
+        await asyncio.to_thread(write, target, files)
+
+
+async def _write_fat(target: Path, files: Mapping[str, bytes]) -> None:
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="drive-", dir=target.parent) as home:
+        tops = await asyncio.to_thread(_lay_out, Path(home), files)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            os.truncate(part, FAT_MIB << 20)
+            await tools.run("mkfs.vfat", "-n", LABEL, str(part))
+            if tops:
+                await tools.run("mcopy", "-s", "-Q", "-i", str(part), *tops, "::/")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _lay_out(home: Path, files: Mapping[str, bytes]) -> list[str]:
+    for name, data in files.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return sorted(str(path) for path in home.iterdir())
 
 
 def write(target: Path, files: Mapping[str, bytes]) -> None:
-    """Make the image at ``target``, whole or not at all; paths are relative, with slashes.
+    """Make the ISO image at ``target``, whole or not at all; paths are relative, with slashes.
 
     Long names are kept by Rock Ridge and Joliet beside the short ones of ISO 9660.
     """

@@ -22,9 +22,9 @@ from kilonova.base.clock import Clock
 from kilonova.base.errors import BadGateway, BadRequest, Fault, Timeout, Unavailable
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import ImageRef
+from kilonova.imagefile import Inspected, inspect
 from kilonova.virt import tools
 from kilonova.virt.driver import ImageSource
-from kilonova.virt.inspect import Inspected, inspect
 
 TRIES = 3
 CONVERT_SECONDS = 3600.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
+from kilonova.base import plugins
 from kilonova.base.errors import BadRequest
 from kilonova.virt.driver import Host, VirtDriver
 from kilonova.virt.fake import MEDIUM, PLENTY, SMALL, FakeDriver, FakeWorld
@@ -37,6 +37,8 @@ def maker(name: str | None, *, world: FakeWorld | None = None) -> Callable[[Host
         from kilonova.virt.qemu import QemuDriver  # noqa: PLC0415
 
         return QemuDriver
+    if name in ("libvirt", "libvirt.LibvirtDriver"):
+        return _libvirt()
     if name == "fake" or name in FAKES:
         if world is None:
             raise BadRequest(f"The driver {name} needs a FakeWorld to live in.")
@@ -52,10 +54,22 @@ def maker(name: str | None, *, world: FakeWorld | None = None) -> Callable[[Host
     family = name.partition(".")[0]
     if family in REMOVED:
         raise BadRequest(f"The {REMOVED[family]} driver was removed from Nova and is not here.")
-    for entry in entry_points(group=GROUP):
+    for entry in plugins.points(GROUP):
         if entry.name in (name, family):
             made: Callable[[Host], VirtDriver] = entry.load()
             return made
     raise BadRequest(
-        f"There is no virt driver {name}; known are qemu.QemuDriver, {', '.join(FAKES)}."
+        f"There is no virt driver {name}; known are qemu.QemuDriver, "
+        f"libvirt.LibvirtDriver, {', '.join(FAKES)}."
     )
+
+
+def _libvirt() -> Callable[[Host], VirtDriver]:
+    try:
+        from kilonova.virt.libvirt import LibvirtDriver  # noqa: PLC0415
+    except ImportError as error:
+        raise BadRequest(
+            "The driver libvirt.LibvirtDriver needs libvirt's Python binding: install the extra "
+            f"libvirt of this project ({error})."
+        ) from None
+    return LibvirtDriver

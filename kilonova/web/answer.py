@@ -283,12 +283,13 @@ async def _run(
     call.params = dict(zip(target.names, values, strict=True))
     if route.gone:
         raise Gone(GONE)
-    if route.query is not None:
-        route.query.check_query(call.query, call.version, relaxed=call.relaxed)
-    if route.body is not None:
-        call.body = route.body.check(call.body, call.version, relaxed=call.relaxed)
-    if route.policy is not None:
-        call.enforce(route.policy)
+    if route.checked:
+        if route.query is not None:
+            route.query.check_query(call.query, call.version, relaxed=call.relaxed)
+        if route.body is not None:
+            call.body = route.body.check(call.body, call.version, relaxed=call.relaxed)
+        if route.policy is not None:
+            call.enforce(route.policy)
     arguments = [values[index] for index in target.arguments]
     store = service.idempotency
     if store is not None and route.method == "POST" and not route.stream and not route.public:

@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import Fault
 from kilonova.web.call import Call, Reply
-from kilonova.web.faults import title as phrase
+from kilonova.web.openapi_answers import components, responses
 from kilonova.web.routes import PARAMETER, Api, Route, Routes
 
 PATH = "/ext/openapi.json"
-_ERRORS = {400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "notFound"}
 
 
 def document(
@@ -46,14 +44,7 @@ def document(
             "securitySchemes": {
                 "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
             },
-            "responses": {
-                name: {
-                    "description": f"{phrase(status)}. With `Prefer: error-code` in the request "
-                    "there is an `error_code` beside the text.",
-                    "content": {"application/json": {"example": _example(api, status)}},
-                }
-                for status, name in _ERRORS.items()
-            },
+            "responses": components(api, paths),
         },
     }
 
@@ -103,7 +94,7 @@ def _operation(
         "operationId": _identifier(method, path),
         "summary": _summary(first) if len(rows) == 1 else _many(rows),
         "parameters": [*_path_parameters(path), *_query_parameters(first, version)],
-        "responses": _responses(rows, version),
+        "responses": responses(api, rows, version),
     }
     tags = sorted({tag for row in rows for tag in row.tags})
     if tags:
@@ -111,12 +102,14 @@ def _operation(
     if first.public:
         operation["security"] = []
     if api.versions is not None and first.versioned:
+        # A document holds for one version: without the header the smallest one answers.
+        asked = f"{api.versions.service} {api.versions.major}.{version}"
         operation["parameters"].append(
             {
                 "name": "OpenStack-API-Version",
                 "in": "header",
-                "schema": {"type": "string"},
-                "example": f"{api.versions.service} {api.versions.major}.{version}",
+                "required": version > api.versions.minimum,
+                "schema": {"type": "string", "enum": [asked]},
             }
         )
     if method == "POST" and not first.public:
@@ -176,7 +169,7 @@ def _query_parameters(route: Route, version: int) -> list[dict[str, Any]]:
 
 
 def _body(rows: list[Route], version: int) -> dict[str, Any] | None:
-    if rows[0].stream:
+    if rows[0].stream and rows[0].checked and rows[0].method in ("POST", "PUT", "PATCH"):
         content: dict[str, Any] = {kind: {} for kind in rows[0].consumes}
         return {"content": content or {"application/octet-stream": {}}}
     schemas = []
@@ -190,27 +183,3 @@ def _body(rows: list[Route], version: int) -> dict[str, Any] | None:
         return None
     schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
     return {"required": True, "content": {kind: {"schema": schema} for kind in rows[0].consumes}}
-
-
-def _responses(rows: list[Route], version: int) -> dict[str, Any]:
-    answers: dict[str, Any] = {}
-    for row in rows:
-        tree = row.responses.tree_at(version) if row.responses is not None else None
-        answer: dict[str, Any] = {"description": phrase(row.status)}
-        if tree is not None:
-            answer["content"] = {"application/json": {"schema": tree}}
-        answers.setdefault(str(row.status), answer)
-    statuses = {404} if PARAMETER.search(rows[0].path) else set()
-    if not all(row.public for row in rows):
-        statuses.add(401)
-    if any(row.policy for row in rows):
-        statuses.add(403)
-    if any(row.body or row.query or row.action for row in rows):
-        statuses.add(400)
-    for status in sorted(statuses):
-        answers[str(status)] = {"$ref": f"#/components/responses/{_ERRORS[status]}"}
-    return answers
-
-
-def _example(api: Api[Any], status: int) -> Any:
-    return api.faults(Fault(phrase(status)), status, "req-00000000-0000-0000-0000-000000000000")

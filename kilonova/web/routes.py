@@ -11,7 +11,7 @@ import msgspec
 
 from kilonova.web.call import A
 from kilonova.web.faults import FaultStyle
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, Span
 from kilonova.web.versions import VersionRange
 
 Handler = Callable[..., Awaitable[Any]]
@@ -20,6 +20,8 @@ H = TypeVar("H", bound=Handler)
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 BODY_LIMIT = 114688
 JSON_TYPES = ("application/json",)
+UNDONE = "answers 501"
+"""The tag of rows whose work this program cannot do yet."""
 
 
 class Options(TypedDict, total=False):
@@ -42,6 +44,8 @@ class Options(TypedDict, total=False):
     head: bool | None
     versioned: bool
     tags: Sequence[str]
+    also: Sequence[int | Span]
+    checked: bool
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -69,10 +73,17 @@ class Route(msgspec.Struct, frozen=True):
     versioned: bool = True
     rooted: bool = True
     tags: tuple[str, ...] = ()
+    also: tuple[int | Span, ...] = ()
+    checked: bool = True
 
     def covers(self, version: int) -> bool:
         """Whether the route exists at minor ``version``."""
         return self.since <= version and (self.until is None or version <= self.until)
+
+    def also_at(self, version: int) -> list[int]:
+        """The further statuses at minor ``version``."""
+        spans = [item if isinstance(item, Span) else Span(0, version, item) for item in self.also]
+        return [span.value for span in spans if span.first <= version <= span.last]
 
     def overlaps(self, other: Route) -> bool:
         """Whether both exist at some version."""
@@ -109,6 +120,10 @@ class Routes(Generic[A]):
         consumes    media types of the body (``application/json``)
         head        answer HEAD by the GET handler; as the Api says if None
         versioned   False: microversion headers are not looked at
+        also        further statuses it may answer (some as spans), for OpenAPI; what every route
+                    of its kind may answer (400, 401, 403, 404, 409 …) need not be said
+        checked     False: the handler itself looks at policy, body and query, in an order of its
+                    own; they are said for OpenAPI
         """
 
         def register(handler: H) -> H:
@@ -124,6 +139,7 @@ class Routes(Generic[A]):
         names = list(inspect.signature(handler).parameters)[1:]
         given: dict[str, Any] = dict(options)
         given["consumes"] = tuple(options.get("consumes", JSON_TYPES))
+        given["also"] = tuple(options.get("also", ()))
         given["tags"] = tuple(options.get("tags", (self.tag,) if self.tag else ()))
         if not self.rooted:
             given.setdefault("versioned", False)

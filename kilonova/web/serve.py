@@ -177,6 +177,7 @@ def _config(listener: Listener, grace: float) -> uvicorn.Config:
     config = uvicorn.Config(
         listener.app,
         http=_Protocol,
+        ws=_websocket,  # type: ignore[arg-type]
         loop="none",
         lifespan="off",
         log_config=None,
@@ -196,6 +197,15 @@ def _config(listener: Listener, grace: float) -> uvicorn.Config:
             f"The TLS certificate or key of {listener.name} cannot be used: {error}."
         ) from error
     return config
+
+
+def _websocket(**given: Any) -> asyncio.Protocol:
+    """uvicorn's protocol for a connection that becomes a WebSocket; few ever do."""
+    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol  # noqa: PLC0415 (slow)
+
+    if AutoWebSocketsProtocol is None:
+        raise RuntimeError("no library for WebSockets is installed")
+    return AutoWebSocketsProtocol(**given)
 
 
 class _Server(uvicorn.Server):

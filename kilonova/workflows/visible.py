@@ -8,6 +8,7 @@ from kilonova.base.clock import Clock
 from kilonova.db.database import Database, Tx
 from kilonova.domain.states import Task
 from kilonova.store import actions, servers
+from kilonova.workflows import telling
 from kilonova.workflows.engine.kit import Happening
 
 
@@ -60,22 +61,24 @@ class ServerVisible:
     def step_started(self, tx: Tx, what: Happening) -> None:
         if what.server_id is None or tx.engine is self._engine:
             return
-        server = servers.get(tx, what.server_id)
+        now = self._clock.now()
+        kept = (what.task, Task.DELETING)
+        server = servers.begin_task(tx, what.server_id, what.task, now=now, unless=kept)
         if server is None:
             return
-        now = self._clock.now()
-        if server.task_state not in (what.task, Task.DELETING):
-            servers.set_task(tx, what.server_id, what.task, now=now)
         event = EVENTS.get(what.kind.name)
-        if event is not None and what.task in event.tasks:
-            actions.start_event(
-                tx,
-                what.server_id,
-                what.asked.request_id,
-                event.name,
-                now=now,
-                host=what.host or server.host,
-            )
+        if event is None or what.task not in event.tasks:
+            return
+        first = actions.start_event(
+            tx,
+            what.server_id,
+            what.asked.request_id,
+            event.name,
+            now=now,
+            host=what.host or server.host,
+        )
+        if first and what.kind.notify:
+            telling.begun(tx, what.kind.notify, server)
 
     def step_finished(self, tx: Tx, what: Happening) -> None:
         """The task stays until the next step or the end."""

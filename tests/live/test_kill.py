@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kilonova.base.errors import Fault
 from kilonova.embedded.network.plane import names, netns
 from kilonova.services.planes import plane_env
 from kilonova.web.client import Answer, HttpClient
-from tests.support import namespace, running
+from tests.support import libvirtd, namespace, running
 
 ROOT = Path(__file__).parents[2]
 KILLS = os.environ.get("KILONOVA_TEST_KILLS")
@@ -50,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 FAKE = Plan(("--driver", "fake", "--hosts", "3"), 30, int(KILLS or "30"), spread=25.0, quiet=2.0)
 REAL = Plan(("--driver", "qemu"), 8, int(KILLS or "10"), spread=25.0, quiet=4.0, alone=0)
+LIBVIRT = Plan(("--driver", "libvirt"), 8, int(KILLS or "8"), spread=20.0, quiet=5.0, alone=0)
 
 
 class Cloud:
@@ -252,17 +254,35 @@ async def test_a_cloud_that_is_killed_thirty_times_leaves_nothing_half_done(
 
 
 def test_a_cloud_with_real_guests_that_is_killed_leaves_nothing_half_done(tmp_path: Path) -> None:
+    with own_namespace(tmp_path) as space:
+        netns.run_in(space.path, lambda: asyncio.run(survives(tmp_path, REAL)))
+        left = [line for line in space.processes().values() if "qemu-system" in line]
+        assert left == []
+
+
+def test_a_cloud_with_libvirt_that_is_killed_leaves_nothing_half_done(tmp_path: Path) -> None:
+    why = libvirtd.why_not()
+    if why is not None:
+        pytest.skip(why)
+    with own_namespace(tmp_path) as space, libvirtd.libvirtd(space.inside([])) as daemon:
+        uri = f"[libvirt]\nconnection_uri = {daemon.uri}\n"
+        netns.run_in(space.path, lambda: asyncio.run(survives(tmp_path, LIBVIRT, options=uri)))
+        assert daemon.guests() == {}
+        assert daemon.domains() == []
+
+
+@contextlib.contextmanager
+def own_namespace(state_dir: Path) -> Iterator[namespace.Namespace]:
+    """A network namespace for a cloud with networks; what is left of the cloud is ended."""
     why = namespace.possible() or running.why_not()
     if why is not None:
         pytest.skip(why)
-    prefix = names.namespace_prefix(plane_env(tmp_path).deployment_id)
+    prefix = names.namespace_prefix(plane_env(state_dir).deployment_id)
     with namespace.namespace() as space:
         try:
-            netns.run_in(space.path, lambda: asyncio.run(survives(tmp_path, REAL)))
-            left = [line for line in space.processes().values() if "qemu-system" in line]
-            assert left == []
+            yield space
         finally:
-            words = ("down", "--guests", "--state-dir", tmp_path)
+            words = ("down", "--guests", "--state-dir", state_dir)
             environment = {"PYTHONPATH": str(ROOT)}
             command = (sys.executable, "-m", "kilonova.cmd.kilonova", *words)
             space.run(*command, env=environment, check=False)
@@ -270,10 +290,10 @@ def test_a_cloud_with_real_guests_that_is_killed_leaves_nothing_half_done(tmp_pa
                 netns.delete(name)
 
 
-async def survives(tmp_path: Path, plan: Plan) -> None:
+async def survives(tmp_path: Path, plan: Plan, *, options: str = "") -> None:
     """Kill a cloud again and again while servers are made and deleted; all ends in order."""
     unlimited = "[quota]\ninstances = -1\ncores = -1\nram = -1\n"
-    (tmp_path / "kilonova.conf").write_text(unlimited)
+    (tmp_path / "kilonova.conf").write_text(unlimited + options)
     async with HttpClient() as http:
         cloud = Cloud(tmp_path, http, plan)
         cloud.start()

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from kilonova.virt import tools
-from kilonova.virt.qemu import qcow2
+from kilonova.virt import qcow2, tools
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(tools.find("qemu-img") is None, reason="needs qemu-utils")

@@ -19,7 +19,8 @@ import pytest
 from kilonova.base.errors import BadRequest, Unavailable
 from kilonova.config.hypervisor import SerialConsole
 from kilonova.domain.guest import Disk, GuestStatus, Nic, PowerState
-from kilonova.virt.qemu import QemuDriver, records
+from kilonova.virt import records
+from kilonova.virt.qemu import QemuDriver
 from tests.contracts.virt.conftest import SETTINGS, Lab
 from tests.support.guests import SERVER, booting, flavor, image_of, spec
 

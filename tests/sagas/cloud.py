@@ -94,11 +94,18 @@ class Networks:
         self.auto = ""
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         return []
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
         if ids:
             return [self.table[i] for i in ids if i in self.table]
         return [p for p in self.table.values() if p.device_id == server_id]
@@ -140,7 +147,9 @@ class Networks:
             if port.mark and mark in (None, port.mark):
                 del self.table[port.id]
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         port = self._get(port_id)
         if port.device_id not in ("", server_id):
             raise Conflict(f"Port {port_id} is still in use.")
@@ -162,8 +171,9 @@ class Networks:
         self, server_id: str, port_ids: tuple[str, ...], *, new: bool = False
     ) -> list[Nic]:
         found = []
-        for port_id in port_ids:
-            port = self._get(port_id)
+        for port in await self.ports(ids=port_ids):
+            if port.device_id != server_id:
+                continue
             ips = tuple(FixedIp(address, subnet, "10.0.0.0/24") for address, subnet in port.ips)
             found.append(
                 Nic(port.id, port.mac, port.network_id, port.network_id, port.vif_type, ips=ips)

@@ -208,7 +208,7 @@ class NeverOpened(Build):
 class There(CloudStage):
     """A server is there already."""
 
-    nics = (WantedNic("0", network_id="n1"),)
+    nics: tuple[WantedNic, ...] = (WantedNic("0", network_id="n1"),)
 
     async def prepare(self) -> None:
         await super().prepare()

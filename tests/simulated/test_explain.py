@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kilonova.cmd.explain import fetch
+from kilonova.cmd.cloud import fetch
+from kilonova.cmd.explain import WHAT, path
 from tests.simulated.conftest import Simulated
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -35,8 +36,9 @@ async def test_a_server_without_a_host_is_explained(simulated: Simulated) -> Non
     assert (told["placement"]["providers"], told["placement"]["left"]) == (10, 0)
     assert told["changes"][0]["args"]["flavor"] == f"trait:{trait}"
     assert "fake-" not in answer.text
-    again = await fetch([simulated.cloud.layout.state_dir / "nova.conf"], told["request_id"])
-    assert [one["server_id"] for one in again] == [server_id]
+    config = [simulated.cloud.layout.state_dir / "nova.conf"]
+    again = await fetch(config, path(told["request_id"]), WHAT, 60)
+    assert [one["server_id"] for one in again["explanations"]] == [server_id]
     await simulated.delete(server_id)
     await simulated.becomes(server_id, "GONE")
     await simulated.clean()

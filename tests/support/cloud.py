@@ -39,6 +39,7 @@ from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
 from tests.support.compute import NIC, NOW
+from tests.support.truth import truthful
 from tests.support.volumes import Volumes
 
 CELL1 = "11111111-1111-1111-1111-111111111111"
@@ -83,11 +84,21 @@ class Networks:
         self.groups = {"default": "g0", "web": "g1"}
 
     async def networks(
-        self, *, token: str, project_id: str, ids: tuple[str, ...] = ()
+        self, *, token: str, project_id: str, ids: tuple[str, ...] = (), sees_all: bool = True
     ) -> list[Network]:
         return [n for n in self.known.values() if not ids or n.id in ids]
 
-    async def ports(self, *, ids: tuple[str, ...] = (), server_id: str = "") -> list[Port]:
+    async def ports(
+        self,
+        *,
+        ids: tuple[str, ...] = (),
+        server_id: str = "",
+        network_id: str = "",
+        address: str = "",
+    ) -> list[Port]:
+        if address:
+            on = (p for p in self.made.values() if p.network_id == network_id)
+            return [p for p in on if address in {ip for ip, _ in p.ips}]
         return [p for p in self.made.values() if (p.id in ids if ids else p.device_id == server_id)]
 
     async def compute_ports(self) -> list[Port]:
@@ -110,7 +121,9 @@ class Networks:
     async def delete_made_ports(self, server_id: str, *, mark: str | None = None) -> None:
         return None
 
-    async def claim_port(self, port_id: str, *, server_id: str, availability_zone: str) -> Port:
+    async def claim_port(
+        self, port_id: str, *, server_id: str, availability_zone: str, dns_name: str = ""
+    ) -> Port:
         return self.made[port_id]
 
     async def bind_port(self, port_id: str, *, host: str) -> Port:
@@ -406,7 +419,11 @@ class Cloud:
         self.fill()
 
     def build(self, services: Services | None = None) -> ASGIApp:
-        """Another process of the same API."""
+        """Another process of the same API, whose answers must be those of its documents."""
+        return truthful(self.bare(services), service.api())
+
+    def bare(self, services: Services | None = None) -> ASGIApp:
+        """The same with nobody who looks at its answers."""
         return service.build(
             services or self.services,
             auth=StaticAuthenticator(CALLERS),

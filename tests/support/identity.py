@@ -14,6 +14,7 @@ from kilonova.embedded.identity.bootstrap import bootstrap
 from kilonova.embedded.identity.settings import Cost, Settings
 from kilonova.web.client import Answer
 from kilonova.web.testing import Client
+from tests.support.truth import truthful
 
 PASSWORD = "correct horse"
 CHEAP = Cost(n=16, r=1)
@@ -24,7 +25,7 @@ class Place:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.app: ASGIApp = service.build(identity)
+        self.app: ASGIApp = truthful(service.build(identity), service.API)
         self.anonymous = Client(self.app)
 
     async def login(self, auth: dict[str, Any], *, query: str = "") -> Answer:

@@ -16,6 +16,7 @@ from kilonova.web.auth import StaticAuthenticator
 from kilonova.web.call import Caller
 from kilonova.web.client import Answer
 from kilonova.web.testing import Client
+from tests.support.truth import truthful
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 PATCH = "application/openstack-images-v2.1-json-patch"
@@ -39,7 +40,8 @@ class Place:
 
     def __init__(self, images: Images) -> None:
         self.images = images
-        self.app: ASGIApp = service.build(images, auth=StaticAuthenticator(CALLERS))
+        built = service.build(images, auth=StaticAuthenticator(CALLERS))
+        self.app: ASGIApp = truthful(built, service.API)
         self.anonymous = Client(self.app)
         self.admin = self.anonymous.with_(token="admin")
         self.alice = self.anonymous.with_(token="alice")

@@ -16,6 +16,7 @@ from kilonova.web.auth import StaticAuthenticator
 from kilonova.web.call import Caller
 from kilonova.web.client import Answer
 from kilonova.web.testing import Client
+from tests.support.truth import truthful
 
 
 def caller(name: str, project: str, *roles: str) -> Caller:
@@ -28,6 +29,7 @@ CALLERS = {
     "alice": caller("alice", "p-alice", "member", "reader"),
     "bob": caller("bob", "p-bob", "member", "reader"),
     "reader": caller("reader", "p-alice", "reader"),
+    "nova": caller("nova", "p-service", "admin", "service"),
 }
 
 
@@ -83,7 +85,8 @@ class Place:
         self.volumes = volumes
         self.images = images
         self.told = told
-        self.app: ASGIApp = service.build(volumes, auth=StaticAuthenticator(CALLERS))
+        built = service.build(volumes, auth=StaticAuthenticator(CALLERS))
+        self.app: ASGIApp = truthful(built, service.API)
         self.anonymous = Client(self.app, service="volume")
         self.admin = self.at("admin")
         self.alice = self.at("alice")

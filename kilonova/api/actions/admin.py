@@ -15,6 +15,7 @@ from kilonova.context import Context, Services
 from kilonova.db.database import Tx
 from kilonova.domain.states import VmState
 from kilonova.store import actions, servers
+from kilonova.store.noting import note
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, until
 
@@ -111,6 +112,7 @@ async def _save(call: Context, found: Found, action: str, **values: Any) -> None
 
 def _write(tx: Tx, call: Context, server_id: str, action: str, values: dict[str, Any]) -> None:
     now = call.clock.now()
-    servers.update(tx, server_id, now=now, **values)
+    server = servers.update(tx, server_id, now=now, **values)
+    note(tx, f"instance.{action}", server)
     record(tx, call, action, server_id)
     actions.finish(tx, server_id, call.request_id, now=now)

@@ -8,9 +8,10 @@ from kilonova.context import Context
 from kilonova.domain import states
 from kilonova.domain.resources import Service
 from kilonova.store import services
+from kilonova.web.routes import UNDONE
 
 COMPUTE = "nova-compute"
-LATER = ("server actions", "answers 501")
+LATER = ("server actions", UNDONE)
 """The tags of routes that end here; the reference lists them by the second one."""
 
 

@@ -41,7 +41,7 @@ async def show(call: Context, server_id: str, tag: str) -> None:
         raise _no_tag(server_id, tag)
 
 
-@ROUTES.put("/{tag}", since=26, body=NOTHING, summary="Add a tag")
+@ROUTES.put("/{tag}", since=26, body=NOTHING, status=201, also=(204,), summary="Add a tag")
 async def add(call: Context, server_id: str, tag: str) -> Reply:
     """201 for a new tag, 204 when it is there."""
     compiled = _ONE.at(call.version)

@@ -91,7 +91,7 @@ def _accept(
         project_id=project,
         user_id=user,
         flavor=found.flavor,
-        image=image_ref(found),
+        image=local_image(found),
         least=request.least,
         most=request.most,
     )
@@ -168,11 +168,14 @@ def one(
         pinned_zone=request.zone,
         flavor=found.flavor,
         image=image,
+        from_volume=start is not None,
         metadata=request.metadata,
         addresses=EMPTY,
         security_groups=found.group_names,
         key_name=request.key_name,
-        config_drive=request.config_drive or properties.get("img_config_drive") == "mandatory",
+        config_drive=request.config_drive
+        or properties.get("img_config_drive") == "mandatory"
+        or call.app.settings.default.force_config_drive,
         access_ip_v4=request.access_ip_v4,
         access_ip_v6=request.access_ip_v6,
         locked_by=None,
@@ -211,7 +214,7 @@ def one(
         files=request.files,
         count=count,
         flavor=found.flavor,
-        image=image,
+        image=local_image(found),
     )
     return BuildRequest(server, private, call.request_id), spec
 
@@ -232,8 +235,13 @@ def _marked(image: ImageRef | None, properties: dict[str, str]) -> dict[str, str
 def image_ref(found: Resolved) -> ImageRef | None:
     """The image as the server remembers it: without what only the API asks for.
 
-    A server that starts from a volume has none; its image's properties are kept all the same.
+    It is the one the request named, also beside a root volume.
     """
-    if found.image is None or found.volumes.start is not None:
+    if found.image is None:
         return None
     return ImageRef(**{n: getattr(found.image, n) for n in ImageRef.__struct_fields__})
+
+
+def local_image(found: Resolved) -> ImageRef | None:
+    """The image on the local root disk; None for a server that starts from a volume."""
+    return None if found.volumes.start is not None else image_ref(found)

@@ -20,7 +20,14 @@ ROUTES: Routes[Services] = Routes(tag="servers")
 CREATE = "os_compute_api:servers:create"
 
 
-@ROUTES.post("/servers", body=schema.CREATE, policy=CREATE, status=202, summary="Create servers")
+@ROUTES.post(
+    "/servers",
+    body=schema.CREATE,
+    policy=CREATE,
+    status=202,
+    also=(200,),
+    summary="Create servers; with `Prefer: dry-run` only say (200) whether they fit",
+)
 async def create(call: Context) -> Reply:
     """Check everything, write it in one transaction, and let the conductor do the work."""
     if not call.caller.project_id:
@@ -33,6 +40,7 @@ async def create(call: Context) -> Reply:
         raise BadRequest("This cloud cannot verify image certificates: it has no key manager.")
     await _unique_name(call, request.name)
     found = await resolve(call, request)
+    request = found.request
     chosen = plan(call, request, found)
     if call.prefers("dry-run"):
         return await rehearse(call, request, found, chosen)

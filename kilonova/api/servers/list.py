@@ -18,7 +18,7 @@ from kilonova.domain.resources import Service
 from kilonova.domain.server import Server
 from kilonova.store import lists, mappings, services
 from kilonova.store.lists import Order, ServerFilter
-from kilonova.store.servers import Extras, complete, decode
+from kilonova.store.servers import Extras, decode
 from kilonova.web import pages
 from kilonova.web.routes import Routes
 
@@ -41,15 +41,14 @@ async def detail(call: Context) -> dict[str, Any]:
 
 
 class Page(msgspec.Struct):
-    """One page: ``servers``, or (None) ``rows`` of one cell that nothing need be added to.
+    """One page: rows of cells, and servers that are being placed.
 
     With the computes of the hosts, and the cells that did not answer.
     """
 
-    servers: list[Server] | None
+    items: Sequence[Any]
     hosts: dict[str, Service]
     down: list[Cell]
-    rows: Sequence[Any] = ()
 
 
 async def _answer(call: Context, rule: str, *, detail: bool) -> dict[str, Any]:
@@ -67,14 +66,12 @@ async def _answer(call: Context, rule: str, *, detail: bool) -> dict[str, Any]:
     frame = view.Frame(call, rules)
     table = view.DETAIL if detail else view.INDEX
     frame.with_hosts(page.hosts, call.clock.now(), call.app.settings.default.service_down_time)
-    shown: list[Any] = (
-        view.render(table, page.servers, frame)
-        if page.servers is not None
-        else [*view.render_rows(table, page.rows, frame, call.app.shown)]
-    )
+    shown: list[Any] = [*view.render_rows(table, page.items, frame, extras, call.app.shown)]
     body: dict[str, Any] = {"servers": shown}
     if shown and len(shown) == limits.limit:
-        last = page.servers[-1] if page.servers is not None else decode(page.rows[-1][0])
+        last = page.items[-1]
+        if not isinstance(last, Server):
+            last = decode(last[0])
         body["servers_links"] = [pages.next_link(call, last.id, *path)]
     elif page.down and call.version >= 69 and _plain(call):
         shown.extend(await _partial(call, page.down, wanted, detail=detail))
@@ -133,7 +130,7 @@ async def fetch(
 ) -> Page:
     """Servers of every cell and those being placed, merged into one page."""
     if limit == 0:
-        return Page([], {}, [])
+        return Page((), {}, [])
     # The build requests first: a server that moves meanwhile is found twice, never not at all.
     requests = await call.app.db.read(lists.building, wanted)
     answers = await call.app.cells.gather(
@@ -146,17 +143,15 @@ async def fetch(
             filled.append(found)
         hosts.update(computes)
     if not requests and len(filled) <= 1:
-        return Page(None, hosts, answers.down, filled[0] if filled else ())
-    parts = [complete(found, extras) for found in filled]
-    parts.append(
-        [
-            msgspec.structs.replace(r.server, user_data=r.private.user_data)
-            if extras.user_data
-            else r.server
-            for r in requests
-        ]
-    )
-    return Page(lists.merge(parts, order, limit, marker), hosts, answers.down)
+        return Page(filled[0] if filled else (), hosts, answers.down)
+    unplaced = [
+        msgspec.structs.replace(r.server, user_data=r.private.user_data)
+        if extras.user_data
+        else r.server
+        for r in requests
+    ]
+    items = lists.merge_rows(filled, unplaced, order, limit, marker)
+    return Page(items, hosts, answers.down)
 
 
 def _plain(call: Context) -> bool:

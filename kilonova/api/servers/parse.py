@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from kilonova.api.schemas import truth
-from kilonova.api.servers.devices import devices
+from kilonova.api.servers.devices import Asked, Brought, asked, brought, settle
 from kilonova.base.errors import BadRequest
 from kilonova.domain.disks import BlankDisk, RootDisk, WantedVolume
 from kilonova.domain.guest import InjectedFile
@@ -29,7 +30,8 @@ class ServerRequest(msgspec.Struct, frozen=True):
 
     ``networks`` is a list, ``auto``, ``none``, or None when nothing was said. ``zone``, ``host``
     and ``node`` are the parts of ``availability_zone``; ``wanted_host`` and ``wanted_node`` the
-    keys of 2.74. ``image_id`` is empty for a server that starts from a volume.
+    keys of 2.74. ``image_id`` is empty for a server that starts from a volume. ``root``, ``blanks``
+    and ``volumes`` are filled by `with_image`.
     """
 
     name: str
@@ -50,10 +52,19 @@ class ServerRequest(msgspec.Struct, frozen=True):
     node: str | None = None
     wanted_host: str | None = None
     wanted_node: str | None = None
+    devices: Asked = Asked()
     blanks: tuple[BlankDisk, ...] = ()
     root: RootDisk = RootDisk()
     volumes: tuple[WantedVolume, ...] = ()
-    local_root: bool = True
+
+    @property
+    def boot_image(self) -> str:
+        """The image whose properties count: the one named, or the source of the root volume."""
+        if self.image_id:
+            return self.image_id
+        roots = (i for i in self.devices.items if i.boot_index == 0 and i.source == "image")
+        return next((item.key or "" for item in roots), "")
+
     config_drive: bool = False
     key_name: str | None = None
     security_groups: tuple[str, ...] | None = None
@@ -79,7 +90,7 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
             "hypervisor_hostname, not with both."
         )
     image_id = str(server.get("imageRef", ""))
-    found = devices(server, image_id, most=most)
+    devices = asked(server, image_id)
     networks = _networks(server.get("networks"))
     hostname = server.get("hostname")
     if most > 1:
@@ -106,10 +117,7 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
         node=node,
         wanted_host=wanted_host,
         wanted_node=wanted_node,
-        root=found.root,
-        blanks=found.blanks,
-        volumes=found.volumes,
-        local_root=found.local_root,
+        devices=devices,
         config_drive=truth(server.get("config_drive", False)),
         key_name=server.get("key_name"),
         security_groups=_groups(groups),
@@ -119,6 +127,19 @@ def parse(body: dict[str, Any], version: int) -> ServerRequest:
         trusted_certs=_certs(server),
         hostname=hostname,
         hints=hints,
+    )
+
+
+def with_image(request: ServerRequest, properties: Mapping[str, str]) -> ServerRequest:
+    """The request with its disks, to which its boot image's properties may add; BadRequest."""
+    found = settle(
+        request.devices,
+        brought(properties) if properties else Brought(),
+        request.image_id,
+        most=request.most,
+    )
+    return msgspec.structs.replace(
+        request, root=found.root, blanks=found.blanks, volumes=found.volumes
     )
 
 

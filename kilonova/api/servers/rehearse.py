@@ -8,7 +8,7 @@ import msgspec
 
 from kilonova.api import quota_rules
 from kilonova.api.explain import HOSTS, reasons
-from kilonova.api.servers.accept import Plan, image_ref, one
+from kilonova.api.servers.accept import Plan, local_image, one
 from kilonova.api.servers.parse import ServerRequest
 from kilonova.api.servers.resolve import Resolved
 from kilonova.context import Context
@@ -79,7 +79,7 @@ def _within_quota(
         project_id=call.caller.project_id or "",
         user_id=call.caller.user_id,
         flavor=found.flavor,
-        image=image_ref(found),
+        image=local_image(found),
         least=request.least,
         most=request.most,
         locking=False,

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from kilonova.api.servers.parse import ServerRequest, WantedNetwork
-from kilonova.api.servers.volumes import Looked, look
+from kilonova.api.servers.parse import ServerRequest, WantedNetwork, with_image
+from kilonova.api.servers.volumes import Looked, boot_image, look
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
 from kilonova.config.pci import Pci
 from kilonova.context import Context
@@ -29,7 +29,12 @@ EXTERNAL = "network:attach_external_network"
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """What the request's names stand for."""
+    """What the request's names stand for. ``request``: with the disks its image adds.
+
+    ``image`` is the one named; a server that starts from a volume may have one too.
+    """
+
+    request: ServerRequest
 
     flavor: FlavorSpec
     image: Image | None
@@ -54,11 +59,12 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
     async with _first_error(), asyncio.TaskGroup() as work:
         rows_task = work.create_task(_rows(call, request))
         image_task = work.create_task(_image(call, request.image_id))
-        volumes_task = work.create_task(look(call, request))
+        disks_task = work.create_task(_disks(call, request, image_task))
         nics_task = work.create_task(_nics(call, request))
         groups_task = work.create_task(_security_groups(call, request))
         hosts_task = work.create_task(_check_hosts(call, request))
-    rows, image, volumes = rows_task.result(), image_task.result(), volumes_task.result()
+    rows, image = rows_task.result(), image_task.result()
+    request, volumes = disks_task.result()
     if rows.flavor is None or rows.flavor.disabled:
         raise BadRequest("Invalid flavorRef provided.")
     if request.key_name is not None and rows.key is None:
@@ -74,6 +80,7 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
     check_shape(rows.flavor, properties, call.app.settings.pci)
     _check_zone(call, request, rows.zones, hosts_task.result())
     return Resolved(
+        request,
         rows.flavor,
         image,
         nics_task.result(),
@@ -116,6 +123,16 @@ async def _rows(call: Context, request: ServerRequest) -> _Rows:
         )
 
     return await call.app.db.read(read)
+
+
+async def _disks(
+    call: Context, request: ServerRequest, naming: Awaitable[Image | None]
+) -> tuple[ServerRequest, Looked]:
+    image = await naming
+    if image is None and request.boot_image:
+        image = await boot_image(call, request.boot_image)
+    whole = with_image(request, image.properties if image is not None else {})
+    return whole, await look(call, whole, image)
 
 
 async def _image(call: Context, image_id: str) -> Image | None:
@@ -190,7 +207,8 @@ async def _nics(call: Context, request: ServerRequest) -> tuple[WantedNic, ...]:
     if wanted == "none":
         return ()
     if wanted is None or wanted == "auto":
-        networks = await net.networks(token=caller.token, project_id=project)
+        admin = call.allows("context_is_admin", {})
+        networks = await net.networks(token=caller.token, project_id=project, sees_all=admin)
         networks = [item for item in networks if not item.external]
         auto = wanted == "auto"
         if auto:
@@ -238,10 +256,21 @@ async def _named(
             raise BadRequest(
                 f"Network {network_id} requires a subnet in order to boot instances on."
             )
+    for item in wanted:
+        if item.network_id and item.fixed_ip:
+            await check_address(call, item.network_id, item.fixed_ip)
     return tuple(
         WantedNic(str(place), item.network_id, item.port_id, item.fixed_ip, item.tag)
         for place, item in enumerate(wanted)
     )
+
+
+async def check_address(call: Context, network_id: str, address: str) -> None:
+    """BadRequest when a port of the network has the address already."""
+    for port in await call.app.networks.ports(network_id=network_id, address=address):
+        raise BadRequest(
+            f"Fixed IP address {address} is already in use on instance {port.device_id}."
+        )
 
 
 async def _asked(answer: Awaitable[Any]) -> Any:

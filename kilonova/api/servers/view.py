@@ -324,9 +324,13 @@ def render(view: ServerView, servers: Iterable[Server], frame: Frame) -> list[An
 
 
 def render_rows(
-    view: ServerView, rows: Iterable[Any], frame: Frame, memory: Layers[Any, msgspec.Raw]
+    view: ServerView,
+    rows: Iterable[Any],
+    frame: Frame,
+    extras: Extras,
+    memory: Layers[Any, msgspec.Raw],
 ) -> list[msgspec.Raw]:
-    """Rows as the database keeps them, as JSON.
+    """Rows as the database keeps them, with ``extras``, as JSON; servers may stand among them.
 
     What a row says is all that its JSON is made of, so JSON made once for a row holds for every
     equal row: pollers of long lists get it from memory.
@@ -336,13 +340,17 @@ def render_rows(
     one = view.render_at(frame.version, frame.granted)
     shown = []
     hosts = frame.host_status
+    wide = extras.user_data or extras.host
     for row in rows:
+        if isinstance(row, Server):
+            shown.append(msgspec.Raw(_encode(one(row, frame))))
+            continue
         # What is shown beside the row itself is part of the key.
-        key = row[0] if len(row) == 1 else (row[0], row[1], hosts.get(row[2]))
+        key = (row[0], row[1], hosts.get(row[2])) if wide else row[0]
         raw = known.get(key)
         if raw is None:
             server = decode(row[0])
-            if len(row) > 1 and row[1] is not None:
+            if wide and row[1] is not None:
                 server = msgspec.structs.replace(server, user_data=row[1])
             raw = known[key] = msgspec.Raw(_encode(one(server, frame)))
         shown.append(raw)

@@ -33,8 +33,9 @@ class Looked(msgspec.Struct, frozen=True):
     start: Start | None = None
 
 
-async def look(call: Context, request: ServerRequest) -> Looked:
-    """BadRequest, Forbidden."""
+async def look(call: Context, request: ServerRequest, image: Image | None = None) -> Looked:
+    """BadRequest, Forbidden. ``image`` is the one whose properties count, whatever the root volume
+    is made from."""
     wanted = request.volumes
     if not wanted:
         return Looked()
@@ -49,7 +50,7 @@ async def look(call: Context, request: ServerRequest) -> Looked:
         sized, began = await _one(call, request, volume)
         found.append(sized)
         if volume.root:
-            start = began
+            start = began if image is None else _of_image(image)
     return Looked(tuple(found), start)
 
 
@@ -115,10 +116,7 @@ async def _snapshot(call: Context, wanted: WantedVolume) -> tuple[WantedVolume, 
 
 
 async def _image(call: Context, wanted: WantedVolume) -> Start:
-    try:
-        image: Image = await call.app.images.show(wanted.source_id or "", token=call.caller.token)
-    except (NotFound, Forbidden):
-        raise BadRequest(INVALID + f"failed to get image {wanted.source_id}.") from None
+    image = await boot_image(call, wanted.source_id or "")
     if image.status != "active":
         raise BadRequest(f"Image {image.id} is not active.")
     needed = max(image.min_disk, math.ceil((image.virtual_size or image.size) / GIB))
@@ -127,6 +125,18 @@ async def _image(call: Context, wanted: WantedVolume) -> Start:
             f"Volume is smaller than the minimum size specified in image metadata. Volume size is "
             f"{(wanted.size_gb or 0) * GIB} bytes, minimum size is {needed * GIB} bytes."
         )
+    return _of_image(image)
+
+
+async def boot_image(call: Context, image_id: str) -> Image:
+    """The image a volume is to be made from; BadRequest when it is not there."""
+    try:
+        return await call.app.images.show(image_id, token=call.caller.token)
+    except (NotFound, Forbidden):
+        raise BadRequest(INVALID + f"failed to get image {image_id}.") from None
+
+
+def _of_image(image: Image) -> Start:
     return Start(image.properties, image.min_ram, image.min_disk)
 
 

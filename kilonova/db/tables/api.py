@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kilonova.db.tables import sagas
+from kilonova.db.tables import outbox, sagas
 from kilonova.db.tables.base import metadata_with_names
 from kilonova.db.types import Instant, Json, blob, text
 from kilonova.domain.explanation import Explanation
@@ -205,3 +205,4 @@ idempotency = sa.Table(
 )
 
 saga_tables = sagas.tables(metadata)
+outbox_tables = outbox.tables(metadata)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.db.tables import sagas
+from kilonova.db.tables import outbox, sagas
 from kilonova.db.tables.base import metadata_with_names
 from kilonova.db.types import Instant, Json, blob, text
 from kilonova.domain.fit.shapes import Held
@@ -61,6 +61,7 @@ instances = sa.Table(
     sa.Column("system", Json(dict[str, str]), nullable=False),
     sa.Index("ix_instances_project", "project_id", "deleted", "created_at", "uuid"),
     sa.Index("ix_instances_created", "deleted", "created_at", "uuid"),
+    sa.Index("ix_instances_name", "deleted", "name", "created_at", "uuid"),
     sa.Index("ix_instances_host", "host", "deleted"),
     sa.Index("ix_instances_updated", "updated_at"),
     sa.Index("ix_instances_task", "task_state", "updated_at"),
@@ -160,6 +161,7 @@ services = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant),
     sa.UniqueConstraint("host", "binary", name="uq_services_host_binary"),
+    sa.Index("ix_services_out", "binary", "disabled", "forced_down", "last_seen_up"),
 )
 
 compute_nodes = sa.Table(
@@ -221,4 +223,23 @@ console_auth_tokens = sa.Table(
     sa.Column("tls_port", sa.Integer),
 )
 
+# Which hosts have reported their servers of a period, see store.usage_audits.
+task_log = sa.Table(
+    "task_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("task_name", sa.String(255), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("period_beginning", Instant, nullable=False),
+    sa.Column("period_ending", Instant, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("message", text(), nullable=False),
+    sa.Column("task_items", sa.Integer, nullable=False),
+    sa.Column("errors", sa.Integer, nullable=False),
+    sa.UniqueConstraint(
+        "task_name", "host", "period_beginning", "period_ending", name="uq_task_log_period"
+    ),
+)
+
 saga_tables = sagas.tables(metadata)
+outbox_tables = outbox.tables(metadata)

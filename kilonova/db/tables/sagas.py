@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
-_LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+from kilonova.db.types import ExactString, LongText
+
+_LONG = sa.Text().with_variant(LongText(), "mysql", "mariadb")
 # MariaDB compares without regard to case unless told; the other engines do not.
-_EXACT = sa.String(255).with_variant(
-    mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
+_EXACT = sa.String(255).with_variant(ExactString(255), "mysql", "mariadb")
 _ID = sa.String(36)
 _TIME = sa.Double
 

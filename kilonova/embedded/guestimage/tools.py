@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+from kilonova.base import programs
 
 PACKAGES: Mapping[str, str] = {
     "apt-get": "apt",
@@ -77,24 +77,13 @@ async def run(*command: str | Path, cwd: Path | None = None, timeout: float = 12
         "DEBIAN_FRONTEND": "noninteractive",
         "MTOOLS_SKIP_CHECK": "1",
     }
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=cwd,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
     try:
-        async with asyncio.timeout(timeout):
-            out, err = await process.communicate()
+        ended = await programs.execute(*words, seconds=timeout, cwd=cwd, environment=environment)
+    except FileNotFoundError:
+        raise ToolFailed(words[0], None, "it is not on this machine") from None
     except TimeoutError:
         raise ToolFailed(words[0], None, f"not done after {timeout:g} seconds") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise ToolFailed(words[0], process.returncode, (err or out).decode(errors="replace"))
-    return out.decode(errors="replace")
+    if ended.status != 0:
+        said = (ended.complaint or ended.output).decode(errors="replace")
+        raise ToolFailed(words[0], ended.status, said)
+    return ended.output.decode(errors="replace")

@@ -35,7 +35,7 @@ MODULES = (
 _SIGNATURE_MARK = b"~Module signature appended~\n"
 _LOADER = "lib64/ld-linux-x86-64.so.2"
 _DIRECTORIES = ("bin", "sbin", "etc", "lib", "lib64", "usr/bin", "usr/sbin", "usr/share", "dev",
-                "proc", "sys", "run", "tmp", "var", "var/log", "mnt", "data", "home",
+                "proc", "sys", "run", "var", "var/log", "mnt", "data", "home",
                 "etc/dropbear", "lib/modules")  # fmt: skip
 
 
@@ -176,6 +176,7 @@ async def initramfs(packages: Path) -> bytes:
         cpio.link("sbin/reboot", "../bin/busybox"),
         cpio.link("root", "data/root"),
         cpio.link("home/cloud", "/data/home"),
+        cpio.link("tmp", "data/tmp"),
         cpio.link("var/run", "/run"),
         cpio.file("etc/resolv.conf", b""),
         cpio.character_device("dev/console", 5, 1),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
+from kilonova import __version__
 from kilonova.db.database import Tx
 from kilonova.embedded.identity.app import Identity
 from kilonova.embedded.identity.records import (
@@ -56,9 +59,66 @@ async def bootstrap(
     """
     wanted = {"admin": admin_password, "demo": demo_password or admin_password}
     wanted |= dict.fromkeys(service_users, service_password or admin_password)
-    present = await app.db.read(_hashes, list(wanted))
+    catalogue = (region, *endpoints)
+    present, revision = await app.db.read(_present, list(wanted))
+    before = await asyncio.to_thread(_read, app)
+    if before.passwords == _passwords(app, wanted, present):
+        for name, stored in present.items():
+            app.passwords.know(wanted[name], stored)
+        if before.content == _content(app, catalogue, revision):
+            return
+        hashes = present
+    else:
+        hashes = await _digests(app, wanted, present)
+    await app.change(_write, app, _Facts(hashes, region, tuple(endpoints)), app.now())
+    present, revision = await app.db.read(_present, list(wanted))
+    after = _Note(_passwords(app, wanted, present), _content(app, catalogue, revision))
+    await asyncio.to_thread(_keep, app, after)
 
-    # One hash for each password, not for each user: hashing is what takes time at a start.
+
+class _Note(msgspec.Struct, frozen=True):
+    """Keyed digests of what was there when this was last done, to see that nothing has changed.
+
+    Hashing the passwords and looking for every row would be a quarter of a start.
+    """
+
+    passwords: str = ""
+    content: str = ""
+
+
+def _passwords(app: Identity, wanted: Mapping[str, str], present: Mapping[str, str]) -> str:
+    pairs = [(name, password, present.get(name)) for name, password in sorted(wanted.items())]
+    return app.keys.digest(msgspec.json.encode(pairs))
+
+
+def _content(app: Identity, catalogue: Sequence[object], revision: int) -> str:
+    return app.keys.digest(msgspec.json.encode([__version__, catalogue, revision]))
+
+
+def _read(app: Identity) -> _Note:
+    try:
+        return _Note(*_file(app).read_text().split())
+    except (OSError, ValueError, TypeError):
+        return _Note()
+
+
+def _keep(app: Identity, note: _Note) -> None:
+    # Without it the next start takes a little longer, no more.
+    with contextlib.suppress(OSError):
+        file = _file(app)
+        file.touch(mode=0o600)
+        file.write_text(f"{note.passwords}\n{note.content}\n")
+
+
+def _file(app: Identity) -> Path:
+    return app.settings.key_dir / "bootstrapped"
+
+
+async def _digests(
+    app: Identity, wanted: Mapping[str, str], present: Mapping[str, str]
+) -> dict[str, str]:
+    """One hash for each password, not for each user: hashing is what takes time at a start."""
+
     async def digest(password: str) -> tuple[str, str]:
         names = [name for name, other in wanted.items() if other == password]
         for stored in {present[name] for name in names if present.get(name)}:
@@ -67,13 +127,14 @@ async def bootstrap(
         return password, await app.passwords.hash(password)
 
     made = dict(await asyncio.gather(*(digest(one) for one in set(wanted.values()))))
-    hashes = {name: made[password] for name, password in wanted.items()}
-    await app.change(_write, app, _Facts(hashes, region, tuple(endpoints)), app.now())
+    return {name: made[password] for name, password in wanted.items()}
 
 
-def _hashes(tx: Tx, names: list[str]) -> dict[str, str]:
+def _present(tx: Tx, names: list[str]) -> tuple[dict[str, str], int]:
+    """The hashes of the users that are there, and how many changes there were."""
     found = {name: users.by_name(tx, name, DEFAULT_DOMAIN) for name in names}
-    return {name: user.password_hash or "" for name, user in found.items() if user is not None}
+    hashes = {name: user.password_hash or "" for name, user in found.items() if user is not None}
+    return hashes, rows.revision(tx)
 
 
 def _write(tx: Tx, app: Identity, facts: _Facts, now: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hmac
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,15 +46,19 @@ class KeyRing:
         except (InvalidToken, ValueError):
             return None
 
+    def digest(self, payload: bytes) -> str:
+        """A keyed digest (HMAC-SHA-256 in hex) by the newest key; nothing can be read out of it."""
+        return hmac.digest(self._newest, b"digest\0" + payload, "sha256").hex()
+
     def _stamp(self) -> int:
         return self._directory.stat().st_mtime_ns
 
     def _load(self) -> None:
         self._loaded = self._stamp()
         numbers = sorted(_numbers(self._directory), reverse=True)
-        self._fernet = MultiFernet(
-            [Fernet((self._directory / str(number)).read_bytes()) for number in numbers]
-        )
+        keys = [(self._directory / str(number)).read_bytes() for number in numbers]
+        self._newest = keys[0]
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
 
 
 def rotate(directory: Path, *, keep: int = 3) -> int:

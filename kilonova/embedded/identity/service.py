@@ -29,7 +29,6 @@ from kilonova.embedded.identity.api import (
 from kilonova.embedded.identity.app import Identity
 from kilonova.embedded.identity.policy import Policy
 from kilonova.embedded.identity.settings import Settings
-from kilonova.embedded.identity.store import rows
 from kilonova.embedded.identity.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.faults import keystone_faults
@@ -76,10 +75,6 @@ async def open(
 def build(app: Identity) -> ASGIApp:
     """The ASGI application that serves ``/`` and ``/v3``."""
 
-    async def database() -> str | None:
-        await app.db.read(rows.revision)
-        return None
-
     return web.build(
         API,
         app,
@@ -88,7 +83,7 @@ def build(app: Identity) -> ASGIApp:
         clock=app.clock,
         ids=app.ids,
         idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
-        checks={"database": database},
+        checks={"database": app.db.check},
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,
     )

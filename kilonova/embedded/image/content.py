@@ -27,20 +27,6 @@ _ACCEPTED: dict[str, frozenset[str]] = {
 _OPAQUE_CONTAINERS = frozenset({"ova", "ovf", "docker", "compressed"})
 
 
-class Meter:
-    """Counts only: for data that is looked at later."""
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    def feed(self, chunk: bytes) -> None:
-        """The next bytes."""
-        self.size += len(chunk)
-
-    def finish(self) -> None:
-        """Nothing is known but the size."""
-
-
 class Reader:
     """Fed with all data in order, it knows the `Content` at the end.
 

@@ -9,11 +9,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from kilonova.base.errors import Conflict, TooLarge
-from kilonova.embedded.image.content import Meter, Reader
 from kilonova.embedded.image.records import Content
+
+if TYPE_CHECKING:  # slow to import, and needed only where data is looked at
+    from kilonova.embedded.image.content import Reader
 
 CHUNK = 1 << 20
 PART = ".part"
@@ -105,6 +107,20 @@ class Files:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+class Meter:
+    """Counts only: for data that is looked at later."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes."""
+        self.size += len(chunk)
+
+    def finish(self) -> None:
+        """Nothing is known but the size."""
 
 
 class Writer:

@@ -46,7 +46,7 @@ async def run(call: Call[Images], image: Image) -> None:
 
 async def _take(app: Images, image: Image) -> str:
     """What is wrong with the data; empty when the image became active."""
-    reader = upload.reader_of(app, image)
+    reader = await upload.reader_of(app, image)
     try:
         content = await asyncio.to_thread(app.files.read_part, image.id, reader)
         await upload.finish(app, image.id, "importing", content)

@@ -9,13 +9,12 @@ from starlette.types import ASGIApp
 from kilonova.base.clock import Clock, SystemClock
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database
 from kilonova.db.idempotency import SqlIdempotencyStore
 from kilonova.embedded.image.api import data, images, info, members, versions
 from kilonova.embedded.image.app import Images, reconcile
 from kilonova.embedded.image.rules import Policy
 from kilonova.embedded.image.settings import Settings
-from kilonova.embedded.image.store import images as store
 from kilonova.embedded.image.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
@@ -57,10 +56,6 @@ async def open(settings: Settings, *, clock: Clock | None = None, ids: Ids | Non
 def build(app: Images, *, auth: Authenticator) -> ASGIApp:
     """The ASGI application that serves ``/``, ``/versions`` and ``/v2``."""
 
-    async def database() -> str | None:
-        await app.db.read(_nothing)
-        return None
-
     return web.build(
         API,
         app,
@@ -69,12 +64,8 @@ def build(app: Images, *, auth: Authenticator) -> ASGIApp:
         clock=app.clock,
         ids=app.ids,
         idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
-        checks={"database": database},
+        checks={"database": app.db.check},
         auth_uri=app.settings.auth_uri,
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,
     )
-
-
-def _nothing(tx: Tx) -> None:
-    store.present(tx, ["-"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
@@ -20,13 +21,15 @@ from kilonova.base.errors import (
     UnsupportedMediaType,
 )
 from kilonova.embedded.image.app import Images
-from kilonova.embedded.image.content import Meter, Reader
-from kilonova.embedded.image.files import CHUNK, Writer
+from kilonova.embedded.image.files import CHUNK, Meter, Writer
 from kilonova.embedded.image.ranges import Part
 from kilonova.embedded.image.records import Content, Image
 from kilonova.embedded.image.store import images
 from kilonova.web.body import ClientGone, declared_length
 from kilonova.web.call import Call
+
+if TYPE_CHECKING:  # slow to import, and needed only where data is looked at
+    from kilonova.embedded.image.content import Reader
 
 OFFSET = "X-Image-Upload-Offset"
 
@@ -84,7 +87,7 @@ async def _store(
         )
     await asyncio.to_thread(app.files.check_space, length or 0)
     staged = after == "uploading"
-    reader = Meter() if staged else reader_of(app, image)
+    reader = Meter() if staged else await reader_of(app, image)
     most = app.settings.most_bytes if part is None else part.total
     writer = await asyncio.to_thread(Writer, app.files, image.id, reader, offset=offset, most=most)
     try:
@@ -107,9 +110,16 @@ async def _store(
     return None if whole else reader.size
 
 
-def reader_of(app: Images, image: Image) -> Reader:
+async def reader_of(app: Images, image: Image) -> Reader:
     """What looks at the data of an image."""
-    return Reader(image.disk_format, image.container_format, match=app.settings.match_format)
+
+    def make() -> Reader:
+        from kilonova.embedded.image.content import Reader  # noqa: PLC0415 (see above)
+
+        match = app.settings.match_format
+        return Reader(image.disk_format, image.container_format, match=match)
+
+    return await asyncio.to_thread(make)
 
 
 async def finish(app: Images, image_id: str, before: str, content: Content) -> None:

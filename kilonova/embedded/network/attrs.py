@@ -29,8 +29,11 @@ DNS_NAME = {
         {"enum": [""]},
         {
             "type": "string",
-            "maxLength": 63,
-            "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$",
+            "maxLength": 255,
+            "pattern": (
+                r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+                r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+            ),
         },
     ]
 }

@@ -99,7 +99,8 @@ def _endpoint(port: Row) -> desired.Endpoint:
         fixed_ips=_fixed(port),
         device_id=port["device_id"] if _DEVICE.fullmatch(port["device_id"]) else "",
         project_id=port["project_id"],
-        hostname=port["dns_name"] or None,
+        # A lease names the host alone.
+        hostname=port["dns_name"].partition(".")[0] or None,
         options=tuple(
             desired.DhcpOption(o["opt_name"], o["opt_value"], int(o.get("ip_version") or 4))
             for o in port["extra_dhcp_opts"]

@@ -11,6 +11,7 @@ from kilonova.base.errors import BadRequest, NotFound
 from kilonova.base.ids import Ids
 from kilonova.db.database import Database, Tx
 from kilonova.embedded.volume import rules
+from kilonova.embedded.volume.exports import Exports
 from kilonova.embedded.volume.files import PARTS, Files
 from kilonova.embedded.volume.images import ImageService
 from kilonova.embedded.volume.records import (
@@ -26,8 +27,15 @@ from kilonova.web.call import Call, Caller
 
 R = TypeVar("R", Volume, Snapshot)
 Notify = Callable[[list[dict[str, Any]]], Awaitable[None]]
+Held = Callable[[str, str, str], Awaitable[bool]]
+"""Whether the server has the volume by that attachment, as the compute service knows it."""
 
 WORDS: dict[type[Any], str] = {Volume: "Volume", Snapshot: "Snapshot"}
+
+
+async def held_by_nobody(_server_id: str, _volume_id: str, _attachment_id: str) -> bool:
+    """There is no compute service to ask."""
+    return False
 
 
 async def tell_nobody(_events: list[dict[str, Any]]) -> None:
@@ -44,6 +52,7 @@ class Volumes:
         *,
         images: ImageService,
         notify: Notify,
+        held: Held,
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -51,9 +60,21 @@ class Volumes:
         self.db = db
         self.images = images
         self.notify = notify
+        self.held = held
         self.clock = clock
         self.ids = ids
         self.files = Files(settings.directory, reserve=settings.reserve_bytes)
+        self.exports = (
+            Exports(
+                settings.directory / "exports",
+                address=settings.export_address,
+                port=settings.export_port,
+                tls=settings.export_tls,
+                clock=clock,
+            )
+            if settings.export_address is not None
+            else None
+        )
         self.worker = Worker(self)
 
     @property
@@ -63,8 +84,10 @@ class Volumes:
         return f"{self.settings.host}@{backend}#{backend}"
 
     async def close(self) -> None:
-        """Stop the work and close the database."""
+        """Stop the work and close the database; exported volumes stay so."""
         await self.worker.stop()
+        if self.exports is not None:
+            await self.exports.close()
         self.db.close()
 
 

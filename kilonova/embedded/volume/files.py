@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
-import logging
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from oslo_utils.imageutils import format_inspector
-
-from kilonova.base.errors import BadRequest, TooLarge, Unavailable
+from kilonova import imagefile
+from kilonova.base import programs
+from kilonova.base.errors import BadRequest, TooLarge
 from kilonova.embedded.volume.records import GIB
 
 CHUNK = 1 << 20
 GRAIN = 1 << 16
 PARTS = (".part", ".part.sparse", ".download", ".upload")
-# Glance's disk format -> the formats its data may prove to be, and what qemu-img calls it.
-FORMATS: dict[str, tuple[frozenset[str], str]] = {
-    "raw": (frozenset({"raw", "gpt"}), "raw"),
-    "iso": (frozenset({"iso", "gpt"}), "raw"),
-    "qcow2": (frozenset({"qcow2"}), "qcow2"),
-    "vmdk": (frozenset({"vmdk"}), "vmdk"),
-    "vdi": (frozenset({"vdi"}), "vdi"),
-    "vhd": (frozenset({"vhd"}), "vpc"),
-    "vhdx": (frozenset({"vhdx"}), "vhdx"),
-}
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _CONVERT_SECONDS = 7200.0
-
-logging.getLogger("oslo_utils.imageutils.format_inspector").setLevel(logging.ERROR)
+_CONVERT_CPU_SECONDS = 1800
 
 
 class Files:
@@ -95,17 +82,16 @@ class Files:
                 async for chunk in chunks:
                     await asyncio.to_thread(self.check_space, len(chunk))
                     await asyncio.to_thread(out.write, chunk)
-            qemu_format, virtual = await asyncio.to_thread(inspect, download, disk_format)
-            if virtual > size * GIB:
+            what = await asyncio.to_thread(
+                imagefile.inspect, download, disk_format, use="made volumes"
+            )
+            if what.virtual_size > size * GIB:
                 raise BadRequest(f"The image is greater than the volume's {size} GiB.")
-            if qemu_format == "raw":
+            if what.format == "raw":
                 download.replace(part)
                 await asyncio.to_thread(_punch, part)
             else:
-                await run(
-                    *("qemu-img", "convert", "-f", qemu_format, "-O", "raw"),
-                    *(str(download), str(part)),
-                )
+                await _convert("-f", what.format, "-O", "raw", str(download), str(part))
             os.truncate(part, size * GIB)
             await asyncio.to_thread(_settle, part, target)
         finally:
@@ -117,10 +103,8 @@ class Files:
         if disk_format == "raw":
             return source, False
         upload = source.with_name(source.name + ".upload")
-        name = FORMATS[disk_format][1]
-        await run(
-            *("qemu-img", "convert", "-U", "-f", "raw", "-O", name, str(source), str(upload)),
-        )
+        name = imagefile.qemu_name(disk_format)
+        await _convert("-U", "-f", "raw", "-O", name, str(source), str(upload))
         return upload, True
 
     def delete(self, target: Path) -> None:
@@ -133,68 +117,12 @@ class Files:
         return {file.name for file in self.directory.iterdir()}
 
 
-def inspect(file: Path, disk_format: str) -> tuple[str, int]:
-    """qemu-img's name of the format and the size the guest will see; BadRequest when unsafe."""
-    if disk_format not in FORMATS:
-        raise BadRequest(f"Images of disk format {disk_format} cannot be made volumes.")
-    accepted, qemu_format = FORMATS[disk_format]
-    found = _formats(file)
-    names = {str(one) for one in found} or {"raw"}
-    if not names <= accepted:
-        wrong = ", ".join(sorted(names - accepted))
-        raise BadRequest(f"The image is declared to be {disk_format} but its content is {wrong}.")
-    for one in found:
-        try:
-            one.safety_check()
-        except format_inspector.SafetyCheckFailed as failed:
-            if str(one) == "gpt":
-                continue
-            what = ", ".join(sorted(failed.failures))
-            raise BadRequest(f"The image is not safe to use; it failed: {what}.") from None
-        except format_inspector.ImageFormatError as error:
-            raise BadRequest(f"The image cannot be understood: {error}") from None
-    size = file.stat().st_size if qemu_format == "raw" else int(found[0].virtual_size)
-    return qemu_format, size
-
-
-def _formats(file: Path) -> list[format_inspector.FileInspector]:
-    with file.open("rb") as source:
-        wrapper = format_inspector.InspectWrapper(source)
-        try:
-            while wrapper.formats is None and wrapper.read(1 << 16):
-                pass
-        except format_inspector.ImageFormatError as error:
-            raise BadRequest(f"The image cannot be understood: {error}") from None
-        finally:
-            wrapper.close()
-        return [one for one in wrapper.formats or [] if str(one) != "raw"]
-
-
-async def run(*command: str, seconds: float = _CONVERT_SECONDS) -> None:
-    """Run a program; Unavailable with its last words when it fails, is missing or too slow."""
-    program = shutil.which(command[0])
-    if program is None:
-        raise Unavailable(f"The program {command[0]} is missing on this host; install it.")
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *command[1:],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+async def _convert(*words: str) -> None:
+    await programs.run(
+        *("qemu-img", "convert", *words),
+        seconds=_CONVERT_SECONDS,
+        cpu_seconds=_CONVERT_CPU_SECONDS,
     )
-    try:
-        async with asyncio.timeout(seconds):
-            _, complaint = await process.communicate()
-    except TimeoutError:
-        raise Unavailable(f"{command[0]} did not end within {seconds:g} s.") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        raise Unavailable(f"{command[0]} failed: {lines[-1] if lines else process.returncode}")
 
 
 def _fresh(target: Path) -> Path:

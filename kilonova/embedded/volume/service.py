@@ -9,7 +9,9 @@ from starlette.types import ASGIApp
 from kilonova.base.clock import Clock, SystemClock
 from kilonova.base.ids import Ids, RandomIds
 from kilonova.db import migrate
-from kilonova.db.database import Database, Tx
+from kilonova.db.database import Database
+from kilonova.db.idempotency import SqlIdempotencyStore
+from kilonova.embedded.volume import exports
 from kilonova.embedded.volume.api import (
     actions,
     attachments,
@@ -19,15 +21,24 @@ from kilonova.embedded.volume.api import (
     versions,
     volumes,
 )
-from kilonova.embedded.volume.app import Notify, Volumes, first_type, reconcile, tell_nobody
+from kilonova.embedded.volume.app import (
+    Held,
+    Notify,
+    Volumes,
+    first_type,
+    held_by_nobody,
+    reconcile,
+    tell_nobody,
+)
+from kilonova.embedded.volume.attaching import export_all
 from kilonova.embedded.volume.images import ImageService
-from kilonova.embedded.volume.records import VolumeType
 from kilonova.embedded.volume.rules import Policy
 from kilonova.embedded.volume.settings import Settings
-from kilonova.embedded.volume.store import rows
+from kilonova.embedded.volume.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.auth import Authenticator
 from kilonova.web.faults import nova_faults
+from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
 MIGRATIONS = "kilonova.embedded.volume.migrations"
@@ -43,6 +54,7 @@ API: Api[Volumes] = Api(
         types.routes,
         info.routes,
         info.transfers,
+        openapi_routes(lambda: API, title="Volume API"),
     ],
     versions=versions.VERSIONS,
     faults=nova_faults,
@@ -55,12 +67,16 @@ async def open(
     *,
     images: ImageService,
     notify: Notify = tell_nobody,
+    held: Held = held_by_nobody,
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> Volumes:
     """The service with its schema brought up to date; work that a crash left is begun again.
 
-    ``notify`` tells the compute service's external events. Close it with ``close``.
+    What other hosts use is exported.
+
+    ``notify`` tells the compute service's external events, ``held`` asks it whether a server has a
+    volume by an attachment. Close it with ``close``.
     """
     db = Database(settings.database, name="volume")
     await asyncio.to_thread(migrate.upgrade, db, MIGRATIONS)
@@ -69,20 +85,23 @@ async def open(
         db,
         images=images,
         notify=notify,
+        held=held,
         clock=clock or SystemClock(),
         ids=ids or RandomIds(),
     )
     await db.run(first_type(app))
     await reconcile(app)
+    await export_all(app)
     return app
+
+
+def can_export() -> bool:
+    """Whether this host has what exports need."""
+    return exports.possible()
 
 
 def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:
     """The ASGI application that serves ``/`` and ``/v3``."""
-
-    async def database() -> str | None:
-        await app.db.read(_nothing)
-        return None
 
     return web.build(
         API,
@@ -91,12 +110,9 @@ def build(app: Volumes, *, auth: Authenticator) -> ASGIApp:
         policy=Policy(),
         clock=app.clock,
         ids=app.ids,
-        checks={"database": database},
+        idempotency=SqlIdempotencyStore(app.db, KEYS, app.clock),
+        checks={"database": app.db.check},
         auth_uri=app.settings.auth_uri,
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,
     )
-
-
-def _nothing(tx: Tx) -> None:
-    rows.find(tx, VolumeType, "-")

@@ -12,7 +12,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     ``host`` and ``zone`` name the one back end. ``quota_*``: limits of a project that has none of
     its own (-1: none). ``most_gib``: greatest volume. ``reserve_bytes``: disk space that downloads
-    must leave free. ``jobs``: how many copies run at once.
+    must leave free. ``jobs``: how many copies run at once. ``export_address`` and ``export_port``:
+    where hosts other than ``host`` reach volumes (None: by their path, in a directory they share).
     """
 
     database: str
@@ -28,6 +29,9 @@ class Settings(msgspec.Struct, frozen=True):
     reserve_bytes: int = 256 << 20
     list_limit: int = 1000
     jobs: int = 2
+    export_address: str | None = None
+    export_port: int = 10809
+    export_tls: bool = True
     public_url: str | None = None
     auth_uri: str | None = None
     trust_forwarded: bool = False

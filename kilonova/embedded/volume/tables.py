@@ -6,10 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db import idempotency
 from kilonova.db.types import Instant, Json
 from kilonova.embedded.volume.records import Work
 
 META = sa.MetaData()
+KEYS = idempotency.table(META)
 
 
 def _common(*columns: sa.Column[Any]) -> list[sa.Column[Any]]:

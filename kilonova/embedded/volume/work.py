@@ -124,6 +124,8 @@ class Worker:
             case "extend":
                 await asyncio.to_thread(files.grow, target, work.size)
                 await app.db.run(rows.change, Volume, volume.id, size=work.size)
+                if app.exports is not None:
+                    await app.exports.renew(volume.id)
             case "upload":
                 await self._upload(target, work.source, work.disk_format)
             case "delete":

@@ -125,6 +125,7 @@ async def replace(call: Request, uuid: str) -> Page:
     _AT,
     policy="placement:resource_providers:inventories:delete",
     until=4,
+    status=405,
     summary="Not before 1.5",
 )
 async def delete_none(call: Request, uuid: str) -> None:

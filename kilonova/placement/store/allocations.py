@@ -22,16 +22,10 @@ from kilonova.placement.store import tables as t
 from kilonova.placement.store.common import CONCURRENT, Tx, aware, chunks, naive
 from kilonova.placement.store.providers import Held
 
+_CONSUMER = tuple(t.consumers.c[field.name] for field in msgspec.structs.fields(Consumer))
 _consumers: sa.BindParameter[Any] = sa.bindparam("consumers", expanding=True)
 _LOCK = Prepared(
-    sa.select(
-        t.consumers.c.id,
-        t.consumers.c.uuid,
-        t.consumers.c.project_id,
-        t.consumers.c.user_id,
-        t.consumers.c.generation,
-        t.consumers.c.type,
-    )
+    sa.select(*_CONSUMER)
     .where(t.consumers.c.uuid.in_(sa.bindparam("uuids", expanding=True)))
     .order_by(t.consumers.c.id)
     .with_for_update()
@@ -261,12 +255,7 @@ _query = (
         t.allocations.c.resource_class,
         t.allocations.c.used,
         t.allocations.c.updated_at,
-        t.consumers.c.id,
-        t.consumers.c.uuid,
-        t.consumers.c.project_id,
-        t.consumers.c.user_id,
-        t.consumers.c.generation,
-        t.consumers.c.type,
+        *_CONSUMER,
     )
     .join(t.providers, t.providers.c.id == t.allocations.c.provider_id)
     .join(t.consumers, t.consumers.c.id == t.allocations.c.consumer_id)

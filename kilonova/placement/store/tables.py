@@ -7,21 +7,14 @@ its old rows are deleted, and the counter ``changes_pruned`` is the last one of 
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.dialects.mysql import DATETIME
 
 from kilonova.db import idempotency
+from kilonova.db.types import MicroTime
 
 metadata = sa.MetaData()
-_BIN: dict[str, Any] = {
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mysql_engine": "InnoDB",
-}
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-_When = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+_When = sa.DateTime().with_variant(MicroTime(), "mysql", "mariadb")
 
 keys = idempotency.table(metadata)
 
@@ -35,7 +28,6 @@ providers = sa.Table(
     sa.Column("parent_id", _Id, sa.ForeignKey("resource_providers.id"), index=True),
     sa.Column("root_id", _Id, sa.ForeignKey("resource_providers.id"), index=True),
     sa.Column("updated_at", _When, nullable=False),
-    **_BIN,
 )
 
 classes = sa.Table(
@@ -43,7 +35,6 @@ classes = sa.Table(
     metadata,
     sa.Column("name", sa.String(255), primary_key=True),
     sa.Column("updated_at", _When, nullable=False),
-    **_BIN,
 )
 
 traits = sa.Table(
@@ -51,7 +42,6 @@ traits = sa.Table(
     metadata,
     sa.Column("name", sa.String(255), primary_key=True),
     sa.Column("updated_at", _When, nullable=False),
-    **_BIN,
 )
 
 provider_traits = sa.Table(
@@ -59,7 +49,6 @@ provider_traits = sa.Table(
     metadata,
     sa.Column("provider_id", _Id, sa.ForeignKey("resource_providers.id"), primary_key=True),
     sa.Column("trait", sa.String(255), sa.ForeignKey("traits.name"), primary_key=True, index=True),
-    **_BIN,
 )
 
 provider_aggregates = sa.Table(
@@ -67,7 +56,6 @@ provider_aggregates = sa.Table(
     metadata,
     sa.Column("provider_id", _Id, sa.ForeignKey("resource_providers.id"), primary_key=True),
     sa.Column("aggregate", sa.String(36), primary_key=True),
-    **_BIN,
 )
 
 
@@ -87,7 +75,6 @@ inventories = sa.Table(
     sa.Column("step_size", sa.Integer, nullable=False),
     sa.Column("allocation_ratio", sa.Double, nullable=False),
     sa.Column("updated_at", _When, nullable=False),
-    **_BIN,
 )
 
 consumers = sa.Table(
@@ -100,7 +87,6 @@ consumers = sa.Table(
     sa.Column("type", sa.String(255)),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Index("consumers_project_user", "project_id", "user_id"),
-    **_BIN,
 )
 
 allocations = sa.Table(
@@ -112,7 +98,6 @@ allocations = sa.Table(
     sa.Column("used", sa.Integer, nullable=False),
     sa.Column("updated_at", _When, nullable=False),
     sa.Index("allocations_provider", "provider_id", "resource_class", "used"),
-    **_BIN,
 )
 
 provider_changes = sa.Table(
@@ -120,7 +105,6 @@ provider_changes = sa.Table(
     metadata,
     sa.Column("seq", _Id, primary_key=True, autoincrement=True),
     sa.Column("provider_id", sa.BigInteger, nullable=False),
-    **_BIN,
 )
 
 counters = sa.Table(
@@ -128,5 +112,4 @@ counters = sa.Table(
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
-    **_BIN,
 )

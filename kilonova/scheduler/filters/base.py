@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 import msgspec
 
+from kilonova.base import plugins
 from kilonova.base.registry import Registry
 from kilonova.config.filter_scheduler import FilterScheduler, Metrics
 from kilonova.domain.request import RequestSpec
@@ -98,7 +98,7 @@ def _foreign(names: Sequence[str]) -> dict[str, HostFilter]:
     wanted = {name.rpartition(".")[2] for name in names}
     return {
         point.name: adapt(point.name, point.load())
-        for point in entry_points(group=GROUP)
+        for point in plugins.points(GROUP)
         if point.name in wanted
     }
 

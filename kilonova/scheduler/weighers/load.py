@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kilonova.domain.request import RequestSpec
-from kilonova.scheduler.filters.base import Env
 from kilonova.scheduler.state import HostState
-from kilonova.scheduler.weighers.base import weigher
+from kilonova.scheduler.weighers.base import column_weigher
 
 
-@weigher("IoOpsWeigher", "io_ops_weight_multiplier", least=0.0)
-def io_ops(host: HostState, _request: RequestSpec, _env: Env) -> float:
+@column_weigher("IoOpsWeigher", "io_ops_weight_multiplier", least=0.0)
+def io_ops(hosts: Sequence[HostState], _request: RequestSpec) -> list[int]:
     """Busy servers (the default multiplier is negative: calm hosts first)."""
-    return float(host.io_ops)
+    return [host.io_ops for host in hosts]
 
 
-@weigher("NumInstancesWeigher", "num_instances_weight_multiplier", least=0.0)
-def servers(host: HostState, _request: RequestSpec, _env: Env) -> float:
+@column_weigher("NumInstancesWeigher", "num_instances_weight_multiplier", least=0.0)
+def servers(hosts: Sequence[HostState], _request: RequestSpec) -> list[int]:
     """Servers there."""
-    return float(host.num_instances)
+    return [host.num_instances for host in hosts]
 
 
-@weigher("BuildFailureWeigher", "build_failure_weight_multiplier", sign=-1.0)
-def failures(host: HostState, _request: RequestSpec, _env: Env) -> float:
+@column_weigher("BuildFailureWeigher", "build_failure_weight_multiplier", sign=-1.0)
+def failures(hosts: Sequence[HostState], _request: RequestSpec) -> list[int]:
     """Builds that failed since the last that worked; counted against the host."""
-    return float(host.failed_builds)
+    return [host.failed_builds for host in hosts]
 
 
-@weigher("HypervisorVersionWeigher", "hypervisor_version_weight_multiplier")
-def version(host: HostState, _request: RequestSpec, _env: Env) -> float:
+@column_weigher("HypervisorVersionWeigher", "hypervisor_version_weight_multiplier")
+def version(hosts: Sequence[HostState], _request: RequestSpec) -> list[int]:
     """Newer hypervisors first."""
-    return float(host.hypervisor_version)
+    return [host.hypervisor_version for host in hosts]

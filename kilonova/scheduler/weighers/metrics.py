@@ -22,12 +22,14 @@ def ratios(setting: Sequence[str]) -> dict[str, float]:
     return found
 
 
-@weigher("MetricsWeigher", "metrics_weight_multiplier")
+@weigher(
+    "MetricsWeigher",
+    "metrics_weight_multiplier",
+    concerns=lambda _request, env: bool(env.metrics.weight_setting),
+)
 def metrics(host: HostState, _request: RequestSpec, env: Env) -> float:
     """The metrics of ``weight_setting`` times their ratios; a host without one of them weighs
     ``weight_of_unavailable`` (MetricsFilter leaves it out altogether)."""
-    if not env.metrics.weight_setting:
-        return 0.0
     wanted = ratios(env.metrics.weight_setting)
     if not wanted.keys() <= host.metrics.keys():
         return env.metrics.weight_of_unavailable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
@@ -225,7 +227,10 @@ class FakeDriver:
                 NicUse(mac, f"tap{port}"[:14], 2070139, 100, 200, 26701, 300, 140208, 0, 0, 662, 0)
                 for port, mac in guest.cards.items()
             ),
-            disks=(DiskUse("vda", 262144, 112, 5778432, 488, 1),),
+            disks=tuple(
+                DiskUse(f"vd{letter}", 262144, 112, 5778432, 488, 1)
+                for letter in string.ascii_lowercase[: 1 + len(guest.volumes)]
+            ),
         )
 
     async def switch_host(self, action: str) -> None:

@@ -13,11 +13,11 @@ import msgspec
 
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
+from kilonova.virt import consolelog
+from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
-from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile
+from kilonova.virt.disks import DiskFile, shared
 
-CONSOLE_LOG = "console.log"
 MONITOR = "monitor.sock"
 SERIAL = "serial.sock"
 AGENT = "agent.sock"
@@ -107,7 +107,7 @@ def _monitor(parts: Parts) -> list[str]:
 
 
 def _serial(parts: Parts, settings: Settings) -> list[str]:
-    log = f"logfile={_escaped(parts.directory / CONSOLE_LOG)},logappend=on"
+    log = f"logfile={_escaped(parts.directory / consolelog.FILE)},logappend=on"
     if "serial" in parts.fds:
         where = f"fd={parts.fds['serial']}"
     else:
@@ -167,6 +167,8 @@ def _disks(parts: Parts) -> list[str]:
         words += ["-device", "qemu-xhci,id=xhci0"]
     units: Counter[str] = Counter()
     for disk in parts.devices.disks:
+        for named in parts.disks[disk.device].objects:
+            words += ["-object", msgspec.json.encode(named).decode()]
         block = block_node(disk, parts.disks[disk.device])
         words += ["-blockdev", msgspec.json.encode(block).decode()]
         front = front_device(disk, units[disk.bus])
@@ -187,11 +189,6 @@ def node_name(disk: Disk, device: str) -> str:
     return f"node-{device}"
 
 
-def shared(disk: Disk) -> bool:
-    """Whether other guests may have the volume too."""
-    return bool((disk.connection or {}).get("data", {}).get("multiattach"))
-
-
 def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
     """The arguments of ``blockdev-add``."""
     block: dict[str, Any] = {
@@ -199,9 +196,9 @@ def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
         "driver": file.format,
         "read-only": disk.read_only,
         "discard": "unmap",
-        "file": {"driver": "file", "filename": file.path, "discard": "unmap"},
+        "file": file.remote or {"driver": "file", "filename": file.path, "discard": "unmap"},
     }
-    if shared(disk.disk):
+    if shared(disk.disk) and not file.remote:
         block["file"]["locking"] = "off"
     if file.base:
         # Named here, so that nothing written inside the image decides what is opened.

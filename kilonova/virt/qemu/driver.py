@@ -20,17 +20,15 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
-from kilonova.virt import vifs
+from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import hostshape
-from kilonova.virt.devices.nics import tap_name
+from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import accel, command, counters, hostinfo, process
-from kilonova.virt.qemu.disks import Maker
+from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
 
-LOG_BYTES = 1 << 20
-LOG_LIMIT = 4 << 20
 SYSFS = Path("/sys")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
@@ -58,6 +56,7 @@ class QemuDriver:
             host=host.name,
         )
         self._directory = directory
+        self._brick = Brick(host.settings, host.name)
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
@@ -65,10 +64,15 @@ class QemuDriver:
     async def start(self) -> list[GuestStatus]:
         host = self._host
         host.state_dir = self._directory
-        self._version = await hostinfo.version(host.settings.qemu.binary)
+        self._version = await version.find(host.settings.qemu.binary)
         self._directory.mkdir(parents=True, exist_ok=True)
+        default = host.settings.default
         maker = Maker(
-            self._cache, host.config_drive, host.settings.default.default_ephemeral_format
+            self._cache,
+            host.config_drive,
+            default.default_ephemeral_format,
+            default.config_drive_format,
+            brick=self._brick,
         )
         self._given = Given(host, accel.choose(host.settings), maker, set())
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
@@ -90,7 +94,7 @@ class QemuDriver:
 
     async def report(self) -> HostReport:
         given = self._need()
-        await asyncio.to_thread(self._trim_logs)
+        await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
         settings = self._host.settings
         shape = await asyncio.to_thread(
             hostshape.read,
@@ -103,11 +107,12 @@ class QemuDriver:
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
-            qemu_version=self._version,
+            version=self._version,
             accel=given.accel,
             guests=[g.record.spec for g in self._made() if g.record is not None],
             vnc=settings.vnc.enabled,
             shape=shape,
+            connector=await self._brick.facts(),
         )
 
     async def guests(self) -> list[GuestStatus]:
@@ -200,7 +205,7 @@ class QemuDriver:
 
     async def console_log(self, server_id: str) -> bytes:
         directory = self._find(server_id).directory
-        return await asyncio.to_thread(_tail, directory)
+        return await asyncio.to_thread(consolelog.tail, directory)
 
     async def console(self, server_id: str, kind: str) -> ConsoleTarget:
         """VNC always, serial when ``[serial_console] enabled``."""
@@ -283,12 +288,11 @@ class QemuDriver:
             for entry in await asyncio.to_thread(_entries, self._directory)
             if _SERVER_ID.match(entry.name) and entry.name not in known
         ]
-        ours = {
-            tap_name(nic)
+        ours = records.taps(
+            guest.record
             for guest in self._guests.values()
             if guest.record is not None and guest.server_id in known
-            for nic in guest.record.spec.nics
-        }
+        )
         found = await asyncio.to_thread(vifs.taps)
         lines += [f"tap {name}" for name in found if name.startswith("tap") and name not in ours]
         return lines
@@ -303,13 +307,9 @@ class QemuDriver:
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove base images no guest uses, unused for that long; their ids."""
-        used = {
-            disk.image.id
-            for guest in self._guests.values()
-            if guest.record is not None
-            for disk in guest.record.spec.disks
-            if disk.image is not None
-        }
+        used = records.images(
+            guest.record for guest in self._guests.values() if guest.record is not None
+        )
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     def _guest(self, server_id: str) -> Guest:
@@ -341,15 +341,6 @@ class QemuDriver:
             log.warning("Ending stray process %d of server %s", stray.pid, server_id)
             await stray.end(seconds=0)
 
-    def _trim_logs(self) -> None:
-        for guest in list(self._guests.values()):
-            file = guest.directory / command.CONSOLE_LOG
-            try:
-                if file.stat().st_size > LOG_LIMIT:
-                    _trim(file)
-            except FileNotFoundError:
-                continue
-
 
 def _running(guest: Guest) -> None:
     if guest.power not in (PowerState.RUNNING, PowerState.PAUSED):
@@ -359,30 +350,3 @@ def _running(guest: Guest) -> None:
 
 def _entries(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.exists() else []
-
-
-def _old(file: Path) -> Path:
-    return file.with_name(f"{file.name}.1")
-
-
-def _trim(file: Path) -> None:
-    """Keep the last MiB aside and empty the log; QEMU appends, so it goes on at the start."""
-    with file.open("r+b") as log_file:
-        log_file.seek(-LOG_BYTES, 2)
-        _old(file).write_bytes(log_file.read())
-        log_file.truncate(0)
-
-
-def _tail(directory: Path) -> bytes:
-    """The last MiB of the serial console, reaching back into the part put aside."""
-    file = directory / command.CONSOLE_LOG
-    text = b""
-    for part in (_old(file), file):
-        try:
-            with part.open("rb") as log_file:
-                size = log_file.seek(0, 2)
-                log_file.seek(max(0, size - LOG_BYTES))
-                text += log_file.read()
-        except FileNotFoundError:
-            continue
-    return text[-LOG_BYTES:]

@@ -6,25 +6,26 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
-from kilonova.virt import vifs
+from kilonova.virt import ports, records, vifs
+from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
+from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
-from kilonova.virt.qemu import command, hotplug, records, sockets, usernet, volumes
-from kilonova.virt.qemu.accel import Accel
-from kilonova.virt.qemu.disks import DiskFile, Maker, volume_file
-from kilonova.virt.qemu.home import Home
+from kilonova.virt.home import Home
+from kilonova.virt.qemu import command, hotplug, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
-from kilonova.virt.qemu.records import Record
 from kilonova.virt.qemu.running import News, Running
+from kilonova.virt.records import Record
 
 QEMU_LOG = "qemu.log"
 START_TRIES = 5
@@ -152,11 +153,8 @@ class Guest:
             self._home.make()
             self._save(Record(spec=spec, boot=records.boot_id()))
             await self._plug(spec)
-            files = await _all(
-                self._given.maker.make(self.directory, spec, disk) for disk in devices.disks
-            )
-            disks = dict(zip((disk.device for disk in devices.disks), files, strict=True))
-            self._home.hand_over(file.path for file in disks.values())
+            disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
             await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
@@ -173,7 +171,7 @@ class Guest:
                 if disk.device not in disks or changes:
                     made = await self._given.maker.make(self.directory, spec, disk)
                     disks[disk.device] = made
-            self._home.hand_over(file.path for file in disks.values())
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
             kept = {nic.port_id for nic in spec.nics}
             for nic in record.spec.nics:
                 if nic.port_id not in kept:
@@ -221,10 +219,10 @@ class Guest:
             if self.alive:
                 await hotplug.unplug_nic(self._qemu, nic.mac)
             await self._given.host.vifs.unplug(nic)
-            spec, ports = self.record.spec, dict(self.record.ports)
-            self._given.taken.discard(ports.pop(nic.port_id, 0))
+            spec, forwarded = self.record.spec, dict(self.record.ports)
+            self._given.taken.discard(forwarded.pop(nic.port_id, 0))
             left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
-            self._note(spec=msgspec.structs.replace(spec, nics=left), ports=ports)
+            self._note(spec=msgspec.structs.replace(spec, nics=left), ports=forwarded)
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
@@ -269,6 +267,8 @@ class Guest:
                 if self.record is not None:
                     self._note(running=False, ended="")
                 return
+            for disk in self.record.spec.disks if self.record is not None else ():
+                await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
             self.record = None
 
@@ -276,7 +276,7 @@ class Guest:
         """Give the guest one more volume, now if it runs."""
         device = volumes.device_of(spec, disk, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over([file.path])
+        self._home.hand_over(file.owned)
         with self._busy():
             if self.alive:
                 q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
@@ -285,14 +285,17 @@ class Guest:
 
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
         """Take a volume from the guest; Conflict when it does not let go."""
+        file = self._file(disk)
         with self._busy():
             if self.alive:
-                await volumes.unplug(self._qemu, disk, self._settings.libvirt)
+                await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
+            await self._given.maker.release(disk, file)
             self._keep(spec, {disk.device: None})
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
         with self._busy():
+            await self._given.maker.grow(disk, self._file(disk))
             if self.alive:
                 await volumes.resize(self._qemu, disk)
             self._keep(spec, {})
@@ -301,13 +304,18 @@ class Guest:
         """Go on with another volume that has the data of the old one."""
         device = volumes.device_of(spec, new, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over([file.path])
+        before = await self._given.maker.volume(self.directory, old)
+        self._home.hand_over((*file.owned, *before.owned))
         with self._busy():
             if self.alive:
-                await volumes.swap(self._qemu, old, device, file)
+                await volumes.swap(self._qemu, old, device, file, before)
             else:
-                await volumes.copy(volume_file(old), file)
+                await copy(before, file)
             self._keep(spec, {new.device: file})
+            await self._given.maker.release(old, before)
+
+    def _file(self, disk: Disk) -> DiskFile | None:
+        return self.record.disks.get(disk.device) if self.record is not None else None
 
     def _keep(self, spec: GuestSpec, changed: dict[str, DiskFile | None]) -> None:
         assert self.record is not None
@@ -324,24 +332,24 @@ class Guest:
 
     async def _start(self, devices: Devices, record: Record, *, paused: bool) -> None:
         for attempt in range(1, START_TRIES + 1):
-            ports = self._choose_ports(record)
-            self._save(msgspec.structs.replace(record, made=True, ports=ports, boot=""))
+            chosen = self._choose_ports(record)
+            self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
             await self._start_metadata(record.spec)
             try:
-                await self._start_once(devices, record.disks, ports)
+                await self._start_once(devices, record.disks, chosen)
                 break
             except _PortTaken:
-                self._given.taken.difference_update(ports.values())
+                self._given.taken.difference_update(chosen.values())
                 if attempt == START_TRIES:
                     raise Unavailable("No port of the host could be forwarded.") from None
-        self._home.announce(ports.values())
+        self._home.announce(chosen.values())
         if not paused:
             await self.resume()
         done = self._note(running=True, boot=records.boot_id())
         await asyncio.to_thread(records.save, self.directory, done, durable=True)
 
     async def _start_once(
-        self, devices: Devices, disks: dict[str, DiskFile], ports: dict[str, int]
+        self, devices: Devices, disks: dict[str, DiskFile], forwarded: dict[str, int]
     ) -> None:
         assert self.record is not None
         with contextlib.ExitStack() as opened:
@@ -353,7 +361,7 @@ class Guest:
                 disks=disks,
                 accel=self._given.accel,
                 fds=fds,
-                ports=ports,
+                ports=forwarded,
                 metadata=self._given.host.metadata is not None,
             )
             argv = command.build(parts, self._settings)
@@ -387,15 +395,15 @@ class Guest:
         return fds
 
     def _choose_ports(self, record: Record) -> dict[str, int]:
-        ports = {}
+        chosen = {}
         for nic in record.spec.nics:
             if nic.vif_type == "user":
                 wish = record.ports.get(nic.port_id, 0)
                 self._given.taken.discard(wish)
                 span = self._settings.qemu.ssh_port_range
-                ports[nic.port_id] = usernet.choose_port(nic.port_id, span, self._given.taken, wish)
-                self._given.taken.add(ports[nic.port_id])
-        return ports
+                chosen[nic.port_id] = ports.choose(nic.port_id, span, self._given.taken, wish)
+                self._given.taken.add(chosen[nic.port_id])
+        return chosen
 
     def _explain(self, said: Path) -> None:
         """Raise what QEMU's last words mean."""
@@ -490,16 +498,3 @@ class Guest:
 
 class _PortTaken(Exception):
     """Somebody was faster with a forwarded port."""
-
-
-async def _all(work: Iterator[Awaitable[DiskFile]]) -> list[DiskFile]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_one(each)) for each in work]
-    except BaseExceptionGroup as many:
-        raise many.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-async def _one(work: Awaitable[DiskFile]) -> DiskFile:
-    return await work

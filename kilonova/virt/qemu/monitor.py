@@ -12,8 +12,8 @@ from typing import Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
+from kilonova.base import sockets
 from kilonova.base.errors import Unavailable
-from kilonova.virt.qemu import sockets
 
 COMMAND_SECONDS = 30.0
 
@@ -36,8 +36,10 @@ class _Listener(EventListener):  # type: ignore[misc]
 class Monitor:
     """A connected monitor. ``lost`` is done when the connection is."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, link: socket.socket) -> None:
+        """``link`` is our own handle of the client's connection."""
         self._client = client
+        self._link = link
         self.lost = asyncio.create_task(_watch(client))
 
     @classmethod
@@ -46,20 +48,23 @@ class Monitor:
         client = QMPClient()
         client.register_listener(_Listener(on_event))
         link: socket.socket | None = None
+        own: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds):
                 link = await sockets.connect(path)
+                own = link.dup()
                 await client.connect(link)
         except BaseException as error:
             # Also when the work is given up: the library lets go only of what it has taken over.
             with contextlib.suppress(Exception):
                 await client.disconnect()
-            if link is not None:
-                link.close()
+            for each in (link, own):
+                if each is not None:
+                    each.close()
             if isinstance(error, (OSError, EOFError, QMPError, TimeoutError)):
                 raise Unavailable("The guest's monitor does not answer.") from error
             raise
-        return cls(client)
+        return cls(client, own)
 
     async def execute(
         self, command: str, arguments: dict[str, Any] | None = None, *, seconds: float | None = None
@@ -75,8 +80,9 @@ class Monitor:
     async def give(self, fd: int, name: str) -> None:
         """Send a descriptor along with ``getfd``."""
         try:
-            self._client.send_fd_scm(fd)
-        except (OSError, QMPError) as error:
+            # The library's own way needs a socket that only asyncio's own loop shows.
+            socket.send_fds(self._link, [b" "], [fd])
+        except OSError as error:
             raise Unavailable("The guest's monitor takes no descriptors.") from error
         await self.execute("getfd", {"fdname": name})
 
@@ -86,6 +92,7 @@ class Monitor:
             await self._client.disconnect()
         self.lost.cancel()
         await asyncio.wait({self.lost})
+        self._link.close()
 
 
 async def _watch(client: Any) -> None:

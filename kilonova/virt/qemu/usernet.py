@@ -5,43 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import zlib
-from collections.abc import Collection
 from pathlib import Path
 
-from kilonova.base.errors import Unavailable
+from kilonova.base import sockets
 from kilonova.domain.guest import GuestSpec
 from kilonova.virt.driver import MetadataServer
-from kilonova.virt.qemu import sockets
 
 MOST_CONNECTIONS = 16
 
 log = logging.getLogger(__name__)
-
-
-def choose_port(port_id: str, span: str, taken: Collection[int], wish: int = 0) -> int:
-    """A free TCP port of 127.0.0.1: the wished one if it is free, else one made from the port's id.
-
-    ``span`` is ``first:last``. Raises Unavailable when all are taken.
-    """
-    first, last = (int(word) for word in span.split(":"))
-    size = last - first + 1
-    start = zlib.crc32(port_id.encode())
-    for candidate in (wish, *(first + (start + n) % size for n in range(size))):
-        if candidate and candidate not in taken and _free(candidate):
-            return candidate
-    raise Unavailable(f"Every port of {span} on this host is taken.")
-
-
-def _free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class MetadataSocket:

@@ -10,15 +10,14 @@ from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.config.hypervisor import Libvirt
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import tools
 from kilonova.virt.devices import DiskDevice, plan
+from kilonova.virt.disks import COPY_SECONDS, DiskFile
 from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
-from kilonova.virt.qemu.disks import DiskFile
 from kilonova.virt.qemu.running import Running
 
 MIB = 1 << 20
 LOOK_SECONDS = 0.5
-COPY_SECONDS = 7000.0
+RESIZE_TRIES = 20
 PLUGGABLE = ("virtio", "scsi")
 
 
@@ -43,16 +42,35 @@ async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) 
     if device.bus == "scsi" and "scsi0" not in present:
         await _add(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"}, q35=q35)
     node = node_name(device.disk, device.device)
-    if node not in await _nodes(qemu):
-        await qemu.execute("blockdev-add", block_node(device, file))
+    await _add_node(qemu, device, file)
     front = front_device(device, 0)
     front.pop("scsi-id", None)  # QEMU finds a free one
     try:
         await _add(qemu, front, q35=q35 and device.bus == "virtio")
     except Unavailable:
         with contextlib.suppress(Unavailable):
-            await qemu.execute("blockdev-del", {"node-name": node})
+            await _drop_node(qemu, node, file)
         raise
+
+
+async def _add_node(qemu: Running, device: DiskDevice, file: DiskFile) -> None:
+    """The node of a volume and the objects it names; what is there is left."""
+    if node_name(device.disk, device.device) in await _nodes(qemu):
+        return
+    for each in file.objects:
+        # A former try may have left it, with a key that is the same or not.
+        with contextlib.suppress(Unavailable):
+            await qemu.execute("object-del", {"id": each["id"]})
+        await qemu.execute("object-add", each)
+    await qemu.execute("blockdev-add", block_node(device, file))
+
+
+async def _drop_node(qemu: Running, node: str, file: DiskFile | None) -> None:
+    if node in await _nodes(qemu):
+        await qemu.execute("blockdev-del", {"node-name": node})
+    for each in file.objects if file is not None else ():
+        with contextlib.suppress(Unavailable):
+            await qemu.execute("object-del", {"id": each["id"]})
 
 
 async def _add(qemu: Running, front: dict[str, Any], *, q35: bool) -> None:
@@ -69,7 +87,7 @@ async def _add(qemu: Running, front: dict[str, Any], *, q35: bool) -> None:
             return
 
 
-async def unplug(qemu: Running, disk: Disk, limits: Libvirt) -> None:
+async def unplug(qemu: Running, disk: Disk, limits: Libvirt, file: DiskFile | None = None) -> None:
     """Ask the guest to let go of a volume, again and again; Conflict when it never does."""
     device = f"disk-{disk.device}"
     for _ in range(limits.device_detach_attempts):
@@ -83,9 +101,7 @@ async def unplug(qemu: Running, disk: Disk, limits: Libvirt) -> None:
                 await _gone(qemu, device)
     if device in await _devices(qemu):
         raise Conflict(f"The guest did not let go of the disk {disk.device}; is it in use there?")
-    node = node_name(disk, disk.device)
-    if node in await _nodes(qemu):
-        await qemu.execute("blockdev-del", {"node-name": node})
+    await _drop_node(qemu, node_name(disk, disk.device), file)
 
 
 async def _gone(qemu: Running, device: str) -> None:
@@ -96,25 +112,39 @@ async def _gone(qemu: Running, device: str) -> None:
 async def resize(qemu: Running, disk: Disk) -> None:
     """Let the guest see the new size."""
     node = node_name(disk, disk.device)
-    if node in await _nodes(qemu):
-        await qemu.execute("block_resize", {"node-name": node, "size": disk.size_mb * MIB})
+    if node not in await _nodes(qemu):
+        return
+    wanted = {"node-name": node, "size": disk.size_mb * MIB}
+    for attempt in range(RESIZE_TRIES):
+        try:
+            await qemu.execute("block_resize", wanted)
+        except Unavailable:
+            if attempt == RESIZE_TRIES - 1:
+                raise
+            # QEMU asks an NBD server for the size when it connects, and connects when it reads.
+            look = {"command-line": f'qemu-io {node} "read 0 512"'}
+            await qemu.execute("human-monitor-command", look)
+            await asyncio.sleep(LOOK_SECONDS)
+        else:
+            return
 
 
-async def swap(qemu: Running, old: Disk, device: DiskDevice, file: DiskFile) -> None:
+async def swap(
+    qemu: Running, old: Disk, device: DiskDevice, file: DiskFile, old_file: DiskFile | None = None
+) -> None:
     """Mirror a volume to another one, and let the guest go on with that."""
     before = node_name(old, old.device)
     after = node_name(device.disk, device.device)
     nodes = await _nodes(qemu)
     if before in nodes:
-        if after not in nodes:
-            await qemu.execute("blockdev-add", block_node(device, file))
+        await _add_node(qemu, device, file)
         job = f"swap-{device.device}"
         if not await _job(qemu, job):
             wanted = {"job-id": job, "device": before, "target": after, "sync": "full"}
             await qemu.execute("blockdev-mirror", wanted)
         async with asyncio.timeout(COPY_SECONDS):
             await _finish(qemu, job)
-        await qemu.execute("blockdev-del", {"node-name": before})
+        await _drop_node(qemu, before, old_file)
     await resize(qemu, device.disk)
 
 
@@ -127,15 +157,6 @@ async def _finish(qemu: Running, job: str) -> None:
         await asyncio.sleep(0.1)
     if not asked:
         raise Unavailable("The copy to the other volume failed.")
-
-
-async def copy(source: DiskFile, target: DiskFile) -> None:
-    """The same for a guest that is off."""
-    await tools.run(
-        *("qemu-img", "convert", "-n", "-f", source.format, "-O", target.format),
-        *(source.path, target.path),
-        seconds=COPY_SECONDS,
-    )
 
 
 async def _job(qemu: Running, name: str) -> dict[str, Any] | None:

@@ -50,6 +50,8 @@ PIVOT = "pivot"
 class Run:
     """The state of a run. ``own`` is the name of the database the saga lives in.
 
+    ``together`` counts the places in the saga where several steps are under way at once.
+
     Every write happens in a transaction that begins with the fence of the saga's own row, so that a
     run whose lease was taken over ends with Fenced at its next write.
     """
@@ -78,7 +80,11 @@ class Run:
             self.cancel.set()
         self.asked: Asked = decode(row.request, Asked)
         self._position = max((u.position for u in undo), default=0)
+        self.together = 0
+        # Names of steps without their part of the saga and their key, for measuring.
+        self.plain: dict[str, str] = {}
         self._unwritten: list[tuple[str, Callable[[Tx], None]]] = []
+        self._bare = False
 
     @property
     def forward(self) -> bool:
@@ -105,6 +111,7 @@ class Run:
             cell=self.cell,
             error=error,
             again=again,
+            args=row.args,
         )
 
     def happening(self, step: StepRow, error: ErrorInfo | None = None) -> Happening:
@@ -183,6 +190,7 @@ class Run:
         """A transaction on the saga's own database, fenced, with the ends that wait for one."""
         epoch, cell = self.row.epoch, self.cell
         ends, self._unwritten = self._unwritten, []
+        bare, self._bare = self._bare, False
 
         def fenced(tx: Tx) -> tuple[T, bool]:
             guard = journal.guard(tx, self.row.id, epoch)
@@ -198,6 +206,7 @@ class Run:
             result, asked_to_stop = await self._transact(self.own, fenced)
         except BaseException:
             self._unwritten = [*ends, *self._unwritten]
+            self._bare = self._bare or bare
             raise
         self.row.cell = cell
         if asked_to_stop:
@@ -205,6 +214,11 @@ class Run:
         for name, _ in ends:
             self.kit.at("journal", name)
         return result
+
+    async def settle(self) -> None:
+        """Write the end of a remote step that waits for a write; before anything else happens."""
+        if self._bare:
+            await self.write(_nothing)
 
     async def abroad(self, place: str, step: str, work: Callable[[Tx], str | None]) -> str | None:
         """A transaction on another database: done once for this step, kept by a receipt there."""
@@ -256,6 +270,7 @@ class Run:
             return
         if step.finished_at is not None and not visible.tells_ends:
             return
+        await self.settle()
 
         def tell(tx: Tx) -> None:
             self.show(tx, home, step, error)
@@ -304,6 +319,7 @@ class Run:
         result = await self.write(both)
         if undo is not None:
             self.undo.append(undo)
+        self._measured(step, "done")
         self.kit.at("journal", step.name)
         return result
 
@@ -331,13 +347,17 @@ class Run:
         result: str | None = None,
         error: ErrorInfo | None = None,
         new: bool = False,
+        at_once: bool = False,
     ) -> None:
         """Write down how a step ended.
 
         A step done in another database has left its receipt there, beside its effect: that keeps
-        it from running again, and its end goes with the saga's next write.
+        it from running again, and its end goes with the saga's next write. The end of a remote
+        step goes with the write that begins the next step, or is written before that begins
+        (`settle`): nothing happens between the two but the saga's own code.
         """
         closed = self._closed(step, status, result=result, error=error)
+        self._measured(step, status)
 
         def close(tx: Tx) -> None:
             journal.put_step(tx, self.row.id, closed, new=new)
@@ -345,11 +365,18 @@ class Run:
 
         await self.show_abroad(closed, error)
         self.steps[step.name] = closed
-        if status == "done" and step.place not in (None, self.own):
+        kept = step.place not in (None, self.own)
+        if status == "done" and (kept or not (self.together or at_once)):
             self._unwritten.append((step.name, close))
+            self._bare = self._bare or not kept
             return
         await self.write(close)
         self.kit.at("journal", step.name)
+
+    def _measured(self, step: StepRow, status: str) -> None:
+        name = self.plain.get(step.name)
+        if self.kit.measure is not None and name is not None:
+            self.kit.measure(name, status, max(self.kit.now() - step.started_at, 0.0))
 
     def _closed(
         self,
@@ -478,6 +505,10 @@ class Run:
         except Unavailable as error:
             if not (entry.undo.startswith(IF_ALIVE) and host_is_down(error)):
                 raise
+
+
+def _nothing(_tx: Tx) -> None:
+    """A transaction of what waits for one."""
 
 
 def _put_undo(saga_id: str, entry: UndoRow, tx: Tx) -> None:

@@ -62,12 +62,15 @@ class Runner:
         self._crash: BaseException | None = None
 
     def methods(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Bus methods: ``wake``."""
+        """Bus methods: ``wake``, and ``wake_waiting`` when there is a signal but no new work."""
 
         async def wake() -> None:
             self.wake()
 
-        return {"wake": wake}
+        async def wake_waiting() -> None:
+            self.kit.watch.wake()
+
+        return {"wake": wake, "wake_waiting": wake_waiting}
 
     def wake(self) -> None:
         """Look for work and for signals now."""
@@ -270,6 +273,8 @@ class Runner:
         self._runs[row.id] = run
         logs.request_id.set(run.asked.request_id)
         logs.global_request_id.set(run.asked.global_request_id)
+        if run.asked.user_id:
+            logs.who.set(f"{run.asked.user_id} {run.asked.project_id or '-'}")
         if row.backward:
             await self._unwind(run)
             return
@@ -337,6 +342,7 @@ class Runner:
         home, row = run.home, run.row
         what = Happening(run.kind, row.id, row.server_id, run.asked, state=state, error=error)
         if visible is not None and visible.tells_ends and home != run.own:
+            await run.settle()
 
             def tell(tx: Tx) -> None:
                 visible.saga_ended(tx, what)

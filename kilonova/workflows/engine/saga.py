@@ -126,7 +126,9 @@ class Saga:
         # may be repeated, and one at the server's home left its receipt there.
         quiet = known is None and place in (None, run.home) and entry is None and task is None
         unwritten = known is None and (quiet or place == run.own)
-        if place != run.own and not quiet:
+        if place == run.own or quiet:
+            await run.settle()
+        else:
             await run.intend(row, entry, new=known is None)
         try:
             if place == run.own:
@@ -171,7 +173,13 @@ class Saga:
 
         if limit <= 1:
             return [await one(pair) for pair in named]
-        return await gather_bounded(one, named, limit=limit)
+        run = self._run
+        await run.settle()
+        run.together += 1
+        try:
+            return await gather_bounded(one, named, limit=limit)
+        finally:
+            run.together -= 1
 
     async def on(
         self,
@@ -316,8 +324,9 @@ class Saga:
         run = self._run
         if run.recall(PIVOT, (), "") is not None:
             return
+        await run.settle()
         run.check_cancel()
-        await run.finish(run.new_step(PIVOT, ""), "done", new=True)
+        await run.finish(run.new_step(PIVOT, ""), "done", new=True, at_once=True)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -370,6 +379,7 @@ class Saga:
         full = f"{self._scope}{spelled[0]}"
         if len(full) > 255:
             raise ValueError(f"the step name {full[:40]}… is too long; give a shorter key=")
+        self._run.plain[full] = name
         others = [f"{scope}{s}" for scope in (self._scope, *self._scopes) for s in spelled]
         return full, [n for n in others if n != full]
 

@@ -45,11 +45,13 @@ class StepEnv(Generic[W]):
     ``world`` is what the composition gave the runner (clients, stores, …). ``ids`` draws the same
     identifiers at each repetition of the step, and the step's undo draws them again. ``error`` is
     set during unwinding: why the saga (or its part) failed. ``again`` is False while it is certain
-    that the step was never begun before, so that nothing can be there of an earlier run.
+    that the step was never begun before, so that nothing can be there of an earlier run. ``args``
+    are the saga's own arguments, as JSON.
     """
 
     __slots__ = (
         "again",
+        "args",
         "asked",
         "bus",
         "cell",
@@ -82,7 +84,9 @@ class StepEnv(Generic[W]):
         cell: str | None,
         error: ErrorInfo | None = None,
         again: bool = True,
+        args: str = "[]",
     ) -> None:
+        self.args = args
         self.world = world
         self.settings = settings
         self.clock = clock

@@ -19,7 +19,10 @@ async def cards_for(env: Env, server_id: str, wanted: WantedNic) -> Cards:
     mapping = await env.world.db.read(mappings.find, server_id)
     if mapping is None:
         raise NotFound(f"Instance {server_id} could not be found.")
-    return Cards((wanted,), None, mapping.project_id)
+    server = None
+    if mapping.cell_id is not None:
+        server = await env.world.cells.get(mapping.cell_id).db.read(servers.get, server_id)
+    return Cards((wanted,), None, mapping.project_id, server.hostname if server else "")
 
 
 @transaction(db="own")

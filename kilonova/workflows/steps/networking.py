@@ -17,11 +17,12 @@ PLUGGED = "network-vif-plugged"
 
 
 class Cards(msgspec.Struct, frozen=True):
-    """The cards a new server shall have."""
+    """The cards a server shall have, and its host name (not in older journals)."""
 
     nics: tuple[WantedNic, ...]
     security_groups: tuple[str, ...] | None = None
     project_id: str = ""
+    hostname: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class BoundPort(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ async def wanted_cards(env: Env, server_id: str) -> Cards:
         if nic.auto and nic.network_id is None and nic.port_id is None:
             nic = msgspec.structs.replace(nic, network_id=await _auto(env, project))  # noqa: PLW2901
         nics.append(nic)
-    return Cards(tuple(nics), spec.security_groups, project)
+    return Cards(tuple(nics), spec.security_groups, project, request.server.hostname)
 
 
 @remote()
@@ -50,7 +51,10 @@ async def make_port(env: Env, server_id: str, cards: Cards, nic: WantedNic) -> s
     """Make the port of a card, or take the one that was given; its id."""
     if nic.port_id is not None:
         taken = await env.world.networks.claim_port(
-            nic.port_id, server_id=server_id, availability_zone=_zone(env)
+            nic.port_id,
+            server_id=server_id,
+            availability_zone=_zone(env),
+            dns_name=cards.hostname or "",
         )
         return taken.id
     made = await env.world.networks.create_port(
@@ -63,6 +67,7 @@ async def make_port(env: Env, server_id: str, cards: Cards, nic: WantedNic) -> s
             security_groups=cards.security_groups,
             availability_zone=_zone(env),
             first=not env.again,
+            dns_name=cards.hostname or "",
         )
     )
     return made.id

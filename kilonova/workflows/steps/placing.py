@@ -12,10 +12,11 @@ from kilonova.domain.fit import pci
 from kilonova.domain.fit.host import Wanted
 from kilonova.domain.fit.shapes import DeviceRequest, NoFit
 from kilonova.domain.fit.wanted import topology
-from kilonova.domain.request import HostRef, request_of
+from kilonova.domain.request import HostRef, RequestSpec, request_of
 from kilonova.domain.server import BuildRequest, BuildSpec, Server
 from kilonova.interfaces.placement import Claim
 from kilonova.store import aggregates, explanations, groups, holds, mappings, servers
+from kilonova.store.noting import NOTES, note
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.routed import aggregates as aggregates_reached
 from kilonova.workflows.world import Env, World
@@ -50,6 +51,7 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
         routed=routed,
     )
     chosen = await env.world.select(asked)
+    await _tell_choice(env, asked, found=bool(chosen.servers))
     if not chosen.servers:
         # Hosts are an administrator's knowledge: the reasons are kept for who may read them.
         about = _explanation(env, request)
@@ -60,6 +62,19 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
     if group is None:
         return hosts
     return [msgspec.structs.replace(host, group=group.id) for host in hosts]
+
+
+async def _tell_choice(env: Env, asked: RequestSpec, *, found: bool) -> None:
+    """That the scheduler was asked, and that it had an answer."""
+    if env.world.db.attachment(NOTES) is None:
+        return
+
+    def work(tx: Tx) -> None:
+        note(tx, "scheduler.select_destinations.start", asked)
+        if found:
+            note(tx, "scheduler.select_destinations.end", asked)
+
+    await env.world.db.run(work)
 
 
 @transaction(db="api")

@@ -13,11 +13,14 @@ from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
-from kilonova.domain.request import HostRef
+from kilonova.domain.request import HostRef, RequestSpec
 from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
+from kilonova.notifications.facts import TaskFacts
 from kilonova.store import actions, mappings, servers
+from kilonova.store.noting import note, notes
+from kilonova.workflows import telling
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.errors import ErrorInfo
@@ -80,6 +83,8 @@ def enter_cell(tx: Tx, env: Env, server_id: str, entering: Entering, host: HostR
 @transaction(db="cell")
 def leave_cell(tx: Tx, env: Env, server_id: str) -> None:
     """Take the row out of the cell again; the server is a mere request once more."""
+    if env.error is not None and notes(tx) is not None:
+        telling.ended(tx, env, servers.get(tx, server_id) or server_id, error=env.error)
     servers.leave_cell(tx, server_id)
     engine.let_go(tx, env.saga_id)
 
@@ -144,8 +149,11 @@ def without_secrets(guest: GuestSpec) -> GuestSpec:
 def finish_build(tx: Tx, env: Env, server_id: str) -> None:
     """ACTIVE; the create action is over; the cell's own sagas may have the server now."""
     now = env.clock.now()
-    servers.finish(tx, server_id, VmState.ACTIVE, power=PowerState.RUNNING, now=now, progress=100)
-    end_action(tx, env, server_id, now)
+    server = servers.finish(
+        tx, server_id, VmState.ACTIVE, power=PowerState.RUNNING, now=now, progress=100
+    )
+    end_action(tx, env, server_id, now, tell=False)
+    telling.ended(tx, env, server, message="Success")
     engine.let_go(tx, env.saga_id)
 
 
@@ -199,6 +207,21 @@ def _write_grave(tx: Tx, env: Env, server_id: str, request: BuildRequest) -> Non
     actions.start_event(tx, server_id, asked, BURIED, now=now)
     actions.finish_event(tx, server_id, asked, BURIED, now=now, error=told.message)
     actions.finish(tx, server_id, asked, now=now, message="Error")
+    if env.error is not None and notes(tx) is not None:
+        note(tx, "compute_task.build_instances.error", _unplaced(row, env.error))
+
+
+def _unplaced(server: Server, error: ErrorInfo) -> TaskFacts:
+    wanted = RequestSpec(
+        servers=(server.id,),
+        project_id=server.project_id,
+        user_id=server.user_id,
+        flavor=server.flavor,
+        image=server.image,
+        availability_zone=server.pinned_zone,
+        hints=server.scheduler_hints,
+    )
+    return TaskFacts(server.id, VmState.ERROR, telling.cause(error), wanted)
 
 
 def _map_grave(tx: Tx, env: Env, server_id: str) -> None:
@@ -232,8 +255,9 @@ async def locate(env: Env, server_id: str) -> Place:
 def settle(tx: Tx, env: Env, server_id: str, vm_state: str, power: PowerState) -> None:
     """The work on a server ended: its stable state, no task, the action finished."""
     now = env.clock.now()
-    servers.finish(tx, server_id, vm_state, power=power, now=now)
-    end_action(tx, env, server_id, now)
+    server = servers.finish(tx, server_id, vm_state, power=power, now=now)
+    end_action(tx, env, server_id, now, tell=False)
+    telling.ended(tx, env, server)
 
 
 @transaction(db="own")
@@ -242,6 +266,7 @@ def begin_event(tx: Tx, env: Env, server_id: str, host: str) -> None:
     name = EVENTS[env.saga_name].name
     now = env.clock.now()
     actions.start_event(tx, server_id, env.asked.request_id, name, now=now, host=host)
+    telling.begins(tx, env, server_id)
 
 
 @transaction(db="own")
@@ -303,9 +328,10 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
 def set_aside(tx: Tx, env: Env, server_id: str, power: PowerState) -> None:
     """The server is soft-deleted from now on; when that was is kept beside it."""
     now = env.clock.now()
-    servers.finish(tx, server_id, VmState.SOFT_DELETED, power=power, now=now)
+    server = servers.finish(tx, server_id, VmState.SOFT_DELETED, power=power, now=now)
     servers.note(tx, server_id, servers.SET_ASIDE, now.isoformat(), now=now)
-    end_action(tx, env, server_id, now)
+    end_action(tx, env, server_id, now, tell=False)
+    telling.ended(tx, env, server)
 
 
 # -- deleting -----------------------------------------------------------------------------------
@@ -345,9 +371,23 @@ def _seize(tx: Tx, env: Env, server_id: str) -> bool:
 def mark_deleted(tx: Tx, env: Env, server_id: str) -> None:
     """The row is deleted; its action is over."""
     now = env.clock.now()
+    if notes(tx) is not None:
+        _tell_leaving(tx, env, server_id)
     servers.delete(tx, server_id, now=now)
     end_action(tx, env, server_id, now)
     engine.let_go(tx, env.saga_id)
+
+
+def _tell_leaving(tx: Tx, env: Env, server_id: str) -> None:
+    """What is told before a server is gone; one without a guest had nobody to begin it."""
+    server = servers.get(tx, server_id)
+    if server is None:
+        return
+    event = telling.event_of(env.saga_name)
+    if server.host is None:
+        note(tx, f"{event}.{telling.START}", server)
+    elif event in telling.ALONGSIDE:
+        note(tx, f"{telling.ALONGSIDE[event]}.{telling.END}", server)
 
 
 @transaction(db="api")
@@ -369,11 +409,23 @@ def fault(error: ErrorInfo | None, env: Env) -> ServerFault:
 
 
 def end_action(
-    tx: Tx, env: Env, server_id: str, now: dt.datetime, *, error: str | None = None
+    tx: Tx,
+    env: Env,
+    server_id: str,
+    now: dt.datetime,
+    *,
+    error: str | None = None,
+    tell: bool = True,
+    volume_id: str | None = None,
 ) -> None:
-    """The action and its event are over; for administrators, where it failed and with what."""
+    """The action and its event are over; for administrators, where it failed and with what.
+
+    Unless ``tell`` is False, its notification is as well; ``volume_id`` is the volume it is about.
+    """
     asked = env.asked.request_id
     event = EVENTS.get(env.saga_name)
+    # The end of work that failed may be written twice, after a crash; it is told once.
+    tell = tell and notes(tx) is not None and not (error and actions.is_over(tx, server_id, asked))
     if event is not None:
         trace = None
         if error is not None and env.error is not None:
@@ -382,6 +434,10 @@ def end_action(
             tx, server_id, asked, event.name, now=now, error=error, traceback=trace
         )
     actions.finish(tx, server_id, asked, now=now, message="Error" if error is not None else None)
+    if tell:
+        more = telling.volumes(env, volume_id)
+        failed = env.error if error is not None else None
+        telling.ended(tx, env, servers.get(tx, server_id, deleted=True) or "", error=failed, **more)
 
 
 async def find_place(env: Env, server_id: str) -> Place:

@@ -10,8 +10,10 @@ import msgspec
 from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
+from kilonova.domain.sagas import SWAP_VOLUME
 from kilonova.interfaces.volume import AVAILABLE, NewVolume
-from kilonova.store import block_devices, servers
+from kilonova.store import block_devices, nodes, servers
+from kilonova.workflows import telling
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
 from kilonova.workflows.steps.records import end_action, fault, find_place
@@ -77,16 +79,22 @@ async def unmake_volume(env: Env, _server_id: str, disk: Disk) -> None:
 # -- using -------------------------------------------------------------------------------------
 
 
-def connector(env: Env, host: str, disk: Disk) -> dict[str, Any]:
-    """What the volume service is told of the host that will use a volume."""
+async def connector(env: Env, host: str, disk: Disk) -> dict[str, Any]:
+    """What the volume service is told of the host that will use a volume.
+
+    The host's initiators and the like are in its agent's last report.
+    """
+    found = (await env.world.cells.gather(nodes.reports, host)).rows()
+    own = {"ip": found[0].host_ip, **found[0].connector} if found else {}
     return {
-        "host": host,
         "ip": env.settings.default.my_ip,
-        "mountpoint": f"/dev/{disk.device}",
         "multipath": False,
         "do_local_attach": False,
         "os_type": "linux",
         "platform": "x86_64",
+        **own,
+        "host": host,
+        "mountpoint": f"/dev/{disk.device}",
     }
 
 
@@ -97,7 +105,7 @@ async def connect_volume(env: Env, server_id: str, host: str, disk: Disk) -> Dis
     if disk.volume_id is None:
         raise NotFound(f"The disk {disk.device} has no volume.")
     attachment = await volumes.reserve(disk.volume_id, server_id)
-    connection = await volumes.connect(attachment, connector(env, host, disk))
+    connection = await volumes.connect(attachment, await connector(env, host, disk))
     return msgspec.structs.replace(
         disk,
         attachment_id=attachment,
@@ -140,21 +148,28 @@ def keep_volume(tx: Tx, env: Env, server_id: str, disk: Disk) -> None:
     present = block_devices.of_server(tx, server_id)
     wanted = [disk if other.id == disk.id else other for other in present]
     servers.set_disks(tx, server_id, wanted, now=env.clock.now())
+    former = next((other.volume_id for other in present if other.id == disk.id), None)
+    if former is not None and former != disk.volume_id:
+        # The last moment in which both volumes are known here.
+        telling.ended(tx, env, server_id, **telling.volumes(env, former))
 
 
 @transaction(db="own")
 def finish_volume(tx: Tx, env: Env, server_id: str) -> None:
     """The work on a volume ended well: so did its action."""
-    end_action(tx, env, server_id, env.clock.now())
+    swapped = env.saga_name == SWAP_VOLUME.name
+    end_action(tx, env, server_id, env.clock.now(), tell=not swapped)
 
 
 @transaction(db="own")
 def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
     """The disk is gone, its action over."""
     now = env.clock.now()
-    left = [disk for disk in block_devices.of_server(tx, server_id) if disk.id != disk_id]
+    present = block_devices.of_server(tx, server_id)
+    gone = next((disk.volume_id for disk in present if disk.id == disk_id), None)
+    left = [disk for disk in present if disk.id != disk_id]
     servers.set_disks(tx, server_id, left, now=now)
-    end_action(tx, env, server_id, now)
+    end_action(tx, env, server_id, now, volume_id=gone)
 
 
 @remote()
@@ -164,7 +179,7 @@ async def give_up_attach(env: Env, server_id: str, disk_id: str) -> None:
     if disk is not None:
         await _release(env, server_id, disk)
         await _drop(env, server_id, disk_id)
-    await _tell(env, server_id)
+    await _tell(env, server_id, disk.volume_id if disk is not None else None)
 
 
 @remote()
@@ -194,7 +209,7 @@ async def give_up_swap(
 @remote()
 async def connect_swap(env: Env, host: str, disk: Disk, volume_id: str, attachment_id: str) -> Disk:
     """The disk with the new volume, connected to the server's host."""
-    connection = await env.world.volumes.connect(attachment_id, connector(env, host, disk))
+    connection = await env.world.volumes.connect(attachment_id, await connector(env, host, disk))
     volume = await env.world.volumes.show(volume_id)
     return msgspec.structs.replace(
         disk,
@@ -262,7 +277,7 @@ async def _drop(env: Env, server_id: str, disk_id: str) -> None:
     await env.world.cells.get(place.cell_id).db.run(work)
 
 
-async def _tell(env: Env, server_id: str) -> None:
+async def _tell(env: Env, server_id: str, volume_id: str | None = None) -> None:
     place = await find_place(env, server_id)
     if place.cell_id is None:
         return
@@ -270,6 +285,6 @@ async def _tell(env: Env, server_id: str) -> None:
     def work(tx: Tx) -> None:
         journal.guard(tx, env.saga_id, env.epoch)
         told = fault(env.error, env)
-        end_action(tx, env, server_id, env.clock.now(), error=told.message)
+        end_action(tx, env, server_id, env.clock.now(), error=told.message, volume_id=volume_id)
 
     await env.world.cells.get(place.cell_id).db.run(work)

@@ -533,3 +533,20 @@ async def test_old_security_groups(cloud: Cloud) -> None:
     assert (await client.get(path)).status == 404
     assert (await client.get(f"{root}/x")).status == 400
     assert (await client.get(root, version="2.36")).status == 404
+
+
+async def test_an_address_that_is_taken(cloud: Cloud) -> None:
+    client, sid = cloud.client("member", "2.104"), await running(cloud)
+    taken = msgspec.structs.replace(
+        cloud.networks.made[PORT], device_id=IMAGE, ips=(("10.0.0.77", SUBNET),)
+    )
+    cloud.networks.made[PORT] = taken
+    told = f"Fixed IP address 10.0.0.77 is already in use on instance {IMAGE}."
+    address = {"fixed_ips": [{"ip_address": "10.0.0.77"}]}
+    answer = await attach(cloud, client, sid, {"net_id": NETWORK, **address})
+    assert (answer.status, told in answer.text) == (400, True)
+    wanted = {"uuid": NETWORK, "fixed_ip": "10.0.0.77"}
+    answer = await client.post("/v2.1/servers", json=body(networks=[wanted]))
+    assert (answer.status, told in answer.text) == (400, True)
+    wanted["fixed_ip"] = "10.0.0.78"
+    need(await client.post("/v2.1/servers", json=body(networks=[wanted])), 202)

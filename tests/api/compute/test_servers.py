@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kilonova.config.settings import Settings
 from kilonova.db.database import counted
 from kilonova.domain.guest import PowerState
 from kilonova.domain.states import VmState
@@ -218,11 +219,14 @@ async def test_many_at_once(cloud: Cloud) -> None:
     assert len((await client.get("/v2.1/servers")).json()["servers"]) == 10
 
 
+LOCAL = {"source_type": "image", "destination_type": "local", "uuid": IMAGE, "boot_index": 0}
+
+
 @pytest.mark.parametrize(
     ("values", "status", "words"),
     [
         ({"imageRef": NETWORK}, 400, "Can not find requested image"),
-        ({"imageRef": ""}, 400, "Block Device Mapping"),
+        ({"imageRef": ""}, 400, "Missing imageRef"),
         ({"flavorRef": "99"}, 400, "Invalid flavorRef provided."),
         ({"key_name": "nokey"}, 400, "Invalid key_name provided."),
         ({"name": ""}, 400, "name"),
@@ -245,14 +249,15 @@ async def test_many_at_once(cloud: Cloud) -> None:
         ({"networks": [{"uuid": NETWORK, "fixed_ip": "x"}]}, 400, "fixed_ip"),
         ({"block_device_mapping": [{"device_name": "vda", "volume_id": IMAGE}]}, 400, "volume"),
         (
-            {"block_device_mapping_v2": [{"source_type": "volume", "uuid": IMAGE}]},
+            {"block_device_mapping_v2": [LOCAL, {"source_type": "volume", "uuid": IMAGE}]},
             400,
             "failed to get volume",
         ),
         (
             {
                 "block_device_mapping_v2": [
-                    {"source_type": "blank", "destination_type": "local", "volume_size": 5}
+                    LOCAL,
+                    {"source_type": "blank", "destination_type": "local", "volume_size": 5},
                 ]
             },
             400,
@@ -442,3 +447,20 @@ async def test_security_groups_are_shown_by_name(cloud: Cloud) -> None:
     made = await client.post("/v2.1/servers", json=body(security_groups=wanted))
     shown = await client.get(f"/v2.1/servers/{made.json()['server']['id']}")
     assert shown.json()["server"]["security_groups"] == [{"name": "web"}, {"name": "default"}]
+
+
+@pytest.mark.parametrize("why", ["nothing", "asked", "image", "forced"])
+async def test_who_gets_a_config_drive(why: str) -> None:
+    plain = Settings()
+    default = msgspec.structs.replace(plain.default, force_config_drive=why == "forced")
+    made = Cloud(msgspec.structs.replace(plain, default=default))
+    if why == "image":
+        image = made.images.images[IMAGE]
+        made.images.images[IMAGE] = msgspec.structs.replace(
+            image, properties={"img_config_drive": "mandatory"}
+        )
+    client = made.client()
+    sid = await make(client, **({"config_drive": True} if why == "asked" else {}))
+    shown = (await client.get(f"/v2.1/servers/{sid}")).json()["server"]
+    assert shown["config_drive"] == ("" if why == "nothing" else "True")
+    made.close()

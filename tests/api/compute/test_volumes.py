@@ -84,8 +84,11 @@ async def test_an_image_beside_the_volume_says_what_is_on_it(cloud: Cloud) -> No
     wanted = on(volume(key=V2, boot_index=0), imageRef=IMAGE)
     answer = await cloud.client(version="2.37").post("/v2.1/servers", json=wanted)
     assert answer.status == 202, answer.text
-    [root] = await disks(cloud, answer.json()["server"]["id"])
+    server_id = answer.json()["server"]["id"]
+    [root] = await disks(cloud, server_id)
     assert (root.role, root.volume_id) == ("root", V2)
+    shown = (await cloud.client().get(f"/v2.1/servers/{server_id}")).json()["server"]
+    assert shown["image"]["id"] == IMAGE
 
 
 async def test_more_disks(cloud: Cloud) -> None:
@@ -109,6 +112,137 @@ async def test_old_spelling(cloud: Cloud) -> None:
     assert answer.status == 202, answer.text
     [root] = await disks(cloud, answer.json()["server"]["id"])
     assert (root.role, root.volume_id, root.delete_on_termination) == ("root", V1, True)
+
+
+async def test_old_spelling_beside_an_image(cloud: Cloud) -> None:
+    old = [
+        {"device_name": "vda", "volume_id": V1},
+        {"device_name": "vdb", "volume_id": V2, "delete_on_termination": True},
+    ]
+    for wanted, roots in ((old, [("volume", V1)]), (old[1:], [("image", None)])):
+        made = body(networks="none", block_device_mapping=wanted)
+        answer = await cloud.client(version="2.37").post("/v2.1/servers", json=made)
+        assert answer.status == 202, answer.text
+        root, data = await disks(cloud, answer.json()["server"]["id"])
+        assert [(root.source, root.volume_id)] == roots
+        assert (data.volume_id, data.device) == (V2, "vdb")
+        for use in list(cloud.volumes.uses):
+            await cloud.volumes.release(use)
+
+
+# -- devices an image brings along -----------------------------------------------------------------
+
+
+def picture(cloud: Cloud, **properties: Any) -> None:
+    """Properties of the one image, lists as JSON."""
+    given = {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in properties.items()
+    }
+    present = cloud.images.images[IMAGE]
+    cloud.images.images[IMAGE] = msgspec.structs.replace(present, properties=given)
+
+
+SNAPPED = {
+    "source_type": "snapshot",
+    "destination_type": "volume",
+    "snapshot_id": S1,
+    "boot_index": 0,
+    "device_name": "/dev/vda",
+    "delete_on_termination": True,
+    "volume_size": 2,
+    "volume_id": None,
+    "guest_format": None,
+    "tag": None,
+}
+DATA = {**SNAPPED, "boot_index": None, "device_name": "/dev/vdb", "volume_size": None}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"block_device_mapping_v2": [LOCAL]},
+        {"imageRef": "", "block_device_mapping_v2": [
+            volume("image", IMAGE, boot_index=0, volume_size=9)]},
+        {"block_device_mapping": [{"device_name": "vdx", "no_device": True}]},
+    ],
+)  # fmt: skip
+async def test_an_image_with_snapshots(cloud: Cloud, asked: dict[str, Any]) -> None:
+    picture(cloud, bdm_v2="True", root_device_name="/dev/vda", block_device_mapping=[SNAPPED, DATA])
+    wanted = body(networks="none", **asked)
+    answer = await cloud.client(version="2.37").post("/v2.1/servers", json=wanted)
+    assert answer.status == 202, answer.text
+    server_id = answer.json()["server"]["id"]
+    root, data = await disks(cloud, server_id)
+    assert (root.role, root.origin, root.origin_id, root.size_mb) == ("root", "snapshot", S1, 2048)
+    assert (root.device, root.delete_on_termination) == ("vda", True)
+    assert (data.role, data.origin, data.device) == ("volume", "snapshot", "vdb")
+    assert data.size_mb == 2048
+    shown = (await cloud.client().get(f"/v2.1/servers/{server_id}")).json()["server"]
+    assert (shown["image"] or {"id": ""})["id"] == wanted["server"]["imageRef"]
+
+
+async def test_what_is_asked_for_goes_before_the_image(cloud: Cloud) -> None:
+    picture(cloud, bdm_v2="true", block_device_mapping=[SNAPPED, DATA])
+    over = volume(key=V2, device_name="/dev/vdb", boot_index=-1, delete_on_termination=False)
+    for items, names in (
+        ([over], ["vda", "vdb"]),
+        ([{"device_name": "/dev/vdb", "no_device": True}], ["vda"]),
+    ):
+        wanted = body(networks="none", block_device_mapping_v2=[LOCAL, *items])
+        answer = await cloud.client(version="2.37").post("/v2.1/servers", json=wanted)
+        assert answer.status == 202, answer.text
+        found = await disks(cloud, answer.json()["server"]["id"])
+        assert [disk.device for disk in found] == names
+        assert all(disk.volume_id == V2 for disk in found[1:])
+
+
+async def test_old_mappings_of_an_image(cloud: Cloud) -> None:
+    picture(
+        cloud,
+        root_device_name="/dev/sda",
+        block_device_mapping=[{"device_name": "/dev/sda", "snapshot_id": S1, "volume_size": 3}],
+        mappings=[
+            {"virtual": "ami", "device": "sda1"},
+            {"virtual": "root", "device": "/dev/sda1"},
+            {"virtual": "ephemeral0", "device": "sdb"},
+        ],
+    )
+    answer = await cloud.client(version="2.37").post("/v2.1/servers", json=body(networks="none"))
+    assert answer.status == 202, answer.text
+    [root] = await disks(cloud, answer.json()["server"]["id"])
+    assert (root.role, root.device, root.size_mb, root.origin) == ("root", "sda", 3072, "snapshot")
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"block_device_mapping": "no JSON"}, "no JSON list"),
+        ({"bdm_v2": "1", "block_device_mapping": [{**SNAPPED, "snapshot_id": None}]}, "UUID"),
+        ({"bdm_v2": "1", "block_device_mapping": [{**DATA, "boot_index": 1}]}, ""),
+        ({"bdm_v2": "1", "block_device_mapping": [{**SNAPPED, "snapshot_id": NOBODY}]}, "snapshot"),
+        ({"block_device_mapping": [{"device_name": "vdb"}]}, "legacy format"),
+        (
+            {
+                "bdm_v2": "1",
+                "block_device_mapping": [
+                    {"source_type": "image", "destination_type": "local", "image_id": NOBODY,
+                     "boot_index": 0}
+                ],
+            },
+            "to local is not supported",
+        ),
+    ],
+)  # fmt: skip
+async def test_images_that_bring_nonsense(
+    cloud: Cloud, properties: dict[str, Any], words: str
+) -> None:
+    picture(cloud, **properties)
+    wanted = body(networks="none")
+    answer = await cloud.client(version="2.37").post("/v2.1/servers", json=wanted)
+    assert (answer.status, words in answer.text) == (202 if not words else 400, True), answer.text
+    assert cloud.volumes.uses == {}
 
 
 SEQUENCE = "Boot sequence"
@@ -141,13 +275,22 @@ SEQUENCE = "Boot sequence"
             "Using different block_device_mapping syntaxes",
         ),
         (body(networks="none", block_device_mapping=[{"device_name": "vdb"}]), "legacy format"),
-        (body(networks="none", imageRef=""), SEQUENCE),
+        (body(networks="none", imageRef=""), "Missing imageRef"),
+        (body(networks="none", block_device_mapping_v2=[volume(key=V2)]), SEQUENCE),
+        (
+            body(
+                networks="none",
+                imageRef="",
+                block_device_mapping=[{"device_name": "vdb", "volume_id": V1}],
+            ),
+            SEQUENCE,
+        ),
     ],
 )
 async def test_refused_devices(cloud: Cloud, values: dict[str, Any], words: str) -> None:
     if words == "":
         values["server"]["block_device_mapping_v2"][0]["device_name"] = "/dev/vda"
-        words = "given twice"
+        words = "same device name as the root device"
     answer = await cloud.client(version="2.67").post("/v2.1/servers", json=values)
     assert (answer.status, words in answer.text) == (400, True), answer.text
     assert cloud.volumes.uses == {}

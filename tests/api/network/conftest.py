@@ -17,6 +17,7 @@ from kilonova.embedded.network.app import NetworkApp, NetworkSettings
 from kilonova.web.auth import StaticAuthenticator
 from kilonova.web.call import Caller
 from kilonova.web.testing import Client
+from tests.support.truth import truthful
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -51,7 +52,7 @@ class Cloud:
                 "admin": caller("a" * 32, "admin", "member", "reader"),
             }
         )
-        self.asgi = service.build(self.app, auth=auth)
+        self.asgi = truthful(service.build(self.app, auth=auth), service.api())
         self.auth = auth
         self.one = Client(self.asgi, token="one")
         self.two = Client(self.asgi, token="two")

@@ -11,8 +11,9 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.ids import RandomIds
 from kilonova.db.database import Database
 from kilonova.placement.policies import RULES, Enforcer
-from kilonova.placement.service import application, prepare
+from kilonova.placement.service import API, application, prepare
 from kilonova.web.testing import Client
+from tests.support.truth import truthful
 
 A = "6d2f1f6a-8f0c-4a55-9f0e-1a1f3f0d0001"
 AGG = "6d2f1f6a-8f0c-4a55-9f0e-1a1f3f0d0002"
@@ -24,6 +25,7 @@ def api(tmp_path: Path) -> Iterator[Client]:
     db = Database(f"sqlite:///{tmp_path}/placement.db")
     prepare(db, SystemClock())
     app = application(db, policy=Enforcer(), clock=SystemClock(), ids=RandomIds(), auth=None)
+    app = truthful(app, API)
     yield Client(app, token="admin", version="1.39", service="placement")
     db.close()
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kilonova.base.errors import Conflict, NotFound
-from kilonova.domain.guest import Disk, Nic, PowerState
+from kilonova.domain.guest import Disk, PowerState
 from kilonova.virt.driver import (
     AttachesDisks,
     HasConsoles,
@@ -192,10 +192,6 @@ async def test_a_guest_is_made_with_a_volume(lab: Lab) -> None:
     assert (lab.path / "volume-1").exists()
 
 
-NIC = Nic(port_id="22222222-0000-4000-8000-000000000001", mac="fa:16:3e:00:00:42",
-          network_id="n", vif_type="user")  # fmt: skip
-
-
 async def test_pausing(lab: Lab) -> None:
     driver = lab.driver
     if not isinstance(driver, Pauses):
@@ -227,8 +223,8 @@ async def test_a_card_for_a_guest_that_runs(lab: Lab) -> None:
         pytest.skip("it cannot")
     await driver.spawn(spec(), paused=False)
     for _ in range(2):
-        await driver.attach_nic(spec(), NIC)
-        assert [n.mac_address for n in (await driver.diagnostics(SERVER)).nics] == [NIC.mac]
+        await driver.attach_nic(spec(), lab.nic)
+        assert [n.mac_address for n in (await driver.diagnostics(SERVER)).nics] == [lab.nic.mac]
     assert lab.events.heard == []
     restarted = await lab.restart()
     assert isinstance(restarted, HasDiagnostics)
@@ -241,11 +237,11 @@ async def test_a_card_for_a_guest_that_is_off(lab: Lab) -> None:
         pytest.skip("it cannot")
     await driver.spawn(spec(), paused=False)
     await driver.power_off(spec(), seconds=0)
-    await driver.attach_nic(spec(), NIC)
-    assert (await driver.power_on(spec(nics=(NIC,)))).power == PowerState.RUNNING
-    await driver.power_off(spec(nics=(NIC,)), seconds=0)
+    await driver.attach_nic(spec(), lab.nic)
+    assert (await driver.power_on(spec(nics=(lab.nic,)))).power == PowerState.RUNNING
+    await driver.power_off(spec(nics=(lab.nic,)), seconds=0)
     for _ in range(2):
-        await driver.detach_nic(spec(nics=(NIC,)), NIC)
+        await driver.detach_nic(spec(nics=(lab.nic,)), lab.nic)
     told = await driver.diagnostics(SERVER)
     assert (told.state, told.nics) == ("shutdown", ())
 

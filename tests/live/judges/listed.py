@@ -74,7 +74,8 @@ class Teller(unittest.TestResult):
 
     def addSkip(self, test: Any, reason: Any = None, details: Any = None) -> None:
         """It did not run."""
-        self._tell(test, "skipped", str(reason or ""))
+        said = (details or {}).get("reason")
+        self._tell(test, "skipped", said.as_text() if said else str(reason or ""))
 
     def addExpectedFailure(self, test: Any, err: Any = None, details: Any = None) -> None:
         """Its authors know that it fails."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,13 @@ IMAGES = ("cirros-0.6.3-x86_64-disk", "cirros-0.6.3-x86_64-uec")
 FLAVORS = ("m1.tiny", "m1.small")
 WAIT = 60
 """Seconds a suite waits for a state of a server."""
+GUEST_WAIT = 180
+"""The same where guests boot on emulated processors."""
+FAKE_HOSTS = ("--driver", "fake", "--hosts", "3")
+REAL_GUESTS = ("--driver", "qemu")
+GUEST_IMAGES = ("tiny", "tiny-too")
+GUEST_FLAVORS = ("m1.nano", "m1.micro")
+SHARED_TYPE = "shared"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -32,6 +39,39 @@ class Outcome(msgspec.Struct, frozen=True):
     why: str
     seconds: float
 
+    @property
+    def last(self) -> str:
+        """The last line of why; for Tempest, what the cloud said."""
+        lines = [line.strip() for line in self.why.splitlines() if line.strip()]
+        return (lines or [""])[-1].removeprefix("Details: ")[:200]
+
+
+def furnish(cloud: Running, where: Path) -> None:
+    """What suites expect: two images and a network for everybody, no flavor too small."""
+    disk = where / "disk.qcow2"
+    making = ["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "16M"]
+    subprocess.run(making, check=True, timeout=20)
+    shell = cloud.shell("kilonova-admin")
+    # The suites know the flavors of devstack; the least of ours is smaller than any of those.
+    shell.do("flavor", "delete", "m1.nano")
+    for name in IMAGES:
+        words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
+        shell.do("image", "create", name, *words, "--file", disk)
+    shell.do("network", "create", "--share", "private")
+    within = ("--network", "private", "--subnet-range", "10.99.0.0/20")
+    shell.do("subnet", "create", *within, "private-subnet")
+
+
+def furnish_guests(cloud: Running, where: Path) -> None:
+    """A second image and size for guests that really boot; volumes that several may have."""
+    shell = cloud.shell("kilonova-admin")
+    shell.do("image", "save", GUEST_IMAGES[0], "--file", where / "guest.qcow2")
+    words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
+    shell.do("image", "create", GUEST_IMAGES[1], *words, "--file", where / "guest.qcow2")
+    size = ("--ram", "224", "--disk", "1", "--vcpus", "1")
+    shell.do("flavor", "create", GUEST_FLAVORS[1], *size)
+    shell.do("volume", "type", "create", SHARED_TYPE, "--property", "multiattach=<is> True")
+
 
 class Suite(msgspec.Struct, frozen=True):
     """A judge: the packages its tests are in, and how its environment is made."""
@@ -39,15 +79,29 @@ class Suite(msgspec.Struct, frozen=True):
     name: str
     packages: tuple[str, ...]
     prepare: Callable[[Running, Path], dict[str, str]]
+    up: Sequence[str] = FAKE_HOSTS
+    furnish: Callable[[Running, Path], None] = furnish
 
     @property
     def file(self) -> Path:
         """The ids of what passes; it only grows."""
         return LISTS / f"{self.name}.txt"
 
+    @property
+    def reasons(self) -> Path:
+        """What fails, each with the last words of its failure."""
+        return LISTS / f"{self.name}-failing.txt"
+
     def listed(self) -> list[str]:
         """What passed so far."""
         return self.file.read_text().split() if self.file.exists() else []
+
+    def keep(self, passed: Iterable[str], failed: Mapping[str, str]) -> None:
+        """Add what passed to the list; beside it, why the rest of ``failed`` did."""
+        names = {*self.listed(), *passed}
+        self.file.write_text("".join(f"{name}\n" for name in sorted(names)))
+        rows = (f"{name}\t{why}\n" for name, why in sorted(failed.items()) if name not in names)
+        self.reasons.write_text("".join(rows))
 
 
 def _clouds(cloud: Running) -> dict[str, Any]:
@@ -87,15 +141,62 @@ def _client_env(cloud: Running, where: Path) -> dict[str, str]:
     }
 
 
+Sections = dict[str, dict[str, object]]
+
+
 def _tempest_env(cloud: Running, where: Path) -> dict[str, str]:
     """Tempest's own configuration for a cloud without guests that answer."""
+    return _tempest(cloud, where, _sections(cloud, where, IMAGES, FLAVORS, WAIT))
+
+
+def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
+    """The same for a cloud whose guests are logged in to, through floating IPs."""
+    sections = _sections(cloud, where, GUEST_IMAGES, GUEST_FLAVORS, GUEST_WAIT)
+    networks = cloud.shell("kilonova-admin").json("network", "list", "--external")
+    sections["network"]["public_network_id"] = networks[0]["ID"]
+    sections["compute"]["min_compute_nodes"] = 1
+    sections["compute-feature-enabled"] |= {
+        **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
+        "volume_multiattach": "true",
+        "live_migration": "false",
+    }
+    sections["validation"] = {
+        "run_validation": "true",
+        "connect_method": "floating",
+        "image_ssh_user": "root",
+        "image_alt_ssh_user": "root",
+        "ssh_timeout": GUEST_WAIT,
+        "connect_timeout": 10,
+        "ping_timeout": GUEST_WAIT,
+    }
+    sections["volume"] |= {
+        "volume_type_multiattach": SHARED_TYPE,
+        "min_microversion": "3.0",
+        "max_microversion": "latest",
+    }
+    image = cloud.state_dir / f"{GUEST_IMAGES[0]}.qcow2"
+    sections["scenario"] = {"dhcp_client": "udhcpc", "img_file": image}
+    return _tempest(cloud, where, sections)
+
+
+def _tempest(cloud: Running, where: Path, sections: Sections) -> dict[str, str]:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_dict(sections)
+    with (where / "tempest.conf").open("w") as file:
+        config.write(file)
+    return {"TEMPEST_CONFIG_DIR": str(where), "TEMPEST_CONFIG": "tempest.conf", "HOME": str(where)}
+
+
+def _sections(
+    cloud: Running, where: Path, image: tuple[str, str], flavor: tuple[str, str], wait: int
+) -> Sections:
     shell = cloud.shell("kilonova-admin")
     admin = _clouds(cloud)["kilonova-admin"]["auth"]
     images = {row["Name"]: row["ID"] for row in shell.json("image", "list")}
     flavors = {row["Name"]: row["ID"] for row in shell.json("flavor", "list")}
     extensions = [row["Alias"] for row in shell.json("extension", "list", "--network")]
     services = {row["Type"] for row in shell.json("catalog", "list")}
-    sections: dict[str, dict[str, object]] = {
+    return {
         "DEFAULT": {"log_dir": where, "log_file": "tempest.log"},
         "oslo_concurrency": {"lock_path": where / "locks"},
         "auth": {
@@ -114,14 +215,14 @@ def _tempest_env(cloud: Running, where: Path) -> dict[str, str]:
             "cinder": str("block-storage" in services or "volumev3" in services).lower(),
         },
         "compute": {
-            "image_ref": images[IMAGES[0]],
-            "image_ref_alt": images[IMAGES[1]],
-            "flavor_ref": flavors[FLAVORS[0]],
-            "flavor_ref_alt": flavors[FLAVORS[1]],
+            "image_ref": images[image[0]],
+            "image_ref_alt": images[image[1]],
+            "flavor_ref": flavors[flavor[0]],
+            "flavor_ref_alt": flavors[flavor[1]],
             "min_compute_nodes": 3,
             "min_microversion": "2.1",
             "max_microversion": "latest",
-            "build_timeout": WAIT,
+            "build_timeout": wait,
             "build_interval": 1,
             "ready_wait": 0,
         },
@@ -133,15 +234,10 @@ def _tempest_env(cloud: Running, where: Path) -> dict[str, str]:
             **dict.fromkeys(("pause", "suspend", "config_drive", "interface_attach"), "true"),
         },
         "validation": {"run_validation": "false"},
-        "image": {"build_timeout": WAIT, "image_path": "", "http_image": ""},
-        "volume": {"build_timeout": WAIT, "storage_protocol": "fake"},
+        "image": {"build_timeout": wait, "image_path": "", "http_image": ""},
+        "volume": {"build_timeout": wait, "storage_protocol": "fake"},
         "enforce_scope": {"nova": "true"},
     }
-    config = configparser.ConfigParser(interpolation=None)
-    config.read_dict(sections)
-    with (where / "tempest.conf").open("w") as file:
-        config.write(file)
-    return {"TEMPEST_CONFIG_DIR": str(where), "TEMPEST_CONFIG": "tempest.conf", "HOME": str(where)}
 
 
 SUITES = (
@@ -159,23 +255,19 @@ SUITES = (
     Suite("novaclient", ("novaclient.tests.functional",), _client_env),
     Suite("openstackclient", ("openstackclient.tests.functional.compute",), _client_env),
     Suite("tempest", ("tempest.api.compute",), _tempest_env),
+    Suite(
+        "guests",
+        (
+            "tempest.api.compute.servers",
+            "tempest.api.compute.volumes",
+            "tempest.api.compute.admin.test_create_server",
+            "tempest.scenario",
+        ),
+        _guests_env,
+        up=REAL_GUESTS,
+        furnish=furnish_guests,
+    ),
 )
-
-
-def furnish(cloud: Running, where: Path) -> None:
-    """What the suites expect: two images and a network for everybody, no flavor too small."""
-    disk = where / "disk.qcow2"
-    making = ["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "16M"]
-    subprocess.run(making, check=True, timeout=20)
-    shell = cloud.shell("kilonova-admin")
-    # The suites know the flavors of devstack; the least of ours is smaller than any of those.
-    shell.do("flavor", "delete", "m1.nano")
-    for name in IMAGES:
-        words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
-        shell.do("image", "create", name, *words, "--file", disk)
-    shell.do("network", "create", "--share", "private")
-    within = ("--network", "private", "--subnet-range", "10.99.0.0/20")
-    shell.do("subnet", "create", *within, "private-subnet")
 
 
 def run(

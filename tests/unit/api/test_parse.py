@@ -9,7 +9,7 @@ import pytest
 
 from kilonova.api import crypto
 from kilonova.api.servers import filters, schema
-from kilonova.api.servers.parse import ServerRequest, hostname_of, parse
+from kilonova.api.servers.parse import ServerRequest, hostname_of, parse, with_image
 from kilonova.base.errors import BadRequest, Forbidden
 from kilonova.domain import disks
 from kilonova.domain.disks import BlankDisk, RootDisk, letters
@@ -21,7 +21,7 @@ from tests.support.compute import IMAGE as IMAGE_REF
 
 def request(version: int = 104, **values: Any) -> ServerRequest:
     server = {"name": "web", "imageRef": IMAGE, "flavorRef": "1", **values}
-    return parse({"server": server}, version)
+    return with_image(parse({"server": server}, version), {})
 
 
 def test_addresses_have_one_spelling() -> None:
@@ -60,6 +60,7 @@ def test_spellings() -> None:
         {"networks": [{"uuid": "short"}]},
         {"block_device_mapping_v2": [{"source_type": "image", "uuid": IMAGE, "boot_index": 1}]},
         {"block_device_mapping_v2": [{"source_type": "blank", "boot_index": 0}]},
+        {"block_device_mapping_v2": [{"source_type": "blank", "boot_index": -1}]},
     ],
 )
 def test_refused(values: dict[str, Any]) -> None:

@@ -93,3 +93,13 @@ def test_devices_by_version() -> None:
         "serial": "v1",
     }
     assert (new[3]["bus"], new[3]["serial"]) == ("scsi", "s3")
+
+
+def test_a_host_name_gets_the_clouds_domain_whatever_it_looks_like() -> None:
+    named = guest()
+    whole = msgspec.structs.replace(
+        named, metadata=msgspec.structs.replace(named.metadata, hostname="web.example.org")
+    )
+    assert openstack.hostname(named, "") == "web-1"
+    assert openstack.hostname(whole, "") == "web.example.org"
+    assert openstack.hostname(whole, "novalocal") == "web.example.org.novalocal"

@@ -13,8 +13,8 @@ import pytest
 
 from kilonova.base.clock import VirtualClock
 from kilonova.policy import compute
-from kilonova.policy.enforcer import PolicyEnforcer, PolicyError
-from kilonova.policy.rule import Deprecated, Rule
+from kilonova.policy.enforcer import PolicyEnforcer
+from kilonova.policy.rule import Deprecated, PolicyError, Rule
 
 
 class Someone(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 from kilonova.base.clock import VirtualClock
 from kilonova.config.filter_scheduler import FilterScheduler
 from kilonova.domain.request import RequestSpec, Selection, ServerGroup
-from kilonova.interfaces.placement import AllocationRequest
+from kilonova.interfaces.placement import Way
 from kilonova.scheduler.filters import base as filters
 from kilonova.scheduler.recent import Recent
 from kilonova.scheduler.select import Rules, select
@@ -26,7 +26,7 @@ def choose(hosts: list[HostState], asked: RequestSpec, **options: Any) -> Select
         random.Random(1),
         alternates=2,
     )
-    ways = {h.provider: [AllocationRequest({h.provider: {"VCPU": 2}})] for h in hosts}
+    ways = {h.provider: [Way({h.provider: {"VCPU": 2}})] for h in hosts}
     return select(asked, hosts, ways, rules)
 
 

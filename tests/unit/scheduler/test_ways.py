@@ -18,7 +18,7 @@ from kilonova.domain.fit.shapes import (
     Pages,
 )
 from kilonova.domain.request import HostRef, RequestSpec, Selection
-from kilonova.interfaces.placement import AllocationRequest
+from kilonova.interfaces.placement import Way
 from kilonova.scheduler.recent import Recent
 from kilonova.scheduler.service import fitting
 from tests.support.scheduling import host, request
@@ -29,10 +29,8 @@ DEVICES = tuple(
 )
 
 
-def way(device: str, root: str = "p") -> AllocationRequest:
-    return AllocationRequest(
-        {root: {"VCPU": 1}, device: {"CUSTOM_PCI_10DE_1DB6": 1}}, {"_pci0-0": (device,)}
-    )
+def way(device: str, root: str = "p") -> Way:
+    return Way({root: {"VCPU": 1}, device: {"CUSTOM_PCI_10DE_1DB6": 1}}, {"_pci0-0": (device,)})
 
 
 def asked(policy: str, *, cells: bool = True, server: str = "s1") -> RequestSpec:
@@ -82,7 +80,7 @@ async def test_devices_somebody_was_just_sent_to() -> None:
 
 def test_plain_claims_leave_nothing_to_avoid() -> None:
     recent = Recent(VirtualClock())
-    plain = AllocationRequest({"p": {"VCPU": 1}})
+    plain = Way({"p": {"VCPU": 1}})
     ref = HostRef("p", "p", "p", "c", plain.allocations)
     recent.note(request(servers=("s1",)), Selection(servers=((ref,),)))
     ways = {"p": [plain]}

@@ -5,8 +5,10 @@ import stat
 from pathlib import Path
 
 import pycdlib
+import pytest
 
-from kilonova.virt import configdrive
+from kilonova.base.errors import Unavailable
+from kilonova.virt import configdrive, tools
 
 FILES = {
     "openstack/latest/meta_data.json": b'{"uuid": "x"}',
@@ -37,3 +39,24 @@ def test_every_file_is_there_under_its_name(tmp_path: Path) -> None:
 def test_an_empty_drive_can_be_made(tmp_path: Path) -> None:
     configdrive.write(tmp_path / "empty.iso", {})
     assert (tmp_path / "empty.iso").stat().st_size > 0
+
+
+@pytest.mark.skipif(tools.find("mcopy") is None, reason="no mtools")
+async def test_on_fat_too(tmp_path: Path) -> None:
+    target = tmp_path / "disk.config"
+    await configdrive.make(target, FILES, "vfat")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["disk.config"]
+    with target.open("rb") as disk:
+        assert disk.read(54)[43:] == b"config-2   "
+    for name, data in FILES.items():
+        assert await tools.run("mtype", "-i", str(target), f"::/{name}") == data
+
+
+@pytest.mark.skipif(tools.find("mcopy") is None, reason="no mtools")
+async def test_what_fat_cannot_hold_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="mcopy failed"):
+        await configdrive.make(
+            tmp_path / "disk", {"big": bytes((configdrive.FAT_MIB + 1) << 20)}, "vfat"
+        )
+    assert list(tmp_path.iterdir()) == []

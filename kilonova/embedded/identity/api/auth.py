@@ -19,7 +19,7 @@ routes: Routes[Identity] = Routes(prefix="/auth", tag="tokens")
 _VARY = {"Vary": "X-Auth-Token", "Content-Type": "application/json"}
 
 
-@routes.post("/tokens", public=True, body=schemas.TOKEN, status=201)
+@routes.post("/tokens", public=True, body=schemas.TOKEN, status=201, also=(401,))
 async def issue(call: Call[Identity]) -> Reply:
     """A new token, in the header ``X-Subject-Token``."""
     raw, known = await login.log_in(call.app, call.body["auth"])
@@ -38,7 +38,7 @@ async def _subject(call: Call[Identity]) -> tuple[str, Known]:
     return raw, known
 
 
-@routes.get("/tokens", head=True)
+@routes.get("/tokens", head=True, also=(404,))
 async def validate(call: Call[Identity]) -> Reply:
     """What the token in ``X-Subject-Token`` stands for; 404 if it is not valid."""
     raw, known = await _subject(call)

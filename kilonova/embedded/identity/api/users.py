@@ -96,7 +96,9 @@ async def delete(call: Call[Identity], user_id: str) -> None:
     await call.app.change(users.delete, user_id)
 
 
-@routes.post("/{user_id}/password", status=204, body=schemas.PASSWORD_CHANGE, public=True)
+@routes.post(
+    "/{user_id}/password", status=204, body=schemas.PASSWORD_CHANGE, public=True, also=(401,)
+)
 async def change_password(call: Call[Identity], user_id: str) -> None:
     """Change a password by giving the present one, which is proof enough; all tokens end."""
     given = call.body["user"]

@@ -24,7 +24,7 @@ routes: Routes[Images] = Routes(prefix="/images/{image_id}", tag="image data")
 _OCTETS = ("application/octet-stream",)
 
 
-@routes.put("/file", status=204, stream=True, consumes=_OCTETS)
+@routes.put("/file", status=204, stream=True, consumes=_OCTETS, also=(202, 410, 413, 415))
 async def send(call: Call[Images], image_id: str) -> Reply | None:
     """Upload the data of a queued image.
 
@@ -63,7 +63,7 @@ async def import_(call: Call[Images], image_id: str) -> None:
     await imports.run(call, image)
 
 
-@routes.get("/file", head=True)
+@routes.get("/file", head=True, also=(204, 206, 304, 416))
 async def fetch(call: Call[Images], image_id: str) -> Response:
     """The data, or one range of it; 204 with the offset of a begun upload when there is none."""
     image = await show(call, image_id)

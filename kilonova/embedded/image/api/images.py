@@ -26,7 +26,7 @@ IMPORT_METHODS = {
 }
 
 
-@routes.get("", policy="get_images")
+@routes.get("", policy="get_images", also=(404,))
 async def index(call: Call[Images]) -> dict[str, Any]:
     """Images the caller sees, filtered, sorted and in pages."""
     if str(call.request.scope["path"]).endswith("/"):

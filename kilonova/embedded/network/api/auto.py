@@ -12,7 +12,7 @@ from kilonova.web.routes import Routes
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0/auto-allocated-topology")
 
 
-@ROUTES.get("/{project_id}", policy="get_auto_allocated_topology")
+@ROUTES.get("/{project_id}", policy="get_auto_allocated_topology", also=(409,))
 async def show(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """The project's own network with a way out, made if it is not there (``dry-run`` asks only)."""
     project = _project(call, project_id)

@@ -40,7 +40,7 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
 
         return {kind.name: chosen(call, await call.app.db.read(read))}
 
-    @made.delete(f"/{kind.url}/{{row_id}}", policy=f"delete_{kind.name}", status=204)
+    @made.delete(f"/{kind.url}/{{row_id}}", policy=f"delete_{kind.name}", status=204, also=(412,))
     async def delete(call: NetworkCall, row_id: str) -> None:
         def work(job: Work) -> None:
             resource.delete(job, own(job.tx, resource, call, row_id))
@@ -50,7 +50,12 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
     if resource.update is not None:
         change = resource.update
 
-        @made.put(f"/{kind.url}/{{row_id}}", policy=f"update_{kind.name}", body=kind.body("put"))
+        @made.put(
+            f"/{kind.url}/{{row_id}}",
+            policy=f"update_{kind.name}",
+            body=kind.body("put"),
+            also=(412,),
+        )
         async def update(call: NetworkCall, row_id: str) -> dict[str, Any]:
             given = normal(kind, call.body[kind.name])
             refuse_admin_only(call, kind, given, verb="update")

@@ -7,10 +7,11 @@ from typing import Any
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import views
-from kilonova.embedded.volume.api.volumes import begin_delete, texts
+from kilonova.embedded.volume.api.metadata import texts
+from kilonova.embedded.volume.api.volumes import begin_delete
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
-from kilonova.embedded.volume.attaching import connection, reserve, settle
-from kilonova.embedded.volume.files import FORMATS
+from kilonova.embedded.volume.attaching import connection, export, reserve, settle
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import (
     ATTACH_STATUSES,
     STATUSES,
@@ -29,6 +30,7 @@ from kilonova.embedded.volume.schemas import (
     truth,
 )
 from kilonova.embedded.volume.store import quotas, rows
+from kilonova.imagefile import EXPECTED
 from kilonova.web.call import Call, Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import since
@@ -51,6 +53,18 @@ async def _move(
     await call.app.db.run(work)
 
 
+async def _back(call: Call[Volumes], volume_id: str, left: str) -> None:
+    """From the status ``left`` back to what the attachments mean; any other status stays."""
+    await show(call, Volume, volume_id, "volume:attach")
+
+    def work(tx: Tx) -> None:
+        item = visible(tx, Volume, volume_id, call.caller, lock=True)
+        if item.status == left:
+            settle(tx, volume_id, call.app.clock.now())
+
+    await call.app.db.run(work)
+
+
 @routes.post("", action="os-reserve", body=body("os-reserve", _NOTHING), status=202)
 async def reserve_(call: Call[Volumes], volume_id: str) -> None:
     """Keep the volume from others before it is attached."""
@@ -60,14 +74,7 @@ async def reserve_(call: Call[Volumes], volume_id: str) -> None:
 @routes.post("", action="os-unreserve", body=body("os-unreserve", _NOTHING), status=202)
 async def unreserve(call: Call[Volumes], volume_id: str) -> None:
     """The opposite."""
-    await show(call, Volume, volume_id, "volume:attach")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        if item.status == "attaching":
-            settle(tx, volume_id, call.app.clock.now())
-
-    await call.app.db.run(work)
+    await _back(call, volume_id, "attaching")
 
 
 @routes.post("", action="os-begin_detaching", body=body("os-begin_detaching", _NOTHING), status=202)
@@ -79,14 +86,7 @@ async def begin_detaching(call: Call[Volumes], volume_id: str) -> None:
 @routes.post("", action="os-roll_detaching", body=body("os-roll_detaching", _NOTHING), status=202)
 async def roll_detaching(call: Call[Volumes], volume_id: str) -> None:
     """It was not detached after all."""
-    await show(call, Volume, volume_id, "volume:attach")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        if item.status == "detaching":
-            settle(tx, volume_id, call.app.clock.now())
-
-    await call.app.db.run(work)
+    await _back(call, volume_id, "detaching")
 
 
 @routes.post(
@@ -151,10 +151,13 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
     """Record that nobody, or not this attachment's server, has the volume any more."""
     await show(call, Volume, volume_id, "volume:attach")
     wanted = (call.body["os-detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         visible(tx, Volume, volume_id, call.caller, lock=True)
         found = rows.where(tx, Attachment, volume_id=volume_id)
+        if wanted is not None and wanted not in {item.id for item in found}:
+            raise BadRequest(f"Attachment {wanted} is none of volume {volume_id}.")
         if wanted is None and len(found) > 1:
             raise BadRequest("Detach volume failed: More than one attachment; name one.")
         for item in found:
@@ -163,6 +166,7 @@ async def detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(
@@ -221,6 +225,7 @@ async def reset_status(call: Call[Volumes], volume_id: str) -> None:
             rows.change(tx, Volume, volume_id, status=status, job=None)
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post("", action="os-force_delete", body=body("os-force_delete", ANY), status=202)
@@ -235,6 +240,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
     """Forget an attachment whatever its server says."""
     await show(call, Volume, volume_id, "volume:reset_status")
     wanted = (call.body["os-force_detach"] or {}).get("attachment_id")
+    await guard(call, volume_id, wanted)
 
     def work(tx: Tx) -> None:
         for item in rows.where(tx, Attachment, volume_id=volume_id):
@@ -243,6 +249,7 @@ async def force_detach(call: Call[Volumes], volume_id: str) -> None:
         settle(tx, volume_id, call.app.clock.now())
 
     await call.app.db.run(work)
+    await export(call.app, volume_id)
 
 
 @routes.post(
@@ -317,7 +324,7 @@ _UPLOAD = body(
         {
             "image_name": {"type": "string", "minLength": 1, "maxLength": 255},
             "force": BOOLEAN,
-            "disk_format": {"type": "string", "enum": sorted({*FORMATS} - {"iso"})},
+            "disk_format": {"type": "string", "enum": sorted({*EXPECTED} - {"iso", "ami"})},
             "container_format": {"type": "string", "enum": ["bare"]},
             "visibility": since(1, {"enum": ["public", "private", "shared", "community"]}),
             "protected": since(1, BOOLEAN),
@@ -399,6 +406,7 @@ async def initialize(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
 async def terminate(call: Call[Volumes], volume_id: str) -> None:
     """A file needs no end of its use."""
     await show(call, Volume, volume_id, "volume:attach")
+    await guard(call, volume_id)
 
 
 @routes.post(

@@ -10,7 +10,8 @@ from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import query, views
 from kilonova.embedded.volume.app import Volumes, show, visible
-from kilonova.embedded.volume.attaching import flat, reserve, settle
+from kilonova.embedded.volume.attaching import export, flat, reserve, settle
+from kilonova.embedded.volume.guarding import guard
 from kilonova.embedded.volume.records import Attachment, Volume
 from kilonova.embedded.volume.rules import is_admin
 from kilonova.embedded.volume.schemas import CREATE_ATTACHMENT, UPDATE_ATTACHMENT
@@ -63,7 +64,9 @@ async def create(call: Call[Volumes]) -> dict[str, Any]:
         return volume
 
     volume = await call.app.db.run(work)
-    return {"attachment": views.attachment(made, info=flat(call.app, volume, made))}
+    if connector:
+        await export(call.app, volume.id)
+    return {"attachment": views.attachment(made, info=flat(call, volume, made))}
 
 
 @routes.put("/{attachment_id}", body=UPDATE_ATTACHMENT, since=27)
@@ -89,7 +92,8 @@ async def update(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
         return changed, volume
 
     item, volume = await call.app.db.run(work)
-    return {"attachment": views.attachment(item, info=flat(call.app, volume, item))}
+    await export(call.app, volume.id)
+    return {"attachment": views.attachment(item, info=flat(call, volume, item))}
 
 
 @routes.post("/{attachment_id}/action", action="os-complete", since=44, status=204)
@@ -114,10 +118,13 @@ async def complete(call: Call[Volumes], attachment_id: str) -> None:
 async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
     """End the use of a volume; the attachments that are left."""
     now = call.app.clock.now()
+    item, volume = await call.app.db.read(_find, call, attachment_id)
+    call.enforce("volume:attach", {"project_id": volume.project_id})
+    await guard(call, volume.id, attachment_id)
+    await export(call.app, volume.id, without=item.id)
 
     def work(tx: Tx) -> list[Attachment]:
         item, volume = _find(tx, call, attachment_id)
-        call.enforce("volume:attach", {"project_id": volume.project_id})
         if volume.status in ("extending", "uploading"):
             raise Conflict(f"Volume {volume.id} is {volume.status}; try again when that ended.")
         rows.delete(tx, Attachment, item.id)
@@ -132,7 +139,7 @@ async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
 async def get(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
     """One attachment."""
     item, volume = await call.app.db.read(_find, call, attachment_id)
-    return {"attachment": views.attachment(item, info=flat(call.app, volume, item))}
+    return {"attachment": views.attachment(item, info=flat(call, volume, item))}
 
 
 async def _list(call: Call[Volumes], *, detail: bool) -> dict[str, Any]:
@@ -164,9 +171,7 @@ async def _list(call: Call[Volumes], *, detail: bool) -> dict[str, Any]:
     shown, more = query.cut(found, part.limit)
     body: dict[str, Any] = {
         "attachments": [
-            views.attachment(
-                item, info=flat(call.app, volumes[item.volume_id], item), detail=detail
-            )
+            views.attachment(item, info=flat(call, volumes[item.volume_id], item), detail=detail)
             for item in shown
         ]
     }

@@ -19,7 +19,7 @@ from kilonova.embedded.volume.schemas import (
     QUOTA_SET,
 )
 from kilonova.embedded.volume.store import quotas, rows
-from kilonova.web.call import Call, Reply
+from kilonova.web.call import Call
 from kilonova.web.routes import Routes
 
 routes: Routes[Volumes] = Routes(tag="information")
@@ -198,7 +198,7 @@ def _hash(salt: str, key: str) -> str:
     return hashlib.blake2b(key.encode(), salt=salt.encode()[:16]).hexdigest()
 
 
-async def _offer(call: Call[Volumes]) -> Reply:
+async def _offer(call: Call[Volumes]) -> dict[str, Any]:
     """Offer a volume to whoever knows the key."""
     given = call.body["transfer"]
     volume_id = given["volume_id"]
@@ -222,7 +222,7 @@ async def _offer(call: Call[Volumes]) -> Reply:
         return made
 
     made = await call.app.db.run(work)
-    return Reply({"transfer": views.transfer(call, made, key=key)}, status=202)
+    return {"transfer": views.transfer(call, made, key=key)}
 
 
 def _own(tx: Tx, call: Call[Volumes], transfer_id: str) -> Transfer:
@@ -258,7 +258,7 @@ async def _withdraw(call: Call[Volumes], transfer_id: str) -> None:
     await call.app.db.run(work)
 
 
-async def _accept(call: Call[Volumes], transfer_id: str) -> Reply:
+async def _accept(call: Call[Volumes], transfer_id: str) -> dict[str, Any]:
     """Take an offered volume over."""
     project = call.caller.project_id or ""
 
@@ -285,13 +285,13 @@ async def _accept(call: Call[Volumes], transfer_id: str) -> Reply:
         return found
 
     found = await call.app.db.run(work)
-    return Reply({"transfer": views.transfer(call, found)}, status=202)
+    return {"transfer": views.transfer(call, found)}
 
 
 for _prefix, _since in (("/os-volume-transfer", 0), ("/volume-transfers", 55)):
     transfers.add("GET", _prefix, _transfers, policy="volume:get", since=_since)
     transfers.add("GET", f"{_prefix}/detail", _transfers, policy="volume:get", since=_since)
-    transfers.add("POST", _prefix, _offer, body=CREATE_TRANSFER, since=_since)
+    transfers.add("POST", _prefix, _offer, body=CREATE_TRANSFER, status=202, since=_since)
     transfers.add("GET", f"{_prefix}/{{transfer_id}}", _transfer, since=_since)
     transfers.add("DELETE", f"{_prefix}/{{transfer_id}}", _withdraw, status=202, since=_since)
     transfers.add(
@@ -299,6 +299,7 @@ for _prefix, _since in (("/os-volume-transfer", 0), ("/volume-transfers", 55)):
         f"{_prefix}/{{transfer_id}}/accept",
         _accept,
         body=ACCEPT_TRANSFER,
+        status=202,
         policy="volume:create",
         since=_since,
     )

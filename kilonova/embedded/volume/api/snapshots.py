@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.base.errors import BadRequest, NotFound
+from kilonova.base.errors import BadRequest
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import query, views
-from kilonova.embedded.volume.api.volumes import texts
+from kilonova.embedded.volume.api import metadata
+from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.app import Volumes, expect_status, show, visible
 from kilonova.embedded.volume.records import STATUSES, Snapshot, Volume, Work
 from kilonova.embedded.volume.schemas import (
-    ANY,
     CREATE_SNAPSHOT,
-    SET_META,
-    SET_METADATA,
     UPDATE_SNAPSHOT,
     body,
     truth,
@@ -157,7 +155,7 @@ async def reset_status(call: Call[Volumes], snapshot_id: str) -> None:
 @routes.post(
     "/{snapshot_id}/action",
     action="os-update_snapshot_status",
-    body=body("os-update_snapshot_status", ANY),
+    body=body("os-update_snapshot_status", {"type": ["object", "null"]}),
     status=202,
 )
 async def update_status(call: Call[Volumes], snapshot_id: str) -> None:
@@ -169,66 +167,4 @@ async def update_status(call: Call[Volumes], snapshot_id: str) -> None:
     await call.app.db.run(rows.change, Snapshot, snapshot_id, status=status)
 
 
-@routes.get("/{snapshot_id}/metadata")
-async def metadata(call: Call[Volumes], snapshot_id: str) -> dict[str, Any]:
-    """All metadata."""
-    return {"metadata": (await show(call, Snapshot, snapshot_id)).metadata}
-
-
-async def _set(call: Call[Volumes], snapshot_id: str, *, replace: bool) -> dict[str, Any]:
-    await show(call, Snapshot, snapshot_id, "volume:snapshot")
-    given = texts(call.body.get("metadata", call.body.get("meta")))
-
-    def work(tx: Tx) -> dict[str, str]:
-        item = visible(tx, Snapshot, snapshot_id, call.caller, lock=True)
-        after = given if replace else {**item.metadata, **given}
-        rows.change(tx, Snapshot, snapshot_id, metadata=after)
-        return after
-
-    return {"metadata": await call.app.db.run(work)}
-
-
-@routes.post("/{snapshot_id}/metadata", body=SET_METADATA)
-async def add_metadata(call: Call[Volumes], snapshot_id: str) -> dict[str, Any]:
-    """Add metadata."""
-    return await _set(call, snapshot_id, replace=False)
-
-
-@routes.put("/{snapshot_id}/metadata", body=SET_METADATA)
-async def replace_metadata(call: Call[Volumes], snapshot_id: str) -> dict[str, Any]:
-    """Replace all metadata."""
-    return await _set(call, snapshot_id, replace=True)
-
-
-@routes.put("/{snapshot_id}/metadata/{key}", body=SET_META)
-async def set_meta(call: Call[Volumes], snapshot_id: str, key: str) -> dict[str, Any]:
-    """Set one item."""
-    given = texts(call.body["meta"])
-    if set(given) != {key}:
-        raise BadRequest("Request body and URI mismatch")
-    await _set(call, snapshot_id, replace=False)
-    return {"meta": given}
-
-
-@routes.get("/{snapshot_id}/metadata/{key}")
-async def meta(call: Call[Volumes], snapshot_id: str, key: str) -> dict[str, Any]:
-    """One item."""
-    item = await show(call, Snapshot, snapshot_id)
-    if key not in item.metadata:
-        raise NotFound(f"Metadata item was not found: {key}")
-    return {"meta": {key: item.metadata[key]}}
-
-
-@routes.delete("/{snapshot_id}/metadata/{key}")
-async def delete_meta(call: Call[Volumes], snapshot_id: str, key: str) -> None:
-    """Remove one item."""
-    await show(call, Snapshot, snapshot_id, "volume:snapshot")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Snapshot, snapshot_id, call.caller, lock=True)
-        if key not in item.metadata:
-            raise NotFound(f"Metadata item was not found: {key}")
-        left = {name: value for name, value in item.metadata.items() if name != key}
-        rows.change(tx, Snapshot, snapshot_id, metadata=left)
-
-    await call.app.db.run(work)
+metadata.add(routes, Snapshot, "volume:snapshot")

@@ -9,7 +9,7 @@ import msgspec
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import views
-from kilonova.embedded.volume.api.volumes import texts
+from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.app import Volumes, find_type, may_use
 from kilonova.embedded.volume.records import DEFAULT_TYPE, Volume, VolumeType
 from kilonova.embedded.volume.rules import is_admin
@@ -23,7 +23,7 @@ from kilonova.embedded.volume.schemas import (
     truth,
 )
 from kilonova.embedded.volume.store import rows
-from kilonova.web.call import Call, Reply
+from kilonova.web.call import Call
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
@@ -213,11 +213,11 @@ _PROJECT = closed({"project": {"type": "string", "minLength": 1, "maxLength": 25
     action="addProjectAccess",
     body=body("addProjectAccess", _PROJECT),
     policy=_MANAGE,
+    status=202,
 )
-async def add_access(call: Call[Volumes], type_id: str) -> Reply:
+async def add_access(call: Call[Volumes], type_id: str) -> None:
     """Let a project use it."""
     await _access(call, type_id, call.body["addProjectAccess"]["project"], add=True)
-    return Reply(None, status=202)
 
 
 @routes.post(
@@ -225,11 +225,11 @@ async def add_access(call: Call[Volumes], type_id: str) -> Reply:
     action="removeProjectAccess",
     body=body("removeProjectAccess", _PROJECT),
     policy=_MANAGE,
+    status=202,
 )
-async def remove_access(call: Call[Volumes], type_id: str) -> Reply:
+async def remove_access(call: Call[Volumes], type_id: str) -> None:
     """Let a project not use it any more."""
     await _access(call, type_id, call.body["removeProjectAccess"]["project"], add=False)
-    return Reply(None, status=202)
 
 
 async def _access(call: Call[Volumes], type_id: str, project: str, *, add: bool) -> None:

@@ -6,16 +6,16 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import BadRequest, NotFound, TooLarge
+from kilonova.base.errors import BadRequest, TooLarge
 from kilonova.db.database import Tx
 from kilonova.embedded.volume import query, views
+from kilonova.embedded.volume.api import metadata
+from kilonova.embedded.volume.api.metadata import texts
 from kilonova.embedded.volume.app import Volumes, expect_status, find_type, show, visible
 from kilonova.embedded.volume.making import Source, choose_source, new_volume
 from kilonova.embedded.volume.records import Attachment, Snapshot, Volume, VolumeType, Work
 from kilonova.embedded.volume.schemas import (
     CREATE_VOLUME,
-    SET_META,
-    SET_METADATA,
     UPDATE_VOLUME,
 )
 from kilonova.embedded.volume.store import quotas, rows
@@ -212,74 +212,4 @@ async def begin_delete(
         call.app.worker.begin(key)
 
 
-# -- metadata ------------------------------------------------------------------------------------
-
-
-def texts(given: dict[str, Any] | None) -> dict[str, str]:
-    """Values as texts."""
-    return {name: str(value) for name, value in (given or {}).items()}
-
-
-@routes.get("/{volume_id}/metadata")
-async def metadata(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
-    """All metadata."""
-    return {"metadata": (await show(call, Volume, volume_id)).metadata}
-
-
-async def _set(call: Call[Volumes], volume_id: str, *, replace: bool) -> dict[str, Any]:
-    await show(call, Volume, volume_id, "volume:update")
-    given = texts(call.body.get("metadata", call.body.get("meta")))
-
-    def work(tx: Tx) -> dict[str, str]:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        after = given if replace else {**item.metadata, **given}
-        rows.change(tx, Volume, volume_id, metadata=after)
-        return after
-
-    return {"metadata": await call.app.db.run(work)}
-
-
-@routes.post("/{volume_id}/metadata", body=SET_METADATA)
-async def add_metadata(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
-    """Add metadata."""
-    return await _set(call, volume_id, replace=False)
-
-
-@routes.put("/{volume_id}/metadata", body=SET_METADATA)
-async def replace_metadata(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
-    """Replace all metadata."""
-    return await _set(call, volume_id, replace=True)
-
-
-@routes.get("/{volume_id}/metadata/{key}")
-async def meta(call: Call[Volumes], volume_id: str, key: str) -> dict[str, Any]:
-    """One item."""
-    item = await show(call, Volume, volume_id)
-    if key not in item.metadata:
-        raise NotFound(f"Metadata item was not found: {key}")
-    return {"meta": {key: item.metadata[key]}}
-
-
-@routes.put("/{volume_id}/metadata/{key}", body=SET_META)
-async def set_meta(call: Call[Volumes], volume_id: str, key: str) -> dict[str, Any]:
-    """Set one item."""
-    given = texts(call.body["meta"])
-    if set(given) != {key}:
-        raise BadRequest("Request body and URI mismatch")
-    await _set(call, volume_id, replace=False)
-    return {"meta": given}
-
-
-@routes.delete("/{volume_id}/metadata/{key}")
-async def delete_meta(call: Call[Volumes], volume_id: str, key: str) -> None:
-    """Remove one item."""
-    await show(call, Volume, volume_id, "volume:update")
-
-    def work(tx: Tx) -> None:
-        item = visible(tx, Volume, volume_id, call.caller, lock=True)
-        if key not in item.metadata:
-            raise NotFound(f"Metadata item was not found: {key}")
-        left = {name: value for name, value in item.metadata.items() if name != key}
-        rows.change(tx, Volume, volume_id, metadata=left)
-
-    await call.app.db.run(work)
+metadata.add(routes, Volume, "volume:update")

@@ -1,0 +1,1 @@
+"""Notifications: their table, their payloads, the outbox's writer and its sender."""

@@ -1,0 +1,51 @@
+"""What a network service is told of a server's ports."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from kilonova.clients.keystone import Endpoint
+from kilonova.clients.neutron import Neutron
+from kilonova.interfaces.network import NewPort
+from kilonova.web.client import Answer
+
+PORT = {"id": "p", "network_id": "n", "mac_address": "fa:16:3e:00:00:01"}
+
+
+class Network:
+    """Takes every port; remembers what was written."""
+
+    def __init__(self, *extensions: str) -> None:
+        self.extensions = [{"alias": alias} for alias in extensions]
+        self.asked: list[str] = []
+        self.written: list[dict[str, Any]] = []
+
+    async def request(
+        self, method: str, path: str, *, json: Any = None, params: Any = None, token: Any = None
+    ) -> Answer:
+        self.asked.append(path)
+        doc: Any = {"port": PORT}
+        if path == "/v2.0/extensions":
+            doc = {"extensions": self.extensions}
+        elif method != "GET":
+            self.written.append(json["port"])
+        status = 201 if method == "POST" else 200
+        return Answer(status, CIMultiDictProxy(CIMultiDict()), msgspec.json.encode(doc))
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_ports_have_their_servers_name_where_names_are_known(*, known: bool) -> None:
+    service = Network(*(["dns-integration"] if known else ["router"]))
+    networks = Neutron(cast(Endpoint, service))
+    new = NewPort("0", "n", "p", "s", first=True)
+    await networks.create_port(new)
+    await networks.create_port(msgspec.structs.replace(new, dns_name="web"))
+    await networks.claim_port("p", server_id="s", availability_zone="nova", dns_name="web")
+    await networks.unbind_port("p")
+    names = [port.get("dns_name") for port in service.written]
+    assert names == ([None, "web", "web", ""] if known else [None] * 4)
+    assert service.asked.count("/v2.0/extensions") == 1
