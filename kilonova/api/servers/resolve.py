@@ -43,6 +43,8 @@ class Resolved(msgspec.Struct, frozen=True):
     key: KeyPair | None
     group: Group | None
     volumes: Looked = Looked()
+    group_names: tuple[str, ...] = ("default",)
+    """How the security groups are called, whatever the request called them by."""
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -82,10 +84,11 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
         rows.flavor,
         image,
         nics_task.result(),
-        groups_task.result(),
+        tuple(groups_task.result().values()) or None,
         rows.key,
         rows.group,
         volumes,
+        tuple(groups_task.result()) or ("default",),
     )
 
 
@@ -278,14 +281,21 @@ async def _asked(answer: Awaitable[Any]) -> Any:
         raise BadRequest(error.message) from None
 
 
-async def _security_groups(call: Context, request: ServerRequest) -> tuple[str, ...] | None:
+async def _security_groups(call: Context, request: ServerRequest) -> dict[str, str]:
+    """Name → id; nothing for the network service's default alone."""
     names = request.security_groups
     if not names or set(names) == {"default"}:
-        return None
+        return {}
     found = await call.app.networks.security_groups(
         token=call.caller.token, project_id=call.caller.project_id or "", names=names
     )
     for name in names:
         if name not in found:
             raise BadRequest(f"Security group {name} not found.")
-    return tuple(found[name] for name in names)
+    if all(found[name] != name for name in names):
+        return {name: found[name] for name in names}
+    rows = await call.app.documents.find(
+        "security-groups", token=call.caller.token, id=tuple(found.values())
+    )
+    called = {row["id"]: str(row["name"]) for row in rows}
+    return {called.get(found[name], name): found[name] for name in names}
