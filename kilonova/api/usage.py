@@ -150,9 +150,8 @@ async def _page(call: Context, span: Span, project_id: str | None) -> list[Used]
     answers = await call.app.cells.gather(
         store.active, span.begin, span.end, project_id=project_id, limit=limit, marker=marker
     )
-    found = sorted(answers.rows(), key=lambda server: server.id)[:limit]
     now = call.clock.now()
-    return [_used(server, span, now) for server in found]
+    return [_used(server, span, now) for server in store.merge(answers.rows(), limit)]
 
 
 def _used(server: Server, span: Span, now: dt.datetime) -> Used:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY = 500
 """Writing transactions after which SQLite's log is moved into the database, in a thread."""
 
+MAPPED = 256 << 20
+"""Bytes of a SQLite database that its readers map: searches through many rows copy no pages."""
+
 _WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"
 
 _counter: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sql", default=None)
@@ -276,6 +279,7 @@ def _sqlite(url: sa.URL, *, begin: str, static: bool = False) -> sa.Engine:
             "foreign_keys=ON",
             "busy_timeout=30000",
             "cache_size=-16000",
+            *((f"mmap_size={MAPPED}",) if begin == _READ else ()),
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -232,7 +232,8 @@ class HostReport(msgspec.Struct, frozen=True):
     configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
     as far as the driver tells them. ``failed_builds``: guests in a row it could not make;
     ``metrics``: what its monitors measured; ``devices``: the providers of its PCI devices, None
-    where Placement is not to know them.
+    where Placement is not to know them. ``connector``: how storage knows the host (its initiators),
+    beyond name and address.
     """
 
     node: str
@@ -258,3 +259,4 @@ class HostReport(msgspec.Struct, frozen=True):
     failed_builds: int = 0
     metrics: dict[str, float] = {}
     devices: tuple[DeviceProvider, ...] | None = None
+    connector: dict[str, Any] = {}

@@ -169,7 +169,7 @@ def _query_parameters(route: Route, version: int) -> list[dict[str, Any]]:
 
 
 def _body(rows: list[Route], version: int) -> dict[str, Any] | None:
-    if rows[0].stream and rows[0].method in ("POST", "PUT", "PATCH"):
+    if rows[0].stream and rows[0].checked and rows[0].method in ("POST", "PUT", "PATCH"):
         content: dict[str, Any] = {kind: {} for kind in rows[0].consumes}
         return {"content": content or {"application/octet-stream": {}}}
     schemas = []

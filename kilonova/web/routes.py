@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     versioned: bool
     tags: Sequence[str]
     also: Sequence[int | Span]
+    checked: bool
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -73,6 +74,7 @@ class Route(msgspec.Struct, frozen=True):
     rooted: bool = True
     tags: tuple[str, ...] = ()
     also: tuple[int | Span, ...] = ()
+    checked: bool = True
 
     def covers(self, version: int) -> bool:
         """Whether the route exists at minor ``version``."""
@@ -120,6 +122,8 @@ class Routes(Generic[A]):
         versioned   False: microversion headers are not looked at
         also        further statuses it may answer (some as spans), for OpenAPI; what every route
                     of its kind may answer (400, 401, 403, 404, 409 …) need not be said
+        checked     False: the handler itself looks at policy, body and query, in an order of its
+                    own; they are said for OpenAPI
         """
 
         def register(handler: H) -> H:

@@ -50,8 +50,9 @@ class FakeAgent:
         assert private is not None
         self.world.make(self.name, guest_spec(server, private), PowerState.RUNNING)
 
-    async def _cache(self, wanted: WantedImage) -> None:
+    async def _cache(self, wanted: WantedImage) -> bool:
         self.images.append(wanted.image.id)
+        return True
 
 
 async def _nobody(status: object) -> None:

@@ -78,3 +78,14 @@ def same(few: dict[str, list[str]], many: dict[str, list[str]]) -> dict[str, lis
                     rest.remove(statement)
             found[path] = [f"{len(few[path])} → {len(statements)}", *rest[:3]]
     return found
+
+
+async def costs(
+    client: Client, paths: Iterable[str], names: dict[str, str]
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Path → statements; path → how many things were told."""
+    found, lengths = {}, {}
+    for path in paths:
+        found[path], body = await cost(client, path.format(**names))
+        lengths[path] = length(body)
+    return found, lengths

@@ -28,7 +28,7 @@ PLACES = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
-CACHE = Path.home() / ".cache" / "kilonova" / "libvirt"
+CACHE = Path(os.environ.get("KILONOVA_CACHE") or Path.home() / ".cache" / "kilonova") / "libvirt"
 SECONDS = 90.0
 TOOLS = ("libvirtd", "qemu-system-x86_64", "unshare", "nsenter")
 QEMU_CONF = """

@@ -61,6 +61,7 @@ instances = sa.Table(
     sa.Column("system", Json(dict[str, str]), nullable=False),
     sa.Index("ix_instances_project", "project_id", "deleted", "created_at", "uuid"),
     sa.Index("ix_instances_created", "deleted", "created_at", "uuid"),
+    sa.Index("ix_instances_name", "deleted", "name", "created_at", "uuid"),
     sa.Index("ix_instances_host", "host", "deleted"),
     sa.Index("ix_instances_updated", "updated_at"),
     sa.Index("ix_instances_task", "task_state", "updated_at"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import format_datetime
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from kilonova.web.call import Call, Reply
 from kilonova.web.idempotency import IdempotencyStore, once, scope_of
 from kilonova.web.render import Rendered, raw_headers, render
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, Span
 
 
 class Limits(Protocol):
@@ -110,6 +110,7 @@ def serve(
     status: int = 200,
     since: int = 0,
     until: int | None = None,
+    also: Sequence[int | Span] = (),
     summary: str = "",
 ) -> Callable[[H], H]:
     """Register a handler that gives a `Page`.
@@ -152,6 +153,11 @@ def serve(
             summary=summary,
             public=path == "/",
             stream=method in ("POST", "PUT"),
+            policy=policy or None,
+            body=body,
+            query=query,
+            also=also,
+            checked=False,
         )
         return handler
 

@@ -91,6 +91,8 @@ async def rename_class(call: Request, name: str) -> Page:
     "/resource_classes/{name}",
     policy="placement:resource_classes:update",
     since=7,
+    status=201,
+    also=(204,),
     summary="Make sure that a custom resource class exists",
 )
 async def ensure_class(call: Request, name: str) -> Page:
@@ -179,6 +181,8 @@ async def show_trait(call: Request, name: str) -> Page:
     "/traits/{name}",
     policy="placement:traits:update",
     since=6,
+    status=201,
+    also=(204,),
     summary="Make sure that a custom trait exists",
 )
 async def ensure_trait(call: Request, name: str) -> Page:

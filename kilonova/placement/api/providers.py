@@ -15,6 +15,7 @@ from kilonova.placement.rows import Provider
 from kilonova.placement.store import names, providers
 from kilonova.placement.world import World, has_room
 from kilonova.web.routes import Routes
+from kilonova.web.schema import until
 
 routes: Routes[Placement] = Routes(tag="resource providers")
 
@@ -118,6 +119,7 @@ async def check_names(
     "/resource_providers",
     policy="placement:resource_providers:create",
     body=schemas.NEW_PROVIDER,
+    also=(until(19, 201),),
     summary="Create a provider",
 )
 async def create(call: Request) -> Page:

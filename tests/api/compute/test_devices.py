@@ -229,12 +229,11 @@ async def test_remote_consoles(cloud: Cloud, agent: FakeAgent) -> None:
         "host": "127.0.0.1",
         "port": 5900,
         "internal_access_path": "00000000-0000-4000-8000-00000000fa4e",
-        "tls_port": None,
     }
     older = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.98")
-    assert "tls_port" not in need(older)["console"]
-    oldest = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.30")
-    assert oldest.status == 401
+    assert need(older)["console"] == found
+    oldest = await client.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.30")
+    assert oldest.status == 400
     assert (await client.get(f"/v2.1/os-console-auth-tokens/{token}")).status == 403
     assert (await admin.get(f"/v2.1/os-console-auth-tokens/{IMAGE}")).status == 404
     assert (await admin.get(f"/v2.1/os-console-auth-tokens/{token}?a=b")).status == 400
@@ -276,6 +275,8 @@ async def test_consoles_before_they_were_a_resource(cloud: Cloud, agent: FakeAge
         ("os-getSPICEConsole", "spice-html5"),
         ("os-getSerialConsole", "serial"),
         ("os-getVNCConsole", "other"),
+        ("os-getRDPConsole", "rdp-html5"),
+        ("os-getRDPConsole", "other"),
     ):
         assert (await client.post(path, json={action: {"type": kind}})).status == 400
     gone = await client.post(path, json={"os-getVNCConsole": {"type": "novnc"}}, version="2.6")
@@ -299,6 +300,9 @@ async def test_a_spice_console_and_a_host_that_is_down() -> None:
     agent.adopt(server)
     url = need(await client.post(path, json=wanted))["remote_console"]["url"]
     assert url.startswith("http://127.0.0.1:13002/nova?token=")
+    token = url.partition("token=")[2]
+    told = await cloud.client("admin", "2.104").get(f"/v2.1/os-console-auth-tokens/{token}")
+    assert need(told)["console"]["tls_port"] is None
     cloud.close()
 
 

@@ -21,7 +21,7 @@ from kilonova.embedded.identity.tables import (
 def find_application(tx: Tx, **equal: str) -> ApplicationCredential | None:
     """An application credential by column values (``id``; ``user_id`` and ``name``)."""
     found = rows.find(tx, ApplicationCredential, APPLICATION_CREDENTIAL, **equal)
-    return None if found is None else _with_roles(tx, found)
+    return None if found is None else _with_roles(tx, [found])[0]
 
 
 def get_application(tx: Tx, user_id: str, credential_id: str) -> ApplicationCredential:
@@ -37,7 +37,7 @@ def application_page(
 ) -> list[ApplicationCredential]:
     """Application credentials by filters."""
     found = tx.execute(rows.select(APPLICATION_CREDENTIAL, filters, part)).all()
-    return [_with_roles(tx, rows.load(ApplicationCredential, row)) for row in found]
+    return _with_roles(tx, [rows.load(ApplicationCredential, row) for row in found])
 
 
 def create_application(tx: Tx, item: ApplicationCredential) -> None:
@@ -95,10 +95,12 @@ def delete(tx: Tx, credential_id: str) -> None:
         raise NotFound(f"Could not find credential: {credential_id}.")
 
 
-def _with_roles(tx: Tx, item: ApplicationCredential) -> ApplicationCredential:
-    query = (
-        sa.select(APPLICATION_CREDENTIAL_ROLE.c.role_id)
-        .where(APPLICATION_CREDENTIAL_ROLE.c.credential_id == item.id)
-        .order_by(APPLICATION_CREDENTIAL_ROLE.c.role_id)
+def _with_roles(tx: Tx, items: Sequence[ApplicationCredential]) -> list[ApplicationCredential]:
+    c = APPLICATION_CREDENTIAL_ROLE.c
+    query = sa.select(c.credential_id, c.role_id).where(
+        c.credential_id.in_([item.id for item in items])
     )
-    return msgspec.structs.replace(item, role_ids=tuple(tx.execute(query).scalars()))
+    roles: dict[str, list[str]] = {item.id: [] for item in items}
+    for credential_id, role_id in tx.execute(query.order_by(c.role_id)) if items else ():
+        roles[credential_id].append(role_id)
+    return [msgspec.structs.replace(item, role_ids=tuple(roles[item.id])) for item in items]
