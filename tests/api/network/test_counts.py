@@ -112,8 +112,8 @@ async def _fill(cloud: Cloud, count: int) -> dict[str, str]:
         await make("floatingip", "floating_id", **address)
         await make("subnetpool", "pool_id", name="p", prefixes=[f"10.{number}.0.0/16"])
         await cloud.admin.put(f"/v2.0/security-groups/{group['id']}/tags", json={"tags": tags})
-    for kind, name in zip(("networks", "subnets", "ports", "routers"),
-                          ("network_id", "subnet_id", "port_id", "router_id"), strict=True):  # fmt: skip
+    for kind in ("networks", "subnets", "ports", "routers"):
+        name = f"{kind.removesuffix('s')}_id"
         answer = await cloud.admin.put(f"/v2.0/{kind}/{names[name]}/tags", json={"tags": tags})
         assert answer.status == 200, answer.text
     return names
