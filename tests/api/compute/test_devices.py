@@ -575,3 +575,14 @@ async def test_each_event_has_a_code_of_its_own(cloud: Cloud) -> None:
         ("volume-reimaged", IMAGE, {"tag": "x"}),
     )
     assert codes == (207, [good, ("failed", 400), ("failed", 400), ("failed", 422), lost])
+
+
+async def test_a_port_that_ought_to_have_an_address(cloud: Cloud) -> None:
+    client, sid = cloud.client("member", "2.104"), await running(cloud)
+    for allocation, status in (("immediate", 400), ("none", 202), ("deferred", 202)):
+        port = Port(NEW, NETWORK, PROJECT, "fa:16:3e:00:00:08", ip_allocation=allocation)
+        cloud.networks.made[NEW] = port
+        asked = body(networks=[{"port": NEW}])
+        assert (await client.post("/v2.1/servers", json=asked)).status == status
+        if status == 400:
+            assert (await attach(cloud, client, sid, {"port_id": NEW})).status == 400
