@@ -171,7 +171,7 @@ def one(
         from_volume=start is not None,
         metadata=request.metadata,
         addresses=EMPTY,
-        security_groups=request.security_groups or ("default",),
+        security_groups=found.group_names,
         key_name=request.key_name,
         config_drive=request.config_drive
         or properties.get("img_config_drive") == "mandatory"

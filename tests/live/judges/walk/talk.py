@@ -31,7 +31,7 @@ class Talk:
 
     def __init__(self, cloud: str, file: Path) -> None:
         warnings.simplefilter("ignore")
-        import openstack.config  # type: ignore[import-untyped]
+        import openstack.config
 
         session = openstack.config.OpenStackConfig().get_one(cloud).get_session()
         self.project: str = session.get_project_id()
@@ -110,7 +110,8 @@ class Talk:
             rests = row["OS-EXT-STS:task_state"] is None
             return row if rests and row["status"] in states else None
 
-        return waited(look, f"server {server} to be {' or '.join(states)}")
+        found: dict[str, Any] = waited(look, f"server {server} to be {' or '.join(states)}")
+        return found
 
     def gone(self, service: str, path: str) -> None:
         """Wait until something answers 404."""
