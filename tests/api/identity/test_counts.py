@@ -91,7 +91,7 @@ async def fill(client: Client, count: int) -> dict[str, str]:
         answer = await client.put(f"/v3{path}")
         assert answer.status in (200, 201, 204), (path, answer.text)
 
-    token = (await client.get("/v3/auth/tokens", headers={"X-Subject-Token": client._token or ""}))
+    token = await client.get("/v3/auth/tokens", headers={"X-Subject-Token": client._token or ""})
     me = token.json()["token"]["user"]["id"]
     names = {"user_id": me, "actor_id": me}
     project = group = prior = ""
@@ -123,9 +123,7 @@ async def fill(client: Client, count: int) -> dict[str, str]:
         limit = {"service_id": service, "resource_name": f"n{number}"}
         await make("/registered_limits", default_limit=1, **limit)
         await make("/limits", project_id=project, resource_limit=2, **limit)
-        ec2 = await client.post(
-            f"/v3/users/{me}/credentials/OS-EC2", json={"tenant_id": project}
-        )
+        ec2 = await client.post(f"/v3/users/{me}/credentials/OS-EC2", json={"tenant_id": project})
         assert ec2.status == 201, ec2.text
     return {**names, "project_id": project, "group_id": group, "prior_id": prior}
 
