@@ -16,6 +16,8 @@ from kilonova.api.versions import MICROVERSIONS
 from kilonova.config import section
 from kilonova.config.settings import Settings
 from kilonova.domain import states
+from kilonova.notifications.payloads import PAYLOADS
+from kilonova.notifications.table import TABLE
 from kilonova.policy import compute
 from kilonova.web.error_codes import CODES
 from kilonova.web.routes import Route
@@ -126,6 +128,35 @@ def errors() -> str:
     return _page(parts)
 
 
+def notifications() -> str:
+    """Every notification, in both forms, with its payload; then the fields of the payloads."""
+    parts = [_head("Notifications", "`kilonova/notifications/`")]
+    parts.append(
+        "What [notifications](../admin/notifications.md) tell. *publisher*: the binary before the\n"
+        "colon of the versioned publisher id. *unversioned*: the event type of the older form,\n"
+        "where there is one. *waits for*: nothing sends it yet, because that work is not there."
+    )
+    rows = [
+        (
+            f"`{name}`",
+            f"`{row.payload}`",
+            f"`{row.source}`",
+            f"`{row.legacy}`" if row.legacy else "",
+            row.waits,
+        )
+        for name, row in sorted(TABLE.items())
+    ]
+    heads = ("event type", "payload", "publisher", "unversioned", "waits for")
+    parts.append(_table(heads, rows))
+    parts.append("## Payloads")
+    told = [
+        (f"`{name}`", row.version, ", ".join(f"`{field.name}`" for field in row.fields))
+        for name, row in sorted(PAYLOADS.items())
+    ]
+    parts.append(_table(("payload", "version", "fields"), told))
+    return _page(parts)
+
+
 def not_yet() -> str:
     """The actions that are checked and refused as they should be, but not done."""
     parts = [_head("Actions that answer 501", "the route tables under `kilonova/api/`")]
@@ -146,6 +177,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "compute-routes.md": routes,
     "errors.md": errors,
     "not-yet.md": not_yet,
+    "notifications.md": notifications,
 }
 
 

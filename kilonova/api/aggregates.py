@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kilonova.api import providers
-from kilonova.api.schemas import HOST, NAME, UUID, closed, no_query
+from kilonova.api.schemas import HOST, NAME, NAME_WITH_SPACES, UUID, closed, no_query
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.context import Context, Services
@@ -31,7 +31,9 @@ _ZONE = {
 }
 CREATE = Schema(closed({"aggregate": closed({"name": NAME, ZONE: _ZONE}, "name")}, "aggregate"))
 UPDATE = Schema(
-    closed({"aggregate": closed({"name": NAME, ZONE: _ZONE}, minProperties=1)}, "aggregate")
+    closed(
+        {"aggregate": closed({"name": NAME_WITH_SPACES, ZONE: _ZONE}, minProperties=1)}, "aggregate"
+    )
 )
 ADD_HOST = Schema(closed({"add_host": closed({"host": HOST}, "host")}, "add_host"))
 REMOVE_HOST = Schema(closed({"remove_host": closed({"host": HOST}, "host")}, "remove_host"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.api.actions.later import not_yet
-from kilonova.api.schemas import UUID, closed
+from kilonova.api.schemas import closed
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.store import block_devices
@@ -29,7 +29,7 @@ CREATE = Schema(
                             "snapshot_id": {"type": "string", "minLength": 1},
                             "type": {"type": "string", "enum": ["qcow2"]},
                             "new_file": {"type": "string", "minLength": 1},
-                            "id": {"anyOf": [UUID, {"type": "string"}]},
+                            "id": {"type": "string", "minLength": 1},
                         },
                         "snapshot_id",
                         "type",

@@ -42,8 +42,10 @@ async def show(call: Context, before: str) -> dict[str, Any]:
 async def _log(call: Context, when: dt.datetime) -> dict[str, Any]:
     period = periods.last(call.app.settings.default.instance_usage_audit_period, when)
     answers = await call.app.cells.gather(_read, period)
-    hosts = sorted({host for _, (known, _) in answers.found for host in known})
     audits = [audit for _, (_, found) in answers.found for audit in found]
+    # Nobody is missed where nobody was asked to report.
+    expected = call.app.settings.default.instance_usage_audit or bool(audits)
+    hosts = sorted({host for _, (known, _) in answers.found for host in known if expected})
     return view(period, hosts, audits)
 
 

@@ -12,7 +12,7 @@ from kilonova.api.actions.power import PATH
 from kilonova.api.agents import ask
 from kilonova.api.find import find, require_cell
 from kilonova.api.schemas import closed, no_query
-from kilonova.base.errors import BadRequest, Conflict, NotFound, Unauthorized
+from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.config.settings import Settings
 from kilonova.context import Context, Services
 from kilonova.domain import states
@@ -190,25 +190,37 @@ async def _issue(call: Context, server_id: str, protocol: str, type_: str) -> st
 
 @ROUTES.get(
     "/os-console-auth-tokens/{token}",
-    policy="os_compute_api:os-console-auth-tokens",
     query=no_query(99),
     summary="Look a console token up",
 )
 async def look_up(call: Context, token: str) -> dict[str, Any]:
-    """What a token opens; before 2.31 only RDP consoles are told, of which there are none."""
+    """What a token opens; before 2.31 only RDP consoles were told, of which there are none."""
+    if call.version < 31:
+        raise BadRequest("Before 2.31 only tokens of RDP consoles can be looked up.")
+    call.enforce("os_compute_api:os-console-auth-tokens")
     answers = await call.app.cells.gather(store.get, token, now=call.clock.now())
     for _, row in answers.found:
         if row is None:
             continue
-        if call.version < 31:
-            raise Unauthorized("The requested console type details are not accessible")
         console: dict[str, Any] = {
             "instance_uuid": row.server_id,
             "host": row.host,
             "port": row.port,
             "internal_access_path": row.internal_path,
         }
-        if call.version >= 99:
+        if call.version >= 99 and row.kind == "spice-direct":
             console["tls_port"] = row.tls_port
         return {"console": console}
     raise NotFound("Token not found")
+
+
+@ROUTES.post(
+    PATH,
+    action="os-getRDPConsole",
+    until=5,
+    body=_old_body("os-getRDPConsole", "rdp-html5"),
+    summary="Refused: no hypervisor has RDP consoles any more",
+)
+async def rdp(call: Context, server_id: str) -> None:
+    """Unlike other removed interfaces this one answers 400, whatever it is asked."""
+    raise BadRequest("RDP consoles are not available any more.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kilonova.api import providers
+from kilonova.api.agents import ask
 from kilonova.api.schemas import QUERY_NONE, closed
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
 from kilonova.base.errors import BadRequest, NotFound, NotSupported
@@ -12,6 +13,8 @@ from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.guest import FlavorSpec, HostReport
+from kilonova.domain.operations import SWITCH_HOST, HostSwitch
+from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.store import nodes, servers, services
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
@@ -108,13 +111,21 @@ def _resources(
     summary="Change a host",
 )
 async def update(call: Context, host: str) -> dict[str, Any]:
-    """Take it out of service or back; hypervisors here know no maintenance mode."""
+    """Take it out of service or back, or into and out of maintenance."""
     body = {name: word.lower() == "enable" for name, word in call.body.items()}
     cell = await _cell(call, host)
+    shown: dict[str, Any] = {"host": host}
+    if "status" in body:
+        await _enable(call, cell, host, enabled=body["status"])
+        shown["status"] = "enabled" if body["status"] else "disabled"
     if "maintenance_mode" in body:
-        raise NotSupported("Virt driver does not implement host maintenance mode.")
-    enabled = body["status"]
+        maintained = body["maintenance_mode"]
+        await _switch(call, cell, host, "maintain" if maintained else "serve")
+        shown["maintenance_mode"] = "on_maintenance" if maintained else "off_maintenance"
+    return shown
 
+
+async def _enable(call: Context, cell: Cell, host: str, *, enabled: bool) -> None:
     def write(tx: Tx) -> None:
         row = services.find(tx, host, COMPUTE)
         if row is not None:
@@ -122,7 +133,6 @@ async def update(call: Context, host: str) -> dict[str, Any]:
 
     await cell.db.run(write)
     await providers.switched(call, host, disabled=not enabled)
-    return {"host": host, "status": "enabled" if enabled else "disabled"}
 
 
 async def _cell(call: Context, host: str) -> Cell:
@@ -133,9 +143,17 @@ async def _cell(call: Context, host: str) -> Cell:
     raise NotFound(f"Compute host {host} could not be found.")
 
 
-async def _power(call: Context, host: str) -> None:
-    await _cell(call, host)
-    raise NotSupported("Virt driver does not implement host power management.")
+async def _power(call: Context, host: str, action: str) -> dict[str, str]:
+    await _switch(call, await _cell(call, host), host, action)
+    return {"host": host, "power_action": action}
+
+
+async def _switch(call: Context, cell: Cell, host: str, action: str) -> None:
+    """NotSupported (501) where the hypervisor cannot; BadRequest for a host that is down."""
+    try:
+        await ask(call, cell, host, SWITCH_HOST, "", HostSwitch(action))
+    except (Undelivered, NoReply):
+        raise BadRequest(f"Compute service of {host} is unavailable at this time.") from None
 
 
 @ROUTES.get(
@@ -146,9 +164,9 @@ async def _power(call: Context, host: str) -> None:
     also=(501,),
     summary="Restart a host",
 )
-async def reboot(call: Context, host: str) -> None:
-    """No hypervisor here can."""
-    await _power(call, host)
+async def reboot(call: Context, host: str) -> dict[str, str]:
+    """Where its hypervisor can."""
+    return await _power(call, host, "reboot")
 
 
 @ROUTES.get(
@@ -159,9 +177,9 @@ async def reboot(call: Context, host: str) -> None:
     also=(501,),
     summary="Switch a host off",
 )
-async def shutdown(call: Context, host: str) -> None:
-    """No hypervisor here can."""
-    await _power(call, host)
+async def shutdown(call: Context, host: str) -> dict[str, str]:
+    """Where its hypervisor can."""
+    return await _power(call, host, "shutdown")
 
 
 @ROUTES.get(
@@ -172,9 +190,9 @@ async def shutdown(call: Context, host: str) -> None:
     also=(501,),
     summary="Switch a host on",
 )
-async def startup(call: Context, host: str) -> None:
-    """No hypervisor here can."""
-    await _power(call, host)
+async def startup(call: Context, host: str) -> dict[str, str]:
+    """Where its hypervisor can."""
+    return await _power(call, host, "startup")
 
 
 # --- bare metal -----------------------------------------------------------------------------------

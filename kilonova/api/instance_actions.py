@@ -6,7 +6,7 @@ from typing import Any
 
 from kilonova.api.find import Found, find, target
 from kilonova.api.schemas import no_query
-from kilonova.api.servers.filters import instant
+from kilonova.api.servers.filters import instant, whole_second
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
@@ -112,7 +112,7 @@ async def index(call: Context, server_id: str) -> dict[str, Any]:
         text = call.query.get("changes-since")
         after = instant("changes-since", text) if text else None
         text = call.query.get("changes-before") if call.version >= 66 else None
-        before = instant("changes-before", text) if text else None
+        before = whole_second("changes-before", text) if text else None
         if after and before and after > before:
             raise BadRequest("changes-since must be less than or equal to changes-before.")
     rows: list[Action] | None

@@ -8,7 +8,7 @@ import msgspec
 
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import DEVICE_TAG, UUID, closed, no_query
-from kilonova.api.servers.resolve import check_address
+from kilonova.api.servers.resolve import check_address, check_addressed
 from kilonova.api.servers.schema import IP
 from kilonova.api.work import record, start, when_free
 from kilonova.base.aio import backoff
@@ -171,6 +171,7 @@ async def _checked(call: Context, found: Found, wanted: WantedNic) -> WantedNic:
             raise BadRequest(f"Port {wanted.port_id} not usable for instance {found.server.id}.")
         if ports[0].device_id:
             raise Conflict(f"Port {wanted.port_id} is still in use.")
+        check_addressed(ports[0])
         return wanted
     ids = (wanted.network_id,) if wanted.network_id else ()
     known = await net.networks(token=call.caller.token, project_id=project, ids=ids)

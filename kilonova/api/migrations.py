@@ -9,7 +9,7 @@ import msgspec
 from kilonova.api.actions.later import LATER, check, not_yet
 from kilonova.api.find import Found, find, target
 from kilonova.api.schemas import closed, no_query
-from kilonova.api.servers.filters import instant
+from kilonova.api.servers.filters import instant, whole_second
 from kilonova.base.clock import isoformat_micro
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.context import Context, Services
@@ -161,7 +161,7 @@ def _filter(call: Context) -> MigrationFilter:
     text = query.get("changes-since") if call.version >= 59 else None
     since_ = instant("changes-since", text) if text else None
     text = query.get("changes-before") if call.version >= 66 else None
-    before = instant("changes-before", text) if text else None
+    before = whole_second("changes-before", text) if text else None
     if since_ and before and since_ > before:
         raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
     return MigrationFilter(

@@ -42,7 +42,7 @@ UPDATE = Schema(
                 {
                     **_EVERY,
                     **_OLD_FILES,
-                    **{name: until(35, _LIMIT) for name in (*NETWORK, "networks")},
+                    **{name: until(35, _LIMIT) for name in NETWORK},
                     "force": BOOLEAN,
                 }
             )
@@ -55,10 +55,9 @@ UPDATE_CLASS = Schema(
         {
             "quota_class_set": closed(
                 {
-                    **dict.fromkeys(_ALWAYS, _LIMIT),
-                    **{name: since(50, _LIMIT) for name in _GROUPS},
+                    **_EVERY,
                     **_OLD_FILES,
-                    **{name: until(49, _LIMIT) for name in (*NETWORK, "networks")},
+                    **{name: until(49, _LIMIT) for name in NETWORK},
                 }
             )
         },

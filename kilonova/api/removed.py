@@ -62,6 +62,3 @@ for _path, _methods in _PATHS.items():
 for _path, _names in _ACTIONS.items():
     for _name in _names:
         ROUTES.add("POST", _path, _gone, action=_name, gone=True)
-ROUTES.add(
-    "POST", "/servers/{server_id}/action", _gone, action="os-getRDPConsole", gone=True, until=5
-)

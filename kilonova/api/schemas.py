@@ -16,6 +16,16 @@ NAME: Tree = {
     "maxLength": 255,
     "pattern": rf"^(?!\s){_PRINTABLE}*(?<!\s)$",
 }
+NAME_OR_NONE: Tree = {
+    "anyOf": [{"type": "string", "minLength": 1, "maxLength": 255}, {"type": "null"}]
+}
+NAME_WITH_SPACES: Tree = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": rf"^\s*(?!\s){_PRINTABLE}+\s*$",
+}
+"""As older interfaces take it: spaces at the ends are cut off, but there must be more."""
 DESCRIPTION: Tree = {
     "type": ["string", "null"],
     "minLength": 0,

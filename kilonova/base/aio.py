@@ -85,14 +85,17 @@ async def forever(
     work: Callable[[], Awaitable[object]],
     *,
     every: float,
+    after: float = 0.0,
     wake: Signal | None = None,
 ) -> None:
-    """Run ``work`` now, then each ``every`` seconds or when woken; a failure is logged, not fatal.
+    """Run ``work`` ``after`` seconds from now, then each ``every`` seconds or when woken.
 
-    After failures the pause grows up to ten times ``every``.
+    A failure is logged, not fatal. After failures the pause grows up to ten times ``every``.
     """
     failures = 0
     signal = wake or Signal()
+    if after:
+        await signal.wait(after)
     while True:
         try:
             await work()

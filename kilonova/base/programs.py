@@ -34,8 +34,9 @@ async def execute(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    given: bytes | None = None,
 ) -> Ended:
-    """Run a program without input to its end; it gets our descriptors ``pass_fds``.
+    """Run a program to its end; it gets our descriptors ``pass_fds`` and reads what is ``given``.
 
     ``cpu_seconds`` ends it when it used that much processor time. Raises FileNotFoundError when it
     is missing, TimeoutError when it was stopped after ``seconds``.
@@ -52,13 +53,13 @@ async def execute(
         cwd=cwd,
         env=environment,
         pass_fds=tuple(pass_fds),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(seconds):
-            output, complaint = await process.communicate()
+            output, complaint = await process.communicate(given)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -72,13 +73,16 @@ async def run(
     seconds: float = 60.0,
     cpu_seconds: int | None = None,
     pass_fds: Sequence[int] = (),
+    given: bytes | None = None,
 ) -> bytes:
     """Standard output of a program.
 
     Raises Unavailable with its last words when it fails, is missing, or takes too long.
     """
     try:
-        ended = await execute(*command, seconds=seconds, cpu_seconds=cpu_seconds, pass_fds=pass_fds)
+        ended = await execute(
+            *command, seconds=seconds, cpu_seconds=cpu_seconds, pass_fds=pass_fds, given=given
+        )
     except FileNotFoundError:
         raise Unavailable(
             f"The program {command[0]} is missing on this host; install it."

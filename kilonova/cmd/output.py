@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,4 +18,6 @@ def console(*, stderr: bool = False) -> Console:
 def fail(text: str, code: int = 1) -> NoReturn:
     """End the command with one sentence."""
     console(stderr=True).print(f"[red]kilonova:[/] {text}", highlight=False, soft_wrap=True)
+    import typer  # noqa: PLC0415 (slow, and a quick command does without)
+
     raise typer.Exit(code)

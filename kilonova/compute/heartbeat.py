@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Awaitable, Callable
 
 from kilonova.base.clock import Clock
-from kilonova.base.errors import Conflict, Fault
+from kilonova.base.errors import Conflict, Fault, Unavailable
 from kilonova.compute import inventory
 from kilonova.config.settings import Settings
-from kilonova.domain.agent import CONDUCTOR, Heartbeat, Welcome
+from kilonova.domain.agent import CONDUCTOR, DriverAway, Heartbeat, Welcome
 from kilonova.domain.guest import HostReport
 from kilonova.messaging.bus import Bus
 
@@ -43,6 +43,8 @@ class Heart:
         self._node_uuid = node_uuid
         self._boot = boot
         self._look = look
+        self._default = settings.default
+        self._away = False
         self._every = settings.default.report_interval
         interval = settings.default.update_resources_interval
         self._look_every = float("inf") if interval < 0 else float(interval or 60)
@@ -97,13 +99,29 @@ class Heart:
         now = self._clock.monotonic()
         fresh = None
         if now - self._looked >= self._look_every:
-            report = await self._look()
+            report = await self._look_or_tell()
             self._looked = now
             if not inventory.same(report, self._report) or now - self._reported >= REPORT_SECONDS:
                 fresh = report
         await self._bus.cast(CONDUCTOR, "heartbeat", self._beat(fresh))
         if fresh is not None:
             self._report, self._reported = fresh, now
+
+    async def _look_or_tell(self) -> HostReport:
+        """The report; that there is none any more is told once."""
+        try:
+            report = await self._look()
+        except Unavailable as fault:
+            if not self._away:
+                self._away = True
+                default = self._default
+                told = DriverAway(
+                    self._host, default.my_ip, default.compute_driver or "", fault.message
+                )
+                await self._bus.cast(CONDUCTOR, "driver_away", told)
+            raise
+        self._away = False
+        return report
 
     async def farewell(self) -> None:
         """Tell that the agent stops on purpose."""

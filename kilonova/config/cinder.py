@@ -16,6 +16,13 @@ class Cinder(msgspec.Struct, frozen=True):
         str | None, Opt("Block storage endpoint ending in /v3, past the catalog.")
     ] = None
     os_region_name: Annotated[str | None, Opt("Region of the endpoint.")] = None
+    os_brick: Annotated[
+        bool,
+        Opt(
+            "Compute hosts open the volumes that QEMU cannot open by itself through os-brick; "
+            "needs kilonova[openstack], and root or sudo."
+        ),
+    ] = False
     cross_az_attach: Annotated[
         bool, Opt("Let servers use volumes of another availability zone.")
     ] = True

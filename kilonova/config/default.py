@@ -43,6 +43,9 @@ class Default(msgspec.Struct, frozen=True):
     instance_usage_audit: Annotated[
         bool, Opt("Send instance.exists for every server of a host after each audit period.")
     ] = False
+    volume_usage_poll_interval: Annotated[
+        int, Opt("Seconds between volume.usage notifications of volumes in use; 0 never.", min=0)
+    ] = 0
     instance_usage_audit_period: Annotated[
         str,
         Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
@@ -86,7 +89,11 @@ class Default(msgspec.Struct, frozen=True):
     ] = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
 
     compute_driver: Annotated[
-        str | None, Opt("The virt driver: qemu.QemuDriver, fake.FakeDriver, or an entry point.")
+        str | None,
+        Opt(
+            "The virt driver: qemu.QemuDriver, libvirt.LibvirtDriver, fake.FakeDriver, or an entry "
+            "point."
+        ),
     ] = None
     vif_plugging_timeout: Annotated[
         int, Opt("Seconds the network service may take to open a new server's ports.", min=0)

@@ -30,6 +30,15 @@ class Libvirt(msgspec.Struct, frozen=True):
     wait_soft_reboot_seconds: Annotated[
         int, Opt("How long a guest may take to react to a soft reboot.", min=0)
     ] = 120
+    volume_use_multipath: Annotated[
+        bool, Opt("Reach volumes by several paths at once; needs [cinder] os_brick.")
+    ] = False
+    volume_enforce_multipath: Annotated[
+        bool, Opt("Refuse to connect volumes while multipathd does not run.")
+    ] = False
+    num_volume_scan_tries: Annotated[
+        int, Opt("How often a host looks for a volume's device.", min=1)
+    ] = 5
     tb_cache_size: Annotated[
         int | None, Opt("Translation cache of an emulated guest in MiB; by size when unset.", min=1)
     ] = None

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 HEAVY_SECONDS = 0.02
 HEAVY_CALLS = 50
+DRIVER = "kilonova_driver"
+"""The name under which a connection of the event loop carries the driver's connection."""
 BREATH = 0.002
 """Seconds after which others get their turn between two transactions of the event loop."""
 
@@ -107,7 +109,7 @@ class Lane:
 
         Work that is all of prepared statements never pays for SQLAlchemy's own.
         """
-        dbapi: Any = connection.connection.dbapi_connection
+        dbapi: Any = connection.__dict__[DRIVER]
         try:
             dbapi.execute(self._begin)
         except sqlite3.Error as error:
@@ -140,6 +142,7 @@ class Lane:
         dbapi.execute("PRAGMA busy_timeout=0")
         if not self._autocheckpoint:
             dbapi.execute("PRAGMA wal_autocheckpoint=0")
+        connection.__dict__[DRIVER] = dbapi
         return connection
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
 from kilonova.db.database import Tx, counting
+from kilonova.db.inline import DRIVER
 
 Processor = Callable[[Any], Any]
 Values = Mapping[str, Any]
@@ -20,8 +22,11 @@ _LONGEST = 64
 
 
 class _Compiled(NamedTuple):
+    """``take`` gives the values in the order of the text; ``binders`` turn some of them."""
+
     text: str
-    binds: tuple[tuple[str, Processor | None], ...]
+    take: Callable[[Values], list[Any]]
+    binders: tuple[tuple[int, Processor], ...]
     defaults: dict[str, Any]
     makers: dict[str, Processor]
     spread: dict[str, tuple[str, ...]]
@@ -126,7 +131,8 @@ class Prepared:
         if compiled is None:
             compiled = self._compiled[key] = self._compile(tx, given)
         counting(compiled.text)
-        dbapi: Any = tx.connection.dbapi_connection
+        # The connection of the event loop carries its driver's; SQLAlchemy's way there is longer.
+        dbapi: Any = tx.__dict__.get(DRIVER) or tx.connection.dbapi_connection
         try:
             cursor: sqlite3.Cursor = dbapi.execute(compiled.text, _values(compiled, given))
         except sqlite3.Error:
@@ -165,7 +171,8 @@ class Prepared:
         ]
         return _Compiled(
             text=state.statement,
-            binds=tuple((name, binders.get(name)) for name in names),
+            take=_taker(names),
+            binders=tuple((n, turn) for n, name in enumerate(names) if (turn := binders.get(name))),
             defaults=fixed | constants,
             makers=makers,
             spread=spread,
@@ -197,9 +204,21 @@ def _values(compiled: _Compiled, given: Values) -> list[Any]:
             values[name] = maker(None)
         for name, parts in compiled.spread.items():
             values.update(zip(parts, values[name], strict=True))
-    return [
-        values[name] if binder is None else binder(values[name]) for name, binder in compiled.binds
-    ]
+    taken = compiled.take(values)
+    for place, turn in compiled.binders:
+        taken[place] = turn(taken[place])
+    return taken
+
+
+def _taker(names: Sequence[str]) -> Callable[[Values], list[Any]]:
+    """What gives the values of these names as a list."""
+    if not names:
+        return lambda _values: []
+    if len(names) == 1:
+        (only,) = names
+        return lambda values: [values[only]]
+    several = operator.itemgetter(*names)
+    return lambda values: list(several(values))
 
 
 def _read(row: tuple[Any, ...], readers: tuple[tuple[int, Processor], ...]) -> tuple[Any, ...]:

@@ -34,6 +34,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     stopping: bool = False
 
 
+class DriverAway(msgspec.Struct, frozen=True):
+    """Cast to the conductor as ``driver_away`` when a host's hypervisor stops answering.
+
+    ``driver`` is ``[DEFAULT] compute_driver``; ``ip`` the host's address.
+    """
+
+    host: str
+    ip: str
+    driver: str
+    reason: str
+
+
 class Welcome(msgspec.Struct, frozen=True):
     """The conductor's answer to a heartbeat that was called: what the agent ought to know."""
 

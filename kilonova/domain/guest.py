@@ -62,6 +62,7 @@ class Disk(msgspec.Struct, frozen=True):
     base), blank, or volume (``connection`` says how to reach it, None: not yet). ``device`` is the
     guest's name without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size. ``origin``
     and ``origin_id`` say what a volume is made from while it has no ``volume_id``.
+    ``file_system``: what a blank disk was asked to be formatted with.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Disk(msgspec.Struct, frozen=True):
     origin: str | msgspec.UnsetType = msgspec.UNSET
     origin_id: str | msgspec.UnsetType | None = msgspec.UNSET
     volume_type: str | msgspec.UnsetType | None = msgspec.UNSET
+    file_system: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def ends_with_server(self) -> bool:
@@ -232,7 +234,8 @@ class HostReport(msgspec.Struct, frozen=True):
     configuration. ``pcpus`` are CPUs given to guests whole; ``shape`` its NUMA cells and devices,
     as far as the driver tells them. ``failed_builds``: guests in a row it could not make;
     ``metrics``: what its monitors measured; ``devices``: the providers of its PCI devices, None
-    where Placement is not to know them.
+    where Placement is not to know them. ``connector``: how storage knows the host (its initiators),
+    beyond name and address.
     """
 
     node: str
@@ -258,3 +261,4 @@ class HostReport(msgspec.Struct, frozen=True):
     failed_builds: int = 0
     metrics: dict[str, float] = {}
     devices: tuple[DeviceProvider, ...] | None = None
+    connector: dict[str, Any] = {}

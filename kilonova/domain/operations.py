@@ -94,6 +94,12 @@ class Reboot(msgspec.Struct, frozen=True):
     hard: bool = False
 
 
+class HostSwitch(msgspec.Struct, frozen=True):
+    """What a host shall do: ``reboot``, ``shutdown``, ``startup``, ``maintain`` or ``serve``."""
+
+    action: str
+
+
 class ConsoleLog(msgspec.Struct, frozen=True):
     """Read the end of the serial console; ``length`` lines, None for all that is kept."""
 
@@ -155,6 +161,7 @@ ATTACH_DISK = Operation("attach_disk", DiskArgs, GuestStatus, seconds=300)
 DETACH_DISK = Operation("detach_disk", DiskArgs, GuestStatus, seconds=600)
 RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
 SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
+SWITCH_HOST = Operation("switch_host", HostSwitch, HostSwitch, seconds=60)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
 PAUSE = Operation("pause", GuestArgs, GuestStatus, seconds=120)

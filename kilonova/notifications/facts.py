@@ -137,6 +137,7 @@ class VolumeUsage(msgspec.Struct, frozen=True):
     read_bytes: int
     writes: int
     write_bytes: int
+    host: str = ""
 
 
 class LibvirtError(msgspec.Struct, frozen=True):
@@ -144,6 +145,7 @@ class LibvirtError(msgspec.Struct, frozen=True):
 
     ip: str
     cause: Cause
+    host: str = ""
 
 
 Facts = (

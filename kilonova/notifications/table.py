@@ -196,15 +196,9 @@ def _others() -> Iterator[Notification]:
     )
     yield Notification("compute.exception", "ExceptionPayload", COMPUTE, "compute.exception")
     yield Notification("metrics.update", "MetricsPayload", COMPUTE, "compute.metrics.update")
+    yield Notification("volume.usage", "VolumeUsagePayload", COMPUTE, "volume.usage")
     yield Notification(
-        "volume.usage", "VolumeUsagePayload", COMPUTE, "volume.usage", waits="counters of volumes"
-    )
-    yield Notification(
-        "libvirt.connect.error",
-        "LibvirtErrorPayload",
-        COMPUTE,
-        "compute.libvirt.error",
-        waits="the libvirt driver",
+        "libvirt.connect.error", "LibvirtErrorPayload", COMPUTE, "compute.libvirt.error"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -21,6 +22,7 @@ from kilonova.domain.request import RequestSpec, Selection
 from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services import notices
+from kilonova.services.figures import step_times
 from kilonova.services.neighbours import Neighbours
 from kilonova.store import explanations
 from kilonova.web.health import Metrics
@@ -37,6 +39,7 @@ from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
 from kilonova.workflows.reconcilers.usage import UsageAudits
+from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 
@@ -49,6 +52,8 @@ MIRROR_EVERY = 5.0
 LEFTOVERS_EVERY = 600.0
 PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
+SETTLED = 3.0
+"""Seconds after the start before looking for what was left lying about."""
 RECLAIM_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
@@ -114,6 +119,7 @@ class Conductor:
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
         self.usage = _usage(settings, cell, clock)
+        self.volume_usages = VolumeUsages(cell=cell, bus=bus, clock=clock, ids=ids)
         self.images = ImageCacher(db, bus)
         self.sender = notices.sender(settings, databases, bus, clock, ids, metrics)
         world = _world(
@@ -125,11 +131,13 @@ class Conductor:
             hosts=StoredHosts(db, cells, clock, down_after=down_after),
             clock=clock,
         )
-        self.runner = self._runner(db, cells, world, ids)
+        self.runner = self._runner(db, cells, world, ids, metrics)
         self._serving: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _runner(self, db: Database, cells: Cells, world: World, ids: Ids) -> Runner:
+    def _runner(
+        self, db: Database, cells: Cells, world: World, ids: Ids, metrics: Metrics | None
+    ) -> Runner:
         kit = Kit(
             databases={API: db, **{c.id: c.db for c in cells.all}},
             clock=self._clock,
@@ -138,6 +146,7 @@ class Conductor:
             bus=self._bus,
             alive=self.agents.alive,
             visible=ServerVisible(db, self._clock),
+            measure=step_times(metrics) if metrics is not None else None,
         )
         return Runner(kit, ids=ids, name=self._settings.default.host)
 
@@ -158,16 +167,20 @@ class Conductor:
             self._every("guests", self.guests.reconcile, float(interval or 600))
         healing = self._settings.default.heal_instance_info_cache_interval
         if healing > 0:
-            self._every("cards", lambda: self.networks.heal(self._cell), float(healing))
-        self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY)
-        self._every("explanations", self._forget_explanations, PRUNE_EVERY)
-        self._every("journals", self.journals.reconcile, JOURNALS_EVERY)
+            work = functools.partial(self.networks.heal, self._cell)
+            self._every("cards", work, float(healing), after=SETTLED)
+        self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY, after=SETTLED)
+        self._every("explanations", self._forget_explanations, PRUNE_EVERY, after=SETTLED)
+        self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
             self._run("notifications", self.sender.run())
+            polls = self._settings.default.volume_usage_poll_interval
+            if polls:
+                self._every("volume usage", self.volume_usages.reconcile, float(polls))
         self._run("returned hosts", self.guests.welcome())
 
     async def _forget_explanations(self) -> None:
@@ -193,8 +206,15 @@ class Conductor:
                 await task
         self._tasks.clear()
 
-    def _every(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        self._run(name, forever(name, work, every=seconds))
+    def _every(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        seconds: float,
+        *,
+        after: float = 0.0,
+    ) -> None:
+        self._run(name, forever(name, work, every=seconds, after=after))
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, Histogram
 
 from kilonova.base.clock import Clock
 from kilonova.db.cells import Cells
@@ -13,6 +13,25 @@ from kilonova.services.gauges import Rarely, fill
 from kilonova.store import figures
 from kilonova.store.figures import SagaCount
 from kilonova.web.health import Metrics
+from kilonova.workflows.engine.kit import Measure
+
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 300)
+
+
+def step_times(metrics: Metrics) -> Measure:
+    """What the steps of sagas are measured with: one histogram by step and how it ended."""
+    times = Histogram(
+        "kilonova_saga_step_seconds",
+        "Seconds from the beginning of a step of a saga to its end",
+        ("step", "status"),
+        buckets=STEP_BUCKETS,
+        registry=metrics.registry,
+    )
+
+    def measure(step: str, status: str, seconds: float) -> None:
+        times.labels(step, status).observe(seconds)
+
+    return measure
 
 
 class CloudFigures:

@@ -41,6 +41,12 @@ def of_host(tx: Tx, host: str) -> list[str]:
     return [uuid for (uuid,) in _OF_HOST.all(tx, {"host": host})]
 
 
+def reports(tx: Tx, host: str) -> list[HostReport]:
+    """What the hypervisors of a host reported last."""
+    query = sa.select(compute_nodes.c.report).where(compute_nodes.c.host == host)
+    return list(tx.execute(query.order_by(compute_nodes.c.id)).scalars())
+
+
 def page(tx: Tx, *, pattern: str | None = None, host: str | None = None) -> list[Node]:
     """The cell's nodes by id; ``pattern``: a part of the name."""
     query = sa.select(*_COLUMNS, *_TIMES)

@@ -32,7 +32,7 @@ def notes(tx: Tx) -> Notes | None:
     return found
 
 
-def note(tx: Tx, event: str, subject: Any, **more: Any) -> None:
+def note(tx: Tx, event: str, subject: Any, /, **more: Any) -> None:
     """Tell of an event (``instance.lock``) with its subject: a Server or its id, an Aggregate, ….
 
     ``more`` are further facts, see ``kilonova.notifications.facts``.

@@ -15,7 +15,8 @@ def tail(directory: Path) -> bytes:
     """The last MiB of the console of the guest in ``directory``, across a cut."""
     file = directory / FILE
     text = b""
-    for part in (_old(file), file):
+    # virtlogd, where libvirt has it write, puts its own last part aside as .0.
+    for part in (_old(file), file.with_name(f"{file.name}.0"), file):
         try:
             with part.open("rb") as log_file:
                 size = log_file.seek(0, 2)

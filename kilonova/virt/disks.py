@@ -12,18 +12,27 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import NotSupported, Unavailable
+from kilonova.base.errors import BadRequest, NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import configdrive, qcow2, tools
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.sources import Source, source
+from kilonova.virt.sources import Source, by_qemu, source
 
 MIB = 1 << 20
 SECRETS = "secrets"
 COPY_SECONDS = 7000.0
-FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
+# Their programs' words for "do not ask, a whole disk is meant".
+FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
+    "ext2": ("-q", "-F"),
+    "ext3": ("-q", "-F"),
+    "ext4": ("-q", "-F"),
+    "xfs": ("-q", "-f"),
+    "vfat": (),
+    "ntfs": ("-q", "-Q", "-F"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +41,7 @@ class DiskFile(msgspec.Struct, frozen=True):
     """A disk's file and format, and the base below it.
 
     A volume reached over a network has no ``path`` but a ``remote`` protocol node, QEMU ``objects``
-    it names, and ``secrets``: files they read.
+    it names, and ``secrets``: files they read. ``device``: the host was connected to it.
     """
 
     path: str
@@ -42,6 +51,7 @@ class DiskFile(msgspec.Struct, frozen=True):
     remote: dict[str, Any] = {}
     objects: tuple[dict[str, Any], ...] = ()
     secrets: tuple[str, ...] = ()
+    device: bool = False
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -58,8 +68,14 @@ class Maker:
         content: Content,
         file_system: str | None,
         drives: str = "iso9660",
+        *,
+        brick: Brick | None = None,
     ) -> None:
-        """File systems: of ephemeral disks (ext4 when None), and of config drives."""
+        """File systems: of ephemeral disks (ext4 when None), and of config drives.
+
+        ``brick`` opens volumes that QEMU cannot.
+        """
+        self._brick = brick
         self._drives = drives
         self._cache = cache
         self._content = content
@@ -69,7 +85,7 @@ class Maker:
         """Make one disk anew. Raises what the image cache raises, Unavailable without space."""
         what = disk.disk
         if what.source == "volume":
-            return await asyncio.to_thread(volume_file, what, directory)
+            return await self.volume(directory, what)
         target = directory / name(disk)
         target.unlink(missing_ok=True)
         if what.role == "config":
@@ -86,6 +102,26 @@ class Maker:
             await self._blank(target, disk)
             return DiskFile(str(target), "raw")
         raise NotSupported(f"This hypervisor cannot attach the {what.source} disk {what.id}.")
+
+    async def volume(self, directory: Path, disk: Disk) -> DiskFile:
+        """A volume, connected to this host where that is needed; a second time is as good."""
+        if self._brick is not None and self._brick.opens(disk, by_qemu=by_qemu(disk)):
+            form = (disk.connection or {}).get("data", {}).get("format")
+            path = await self._brick.connect(disk)
+            return DiskFile(path, "qcow2" if form == "qcow2" else "raw", device=True)
+        return await asyncio.to_thread(volume_file, disk, directory)
+
+    async def release(self, disk: Disk, file: DiskFile | None) -> None:
+        """The guest does not use a volume any more: its secrets go, the host lets go of it."""
+        if file is not None:
+            await asyncio.to_thread(forget, file)
+            if file.device and self._brick is not None:
+                await self._brick.disconnect(disk, file.path)
+
+    async def grow(self, disk: Disk, file: DiskFile | None) -> None:
+        """Let the host see a volume's new size, before its guest does."""
+        if file is not None and file.device and self._brick is not None:
+            await self._brick.extend(disk)
 
     async def make_all(
         self, directory: Path, guest: GuestSpec, disks: Iterable[DiskDevice]
@@ -106,10 +142,16 @@ class Maker:
         label = ("-L", what.fs_label[:16]) if what.fs_label else ()
         if what.role == "swap":
             await _format("mkswap", *label, str(target))
-        elif what.role == "ephemeral" and self._file_system in FILE_SYSTEMS:
-            option = ("-n", what.fs_label[:11]) if label and self._file_system == "vfat" else label
-            quiet = () if self._file_system == "vfat" else ("-q",)
-            await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
+        elif what.role == "ephemeral":
+            wanted = what.file_system or self._file_system
+            if wanted not in FILE_SYSTEMS:
+                raise BadRequest(
+                    f"A disk cannot be formatted with {wanted}; use one of "
+                    f"{', '.join(sorted(FILE_SYSTEMS))}."
+                )
+            option = ("-n", what.fs_label[:11]) if label and wanted == "vfat" else label
+            quiet = FILE_SYSTEMS[wanted]
+            await _format(f"mkfs.{wanted}", *quiet, *option, str(target))
 
 
 def volume_file(disk: Disk, directory: Path) -> DiskFile:

@@ -140,6 +140,14 @@ class HasConsoles(Protocol):
 
 
 @runtime_checkable
+class SwitchesHost(Protocol):
+    """Drivers that can switch their host off and on, or take it out of use to be worked on."""
+
+    async def switch_host(self, action: str) -> None:
+        """``reboot``, ``shutdown``, ``startup``, ``maintain`` or ``serve`` (the end of that)."""
+
+
+@runtime_checkable
 class AttachesDisks(Protocol):
     """Drivers that plug volumes in and out, of guests that run and of guests that are off.
 

@@ -29,6 +29,7 @@ def report(
     guests: Iterable[GuestSpec],
     vnc: bool,
     shape: HostShape,
+    connector: dict[str, Any],
 ) -> HostReport:
     """Capacity and abilities. memory MiB, disk GiB; used by the guests that are on the host."""
     disk = shutil.disk_usage(state_dir)
@@ -54,6 +55,7 @@ def report(
         uptime=uptime(),
         pcpus=own,
         shape=shape,
+        connector=connector,
     )
 
 

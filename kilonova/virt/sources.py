@@ -44,6 +44,11 @@ def source(disk: Disk) -> Source | None:
         ) from None
 
 
+def by_qemu(disk: Disk) -> bool:
+    """Whether QEMU opens the volume by itself."""
+    return (disk.connection or {}).get("driver_volume_type") in (*KINDS, "local")
+
+
 def _nbd(data: Data, mark: str) -> Source:
     """``tls_psk``: hexadecimal digits of a key shared with the server (RFC 4279)."""
     node: Data = {

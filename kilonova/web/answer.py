@@ -39,6 +39,8 @@ from kilonova.web.versions import echo, negotiate
 log = logging.getLogger("kilonova.web")
 
 _GLOBAL_ID = re.compile(rb"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+GONE = "This resource is no longer available. No forwarding address is given."
+"""The words every WebOb application has for 410; clients look for them."""
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _NO_ROWS: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -280,7 +282,7 @@ async def _run(
     values = found.values
     call.params = dict(zip(target.names, values, strict=True))
     if route.gone:
-        raise Gone(f"{route.method} {route.path} was removed from this API.")
+        raise Gone(GONE)
     if route.checked:
         if route.query is not None:
             route.query.check_query(call.query, call.version, relaxed=call.relaxed)

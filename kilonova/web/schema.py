@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import bisect
 import copy
+import functools
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,9 @@ from kilonova.web.view import View
 
 _FOREVER = 1 << 30
 _UUID = re.compile(r"[0-9a-fA-F]{32}")
-_LONGEST_REASON = 400
+_LONGEST_REASON = 600
+_LONGEST_NUMBER = 40
+_FOREVER_LARGE = 10**39
 
 
 class Misshapen(BadRequest):
@@ -136,6 +139,47 @@ def _is_base64(text: str) -> bool:
 FORMATS: dict[str, Callable[[str], bool]] = {"uuid": _is_uuid, "base64": _is_base64}
 
 
+def _bounded(tree: Any, formats: dict[str, Callable[[str], bool]]) -> Any:
+    """The schema with a format wherever a number may be a string: its bounds hold for both."""
+    if isinstance(tree, list):
+        return [_bounded(value, formats) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    found = {key: _bounded(value, formats) for key, value in tree.items()}
+    types = tree.get("type")
+    if isinstance(types, list) and {"integer", "string"} <= set(types) and "format" not in tree:
+        low, high = tree.get("minimum", -_FOREVER_LARGE), tree.get("maximum", _FOREVER_LARGE)
+        name = found["format"] = f"number from {low} to {high}"
+        formats[name] = functools.partial(_is_between, low, high)
+    return found
+
+
+def _is_between(low: int, high: int, text: str) -> bool:
+    try:
+        return low <= int(text[:_LONGEST_NUMBER]) <= high
+    except ValueError:
+        # The pattern says whether that is allowed.
+        return True
+
+
+def _cut(text: str) -> str:
+    half = _LONGEST_REASON // 2
+    return text if len(text) <= _LONGEST_REASON else f"{text[:half]} … {text[-half:]}"
+
+
+def _as_is(error: jsonschema_rs.ValidationError) -> str:
+    return str(error.message)
+
+
+_WORDS: dict[str, Callable[[jsonschema_rs.ValidationError], str]] = {
+    "MaxLength": lambda error: f"{error.instance!r} is too long",
+    "MinLength": lambda error: f"{error.instance!r} is too short",
+    "MaxItems": lambda error: f"{error.instance!r} is too long",
+    "MinItems": lambda error: f"{error.instance!r} is too short",
+}
+"""Where the validator's own words are others than those of Python's jsonschema."""
+
+
 class Compiled:
     """A schema at one version, ready to check."""
 
@@ -143,9 +187,10 @@ class Compiled:
 
     def __init__(self, tree: Any, formats: Mapping[str, Callable[[str], bool]]) -> None:
         self.tree = tree
+        bounds: dict[str, Callable[[str], bool]] = {}
         self._validator = jsonschema_rs.Draft202012Validator(
-            tree,
-            formats={**FORMATS, **formats},
+            _bounded(tree, bounds),
+            formats={**FORMATS, **formats, **bounds},
             validate_formats=True,
             pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000),
         )
@@ -165,13 +210,16 @@ class Compiled:
         return iter(self._validator.iter_errors(instance))
 
     def reason(self, instance: Any, what: str = "body") -> str:
-        """The first failure in words: where, and what is wrong."""
+        """The first failure in words that Nova's clients know: where, and what is wrong."""
         for error in self._validator.iter_errors(instance):
-            path = ".".join(str(part) for part in error.instance_path)
-            text = error.message
-            if len(text) > _LONGEST_REASON:
-                text = f"{text[: _LONGEST_REASON // 2]} … {text[-_LONGEST_REASON // 2 :]}"
-            return f"Invalid input for field/attribute {path or what}: {text}"
+            said = _cut(_WORDS.get(type(error.kind).__name__, _as_is)(error))
+            if not error.instance_path:
+                return f"Invalid input for {what}: {said}"
+            path = error.instance_path
+            # An index by itself tells nothing.
+            where = path[-1] if isinstance(path[-1], str) else ".".join(map(str, path))
+            value = _cut(str(error.instance))
+            return f"Invalid input for field/attribute {where}. Value: {value}. {said}"
         return f"Invalid input for {what}."
 
 

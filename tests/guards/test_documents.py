@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from kilonova.cmd.kilonova import app
+from kilonova.cmd.program import app
 from tests.guards import source
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,13 +18,20 @@ import pytest
 
 from kilonova.base.errors import BadRequest, Conflict, NotSupported, Unavailable
 from kilonova.config.hypervisor import SerialConsole
+from kilonova.domain.fit.shapes import GuestCell, GuestTopology, Held
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, PowerState
 from kilonova.embedded.network.plane import netns
 from kilonova.virt import records
 from kilonova.virt.devices import plan
-from kilonova.virt.driver import HasConsoles, HasDiagnostics, PlugsNics, RemembersGuests
+from kilonova.virt.driver import (
+    AttachesDisks,
+    HasConsoles,
+    HasDiagnostics,
+    PlugsNics,
+    RemembersGuests,
+)
 from tests.contracts.virt.conftest import NIC, Lab
-from tests.support import namespace
+from tests.support import namespace, running
 from tests.support.guests import SERVER, spec
 from tests.support.libvirtd import Libvirtd, libvirtd, why_not
 
@@ -373,3 +381,96 @@ async def test_a_serial_console_over_tcp(
     await asyncio.to_thread(netns.run_in, place[1].path, lambda: asyncio.run(reached()))
     await driver.reboot(spec(), hard=True)
     assert await driver.console(SERVER, "serial") == target
+
+
+async def test_a_guest_has_the_cpus_that_are_its_own(lab: Lab, daemon: Libvirtd) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    cell = GuestCell(id=0, memory_mb=64, pcpus=frozenset({0}), host_cell=0, pins=((0, cpu),))
+    guest = spec(held=Held(GuestTopology((cell,), policy="dedicated")))
+    assert (await lab.driver.spawn(guest, paused=True)).power == PowerState.PAUSED
+    threads = {
+        (task / "comm").read_text().strip(): os.sched_getaffinity(int(task.name))
+        for task in Path(f"/proc/{only(daemon)}/task").iterdir()
+    }
+    assert [cpus for name, cpus in threads.items() if name.startswith("CPU 0")] == [{cpu}]
+
+
+async def test_libvirt_keeps_the_key_of_a_volume(lab: Lab, daemon: Libvirtd) -> None:
+    """No such target is there, so the guest is off: all but its start is real."""
+    plain = spec()
+    reached = {
+        "driver_volume_type": "iscsi",
+        "data": {
+            "target_portal": "127.0.0.1:3260",
+            "target_iqn": "iqn.2010-10.org.openstack:v1",
+            "target_lun": 1,
+            "auth_method": "CHAP",
+            "auth_username": "u",
+            "auth_password": "p4ss",
+        },
+    }
+    disk = Disk(
+        id="v", role="volume", source="volume", device="vdb", size_mb=64, format="raw",
+        volume_id="v1", connection=reached,
+    )  # fmt: skip
+    full = msgspec.structs.replace(plain, disks=(*plain.disks, disk))
+    await lab.driver.spawn(plain, paused=False)
+    await lab.driver.power_off(plain, seconds=0)
+    assert isinstance(lab.driver, AttachesDisks)
+    await lab.driver.attach_disk(full, disk)
+    with opened(daemon) as connection:
+        (secret,) = connection.listAllSecrets(0)
+        assert secret.usageID() == "chap-v1"
+        with pytest.raises(Unavailable, match="could not be started"):
+            await lab.driver.power_on(full)
+        definition = connection.lookupByUUIDString(SERVER).XMLDesc(0)
+        assert secret.UUIDString() in definition
+        assert "p4ss" not in definition
+        await lab.driver.detach_disk(plain, disk)
+        assert connection.listAllSecrets(0) == []
+    assert not list((lab.path / "instances" / SERVER).glob("secrets/*"))
+    assert (await lab.driver.power_on(plain)).power == PowerState.RUNNING
+
+
+async def test_a_volume_on_a_server_of_block_devices(
+    lab: Lab, place: tuple[Libvirtd, namespace.Namespace], tmp_path: Path
+) -> None:
+    file = tmp_path / "volume"
+    with file.open("wb") as out:
+        out.truncate(64 << 20)
+    words = ("qemu-nbd", "-e", "4", "-t", "-b", "127.0.0.1", "-p", "10809", "-f", "raw", "-x", "v")
+    serving = subprocess.Popen(place[1].inside([*words, file]))
+    try:
+        where = {"host": "127.0.0.1", "port": 10809, "export": "v"}
+        disk = Disk(
+            id="v", role="volume", source="volume", device="vdb", size_mb=64, format="raw",
+            volume_id="v1", connection={"driver_volume_type": "nbd", "data": where},
+        )  # fmt: skip
+        plain = spec()
+        full = msgspec.structs.replace(plain, disks=(*plain.disks, disk))
+        await lab.driver.spawn(plain, paused=False)
+        assert isinstance(lab.driver, AttachesDisks)
+        for _ in range(2):
+            await lab.driver.attach_disk(full, disk)
+        assert {one.name for one in (await diagnostics(lab)).disks} == {"vda", "vdb"}
+        assert (await lab.driver.reboot(full, hard=True)).power == PowerState.RUNNING
+        await lab.driver.destroy(full, keep_disks=False)
+    finally:
+        serving.terminate()
+        serving.wait(10)
+
+
+def test_a_cloud_without_libvirtd_says_what_to_do(tmp_path: Path) -> None:
+    why = running.why_not()
+    if why is not None:
+        pytest.skip(why)
+    nobody = tmp_path / "nobody"
+    uri = f"qemu+unix:///system?socket={nobody}"
+    (tmp_path / "kilonova.conf").write_text(f"[libvirt]\nconnection_uri = {uri}\n")
+    with running.running(tmp_path) as cloud:
+        for more in ((), ("--hosts", "2")):
+            done = cloud.up("--driver", "libvirt", *more, check=False)
+            assert done.returncode == 1
+            said = " ".join(done.stderr.split())
+            word = "start libvirtd" if not more else "--hosts is for --driver fake"
+            assert word in said, said

@@ -22,9 +22,14 @@ class TwoCards(There):
     nics = CloudStage.nics
 
 
-def info(stage: CloudStage) -> NetworkInfo:
+def info(stage: CloudStage, patience: float = 60) -> NetworkInfo:
     return NetworkInfo(
-        db=stage.api, cells=stage.cells, networks=stage.network, clock=stage.clock, ids=RandomIds()
+        db=stage.api,
+        cells=stage.cells,
+        networks=stage.network,
+        clock=stage.clock,
+        ids=RandomIds(),
+        patience=patience,
     )
 
 
@@ -92,3 +97,12 @@ async def test_what_holds_the_server_ends_before() -> None:
         assert len(cards(stage)) == 2
         await Runner(stage.kit()).drain()
         assert stage.cell.run_sync(servers.get, SERVER) is None
+
+
+async def test_what_a_guest_does_not_let_go_of_is_forgotten() -> None:
+    async with opened(TwoCards()) as stage:
+        del stage.network.table["port-1"]
+        await info(stage, patience=-1).network_changed(ServerArgs(SERVER))
+        assert cards(stage) == [("port-2", "second")]
+        assert in_guest(stage) == {"port-1", "port-2"}
+        assert [name for name, _ in await states(stage.databases)] == ["server.build"]

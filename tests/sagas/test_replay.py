@@ -82,6 +82,13 @@ async def double(s: Saga) -> None:
     await s.do(call, "b", undo=uncall)
 
 
+@saga("r.chain")
+async def chain(s: Saga) -> None:
+    await s.do(call, "a", undo=uncall)
+    await s.do(call, "b", undo=uncall, key="2")
+    await s.do(say, "c")
+
+
 @saga("r.renamed")
 async def renamed(s: Saga) -> None:
     if MOOD["version"] == 1:
@@ -119,6 +126,28 @@ async def test_a_step_is_told_whether_it_may_have_begun_before(world: World, mom
     again = ["undone again"] if moment != "journal" else []
     # Without an undo nothing is written before it begins, so nobody can be certain.
     assert begun + again + ["not undone again"] == CALLS
+
+
+@pytest.mark.parametrize(
+    ("moment", "step", "written"),
+    [
+        # The end of a step goes with the beginning of the next, and nothing is between the two.
+        ("intent", "r.call#2", ["done", "started"]),
+        ("effect", "r.call#2", ["done", "started"]),
+        # What begins without a word begins after the end of the step before it.
+        ("before", "r.say", ["done", "done"]),
+    ],
+)
+async def test_the_end_of_a_remote_step_is_written_before_the_next_begins(
+    world: World, moment: str, step: str, written: list[str]
+) -> None:
+    saga_id = await world.accept("r.chain")
+    await crash(world, moment, step)
+    found = await operate.show_saga(world.databases, saga_id)
+    assert [one.status for one in found.steps] == written
+    await Runner(world.kit()).drain()
+    again = ["b"] if moment == "effect" else []
+    assert ["a", "b", *again, "say c"] == CALLS
 
 
 async def test_a_step_at_home_without_an_undo_is_written_once(world: World) -> None:

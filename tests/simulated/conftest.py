@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -208,7 +209,8 @@ async def until(
 
 def free_ports(count: int) -> int:
     """The first of so many ports nobody listens on."""
-    for first in range(21000, 60000, 17):
+    # Others look for ports at the same time.
+    for first in range(21000 + os.getpid() % 2000 * 17, 60000, 17):
         taken = []
         try:
             for port in range(first, first + count):

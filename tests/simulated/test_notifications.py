@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kilonova.domain.agent import DriverAway
 from kilonova.notifications.table import TABLE
 from tests.simulated.conftest import OWN, Simulated
 from tests.support import notices
@@ -118,6 +119,28 @@ async def test_troubles(simulated: Simulated) -> None:
     assert failed.data["uuid"] == stuck
     assert "hangs" in failed.data["fault"]["nova_object.data"]["exception_message"]
     assert any(one.event == "compute.exception" for one in told)
+
+
+async def test_a_hypervisor_that_is_away(simulated: Simulated) -> None:
+    away = DriverAway("fake-2", "10.0.0.2", "libvirt.LibvirtDriver", "It is not there.")
+    await simulated.conductor.agents.driver_away(away)
+    told = _one(await notices.told(simulated), "libvirt.connect.error")
+    assert (told.data["ip"], told.publisher) == ("10.0.0.2", "nova-compute:fake-2")
+    assert told.priority == "ERROR"
+
+
+async def test_volume_usage(simulated: Simulated) -> None:
+    server_id = await simulated.create("reader", networks="none")
+    await simulated.becomes(server_id, "ACTIVE")
+    volume = await notices.volume(simulated, "read")
+    path = f"/v2.1/servers/{server_id}/os-volume_attachments"
+    await simulated.ask("POST", path, json={"volumeAttachment": {"volumeId": volume}})
+    await notices.ended(simulated, server_id)
+    assert await simulated.conductor.volume_usages.reconcile() == 1
+    told = _one(await notices.told(simulated), "volume.usage")
+    assert (told.data["volume_id"], told.data["instance_uuid"]) == (volume, server_id)
+    assert told.data["reads"] > 0
+    await notices.gone(simulated, server_id)
 
 
 async def test_audits(simulated: Simulated) -> None:

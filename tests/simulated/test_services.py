@@ -153,5 +153,9 @@ async def test_figures_and_status(simulated: Simulated) -> None:
         )
 
     await until(counted, within=30, what="figures", pause=0.5)
+    figures = (await simulated.ask("GET", "/metrics")).text
+    for step in ("claim", "make_port", "bind_port", "spawn", "finish_build"):
+        labels = f'status="done",step="{step}"'
+        assert f"kilonova_saga_step_seconds_count{{{labels}}} 1.0" in figures, step
     await simulated.delete(server_id)
     await simulated.becomes(server_id, "GONE")

@@ -20,7 +20,7 @@ BODY = Schema(
     closed(
         {
             "os-getConsoleOutput": {
-                "type": ["object", "null"],
+                "type": "object",
                 "properties": {
                     "length": {
                         "type": ["integer", "string", "null"],
@@ -42,7 +42,7 @@ async def output(call: Context, server_id: str) -> dict[str, str]:
     found = await find(call, server_id, "os_compute_api:os-console-output")
     states.check("os-getConsoleOutput", found.server)
     cell = require_cell(found, "get_console_output")
-    wanted = (call.body["os-getConsoleOutput"] or {}).get("length")
+    wanted = call.body["os-getConsoleOutput"].get("length")
     length = None if wanted is None or int(wanted) < 0 else int(wanted)
     assert found.server.host is not None
     try:

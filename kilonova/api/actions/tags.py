@@ -20,6 +20,7 @@ ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/tags", tag="serve
 RULE = "os_compute_api:os-server-tags:"
 MOST = 50
 _ONE = Schema(TAG)
+NOTHING = Schema({"type": "null"})
 ALL = Schema(closed({"tags": TAGS}, "tags"))
 
 
@@ -40,7 +41,7 @@ async def show(call: Context, server_id: str, tag: str) -> None:
         raise _no_tag(server_id, tag)
 
 
-@ROUTES.put("/{tag}", since=26, status=201, also=(204,), summary="Add a tag")
+@ROUTES.put("/{tag}", since=26, body=NOTHING, status=201, also=(204,), summary="Add a tag")
 async def add(call: Context, server_id: str, tag: str) -> Reply:
     """201 for a new tag, 204 when it is there."""
     compiled = _ONE.at(call.version)

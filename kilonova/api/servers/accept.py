@@ -171,7 +171,7 @@ def one(
         from_volume=start is not None,
         metadata=request.metadata,
         addresses=EMPTY,
-        security_groups=request.security_groups or ("default",),
+        security_groups=found.group_names,
         key_name=request.key_name,
         config_drive=request.config_drive
         or properties.get("img_config_drive") == "mandatory"
@@ -203,7 +203,7 @@ def one(
     spec = BuildSpec(
         nics=found.nics,
         security_groups=found.security_groups,
-        zone=request.zone or call.app.settings.default.default_schedule_zone,
+        zone=request.zone or call.app.settings.default.default_schedule_zone or found.volumes.zone,
         host=request.host,
         node=request.node,
         wanted_host=request.wanted_host,

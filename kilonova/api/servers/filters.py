@@ -126,7 +126,7 @@ def _times(values: dict[str, Any], last: Any) -> None:
     if since is not None:
         values["changes_since"] = instant("changes-since", since)
     if before is not None:
-        values["changes_before"] = instant("changes-before", before)
+        values["changes_before"] = whole_second("changes-before", before)
     if since and before and values["changes_since"] > values["changes_before"]:
         raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
 
@@ -187,6 +187,12 @@ def _pattern(name: str, value: str) -> str:
     except (re.error, RecursionError):
         raise BadRequest(f"The filter {name} is not a valid regular expression.") from None
     return value
+
+
+def whole_second(name: str, value: str) -> dt.datetime:
+    """The end of the second: what clients are shown, and give back, is cut to seconds."""
+    found = instant(name, value)
+    return found if found.microsecond else found.replace(microsecond=999_999)
 
 
 def instant(name: str, value: str) -> dt.datetime:

@@ -22,6 +22,7 @@ from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
 from kilonova.domain.server import WantedNic
 from kilonova.interfaces.image import Image
+from kilonova.interfaces.network import Port
 from kilonova.store import aggregates, flavors, groups, keypairs, services
 
 GIB = 1024**3
@@ -43,6 +44,8 @@ class Resolved(msgspec.Struct, frozen=True):
     key: KeyPair | None
     group: Group | None
     volumes: Looked = Looked()
+    group_names: tuple[str, ...] = ("default",)
+    """How the security groups are called, whatever the request called them by."""
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -82,10 +85,11 @@ async def resolve(call: Context, request: ServerRequest) -> Resolved:
         rows.flavor,
         image,
         nics_task.result(),
-        groups_task.result(),
+        tuple(groups_task.result().values()) or None,
         rows.key,
         rows.group,
         volumes,
+        tuple(groups_task.result()) or ("default",),
     )
 
 
@@ -241,6 +245,7 @@ async def _named(
             raise BadRequest(f"Port {port_id} could not be found.")
         if port.device_id:
             raise Conflict(f"Port {port_id} is still in use.")
+        check_addressed(port)
     for network_id in network_ids:
         network = networks.get(network_id)
         if network is None:
@@ -262,6 +267,12 @@ async def _named(
     )
 
 
+def check_addressed(port: Port) -> None:
+    """BadRequest when the port ought to have an address and has none."""
+    if not port.ips and port.ip_allocation not in ("none", "deferred"):
+        raise BadRequest(f"Port {port.id} requires a FixedIP in order to be used.")
+
+
 async def check_address(call: Context, network_id: str, address: str) -> None:
     """BadRequest when a port of the network has the address already."""
     for port in await call.app.networks.ports(network_id=network_id, address=address):
@@ -278,14 +289,21 @@ async def _asked(answer: Awaitable[Any]) -> Any:
         raise BadRequest(error.message) from None
 
 
-async def _security_groups(call: Context, request: ServerRequest) -> tuple[str, ...] | None:
+async def _security_groups(call: Context, request: ServerRequest) -> dict[str, str]:
+    """Name → id; nothing for the network service's default alone."""
     names = request.security_groups
     if not names or set(names) == {"default"}:
-        return None
+        return {}
     found = await call.app.networks.security_groups(
         token=call.caller.token, project_id=call.caller.project_id or "", names=names
     )
     for name in names:
         if name not in found:
             raise BadRequest(f"Security group {name} not found.")
-    return tuple(found[name] for name in names)
+    if all(found[name] != name for name in names):
+        return {name: found[name] for name in names}
+    rows = await call.app.documents.find(
+        "security-groups", token=call.caller.token, id=tuple(found.values())
+    )
+    called = {row["id"]: str(row["name"]) for row in rows}
+    return {called.get(found[name], name): found[name] for name in names}

@@ -9,6 +9,7 @@ from kilonova.api.schemas import (
     HOST,
     METADATA,
     NAME,
+    NAME_OR_NONE,
     POSITIVE,
     TAGS,
     UUID,
@@ -17,9 +18,9 @@ from kilonova.api.schemas import (
 )
 from kilonova.web.schema import Schema, between, pick, since, single, until
 
-IP_OR_EMPTY_4: Tree = {"anyOf": [{"type": "string", "format": "ipv4"}, {"enum": ["", None]}]}
-IP_OR_EMPTY_6: Tree = {"anyOf": [{"type": "string", "format": "ipv6"}, {"enum": ["", None]}]}
-IP: Tree = {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]}
+IPV4: Tree = {"type": "string", "format": "ipv4"}
+IPV6: Tree = {"type": "string", "format": "ipv6"}
+IP: Tree = {"anyOf": [IPV4, IPV6]}
 HOSTNAME = pick(
     between(
         90,
@@ -35,9 +36,9 @@ HOSTNAME = pick(
         94,
         {
             "type": "string",
-            "minLength": 2,
+            "minLength": 1,
             "maxLength": 255,
-            "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9-.]*[a-zA-Z0-9]+$",
+            "pattern": r"^[a-zA-Z0-9]+([a-zA-Z0-9-.]*[a-zA-Z0-9]+)?$",
         },
     ),
 )
@@ -68,26 +69,31 @@ _NIC = closed(
 )
 _NICS: Tree = {"type": "array", "items": _NIC}
 
+_DEVICE: Tree = {
+    "virtual_name": {"type": "string", "maxLength": 255},
+    "volume_id": UUID,
+    "snapshot_id": UUID,
+    "volume_size": {
+        "type": ["integer", "string"],
+        "pattern": "^[0-9]+$",
+        "minimum": 1,
+        "minLength": 1,
+        "maximum": 2147483647,
+    },
+    "device_name": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[a-zA-Z0-9._/-]*$",
+    },
+    "delete_on_termination": BOOLEAN,
+    "no_device": {},
+    "connection_info": {"type": "string", "maxLength": 16777215},
+}
+_DEVICE_V1 = closed(_DEVICE)
 _DEVICE_V2 = closed(
     {
-        "virtual_name": {"type": "string", "maxLength": 255},
-        "volume_id": UUID,
-        "snapshot_id": UUID,
-        "volume_size": {
-            "type": ["integer", "string"],
-            "pattern": "^[0-9]+$",
-            "minimum": 1,
-            "minLength": 1,
-            "maximum": 2147483647,
-        },
-        "device_name": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": 255,
-            "pattern": "^[a-zA-Z0-9._-r/]*$",
-        },
-        "delete_on_termination": BOOLEAN,
-        "no_device": {},
+        **_DEVICE,
         "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
         "uuid": {
             "type": "string",
@@ -105,20 +111,19 @@ _DEVICE_V2 = closed(
         "volume_type": since(67, {"type": ["string", "null"], "minLength": 0, "maxLength": 255}),
     }
 )
-_DEVICE_V1: Tree = {"type": "object", "additionalProperties": True}
 
 _HINTS: Tree = {
     "type": "object",
     "properties": {
         "group": UUID,
         "different_host": {"anyOf": [UUID, {"type": "array", "items": UUID}]},
-        "same_host": {"anyOf": [UUID, {"type": "array", "items": UUID}]},
-        "query": {"type": ["string", "object", "array"]},
+        "same_host": {"type": ["string", "array"], "items": UUID},
+        "query": {"type": ["string", "object"]},
         "target_cell": NAME,
         "different_cell": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
         },
-        "build_near_host_ip": {"type": "string"},
+        "build_near_host_ip": IP,
         "cidr": {"type": "string", "pattern": "^/[0-9a-f.:]+$"},
     },
     "additionalProperties": True,
@@ -140,8 +145,8 @@ CREATE = Schema(
                         since(37, {"anyOf": [_NICS, {"type": "string", "enum": ["none", "auto"]}]}),
                     ),
                     "OS-DCF:diskConfig": DISK_CONFIG,
-                    "accessIPv4": IP_OR_EMPTY_4,
-                    "accessIPv6": IP_OR_EMPTY_6,
+                    "accessIPv4": IPV4,
+                    "accessIPv6": IPV6,
                     "personality": until(56, FILES),
                     "availability_zone": NAME,
                     "block_device_mapping": {"type": "array", "items": _DEVICE_V1},
@@ -155,7 +160,7 @@ CREATE = Schema(
                         "type": "array",
                         "items": {
                             "type": "object",
-                            "properties": {"name": {"type": "string", "minLength": 1}},
+                            "properties": {"name": NAME},
                             "additionalProperties": False,
                         },
                     },
@@ -186,11 +191,11 @@ UPDATE = Schema(
                 {
                     "name": NAME,
                     "OS-DCF:diskConfig": DISK_CONFIG,
-                    "accessIPv4": IP_OR_EMPTY_4,
-                    "accessIPv6": IP_OR_EMPTY_6,
+                    "accessIPv4": IPV4,
+                    "accessIPv6": IPV6,
                     "description": since(19, DESCRIPTION),
                     "hostname": HOSTNAME,
-                    "pinned_availability_zone": since(104, {"anyOf": [NAME, {"type": "null"}]}),
+                    "pinned_availability_zone": since(104, NAME_OR_NONE),
                 }
             )
         },

@@ -28,4 +28,5 @@ def last_lines(text: str, length: int) -> str:
     """The last ``length`` lines; a negative length means all."""
     if length < 0:
         return text
-    return "".join(text.splitlines(keepends=True)[-length:]) if length else ""
+    # What follows the last line feed is a line as well, as in Nova and as its clients count.
+    return "\n".join(text.split("\n")[-length:]) if length else ""

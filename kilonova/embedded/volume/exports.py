@@ -13,27 +13,26 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from qemu.qmp import QMPClient, QMPError
+from typing import TYPE_CHECKING, Any
 
 from kilonova.base import programs, sockets
 from kilonova.base.aio import backoff
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault, Unavailable
 
+if TYPE_CHECKING:
+    from kilonova.embedded.volume.daemon import Daemon
+
 PROGRAM = "qemu-storage-daemon"
 USER = "kilonova"
 START_SECONDS = 20.0
-ASK_SECONDS = 30.0
 WATCH_SECONDS = 5.0
 _CONTROL, _KEYS, _PID = "control.sock", "keys.psk", "pid"
 _TRIES = 20
 
 log = logging.getLogger(__name__)
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 def possible() -> bool:
@@ -142,7 +141,10 @@ class Exports:
             if not any(exports for _, exports in wanted.values()):
                 return
             await self._start()
-        async with self._daemon() as daemon:
+        # Seldom needed, and slow to import.
+        from kilonova.embedded.volume.daemon import speak  # noqa: PLC0415
+
+        async with speak(self._directory / _CONTROL) as daemon:
             nodes = {_node(key): value for key, value in wanted.items()}
             await self._remove(daemon, nodes, whole=whole)
             present = {item["id"] for item in await daemon.ask("query-block-exports")}
@@ -159,7 +161,7 @@ class Exports:
 
     async def _remove(
         self,
-        daemon: _Daemon,
+        daemon: Daemon,
         nodes: Mapping[str, tuple[Path, dict[str, bool]]],
         *,
         whole: bool,
@@ -174,7 +176,7 @@ class Exports:
             if unused or (whole and node not in nodes):
                 await self._drop(daemon, node)
 
-    async def _drop(self, daemon: _Daemon, node: str) -> None:
+    async def _drop(self, daemon: Daemon, node: str) -> None:
         """Clients that are cut off hold a volume a moment longer."""
         pauses = backoff(0.02, most=0.5)
         for attempt in range(_TRIES):
@@ -203,44 +205,6 @@ class Exports:
                 pass_fds=(control.fileno(),),
             )
         log.info("Volumes are exported at %s:%d", self.address, self.port)
-
-    @contextlib.asynccontextmanager
-    async def _daemon(self) -> AsyncIterator[_Daemon]:
-        client = QMPClient()
-        link = None
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                link = await sockets.connect(self._directory / _CONTROL)
-                await client.connect(link)
-            yield _Daemon(client)
-        except (OSError, EOFError, QMPError, TimeoutError) as error:
-            raise Unavailable("The daemon of volume exports does not answer.") from error
-        finally:
-            with contextlib.suppress(Exception):
-                await client.disconnect()
-            if link is not None:
-                link.close()
-
-
-class _Daemon:
-    """The daemon, while it is spoken to."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def ask(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        """The answer; Unavailable with the daemon's reason."""
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return await self._client.execute(command, arguments)
-        except (OSError, EOFError, QMPError, TimeoutError) as error:
-            log.info("%s failed: %r", command, error)
-            raise Unavailable(f"The volume cannot be exported: {error}") from error
-
-    async def nodes(self) -> set[str]:
-        """The names of our nodes."""
-        found = await self.ask("query-named-block-nodes", {"flat": True})
-        return {item["node-name"] for item in found if item["node-name"].startswith("v-")}
 
 
 def _node(volume_id: str) -> str:

@@ -31,13 +31,23 @@ class Worker:
         self._app = app
         self._gate = asyncio.Semaphore(app.settings.jobs)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
 
     def begin(self, key: str) -> None:
         """Do the work of the volume or snapshot ``key``, which is committed."""
-        if key not in self._tasks:
-            task = asyncio.create_task(self._work(key), name=f"volume work {key}")
-            self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        if key in self._tasks:
+            # What is under way may have written its last and not ended yet: it would not see this.
+            self._again.add(key)
+            return
+        task = asyncio.create_task(self._work(key), name=f"volume work {key}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._ended(key))
+
+    def _ended(self, key: str) -> None:
+        self._tasks.pop(key, None)
+        if key in self._again:
+            self._again.discard(key)
+            self.begin(key)
 
     async def resume(self) -> int:
         """Begin all that a crash left; how much."""
@@ -54,6 +64,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Leave the rest to the next start."""
+        self._again.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

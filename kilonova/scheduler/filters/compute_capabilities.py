@@ -21,11 +21,15 @@ def check(host: HostState, request: RequestSpec, _env: Env) -> str | None:
     """Keys are attributes of the host, or paths like ``cpu_info:features`` into them."""
     for key, wanted in request.flavor.extra_specs.items():
         path = key.split(":")
-        if path[0] == "capabilities" and len(path) > 1:
+        scoped = path[0] == "capabilities" and len(path) > 1
+        if scoped:
             path = path[1:]
         elif len(path) > 1 or key in _OTHERS:
             continue
         found = _value(host, path)
+        if found is None and not scoped:
+            # Without the scope a key that no host knows may be meant for somebody else.
+            continue
         if found is None or not match(found, wanted):
             return f"{':'.join(path)} is {found}, the flavor asks for {wanted}"
     return None

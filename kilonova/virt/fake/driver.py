@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
@@ -14,7 +16,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, volumes_of
+from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
@@ -127,6 +129,7 @@ class FakeDriver:
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
         self._plug(there, volumes_of(guest))
         there.console += f"{there.name}: reboot\n"
+        there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
         return _end(there, late)
 
@@ -224,8 +227,15 @@ class FakeDriver:
                 NicUse(mac, f"tap{port}"[:14], 2070139, 100, 200, 26701, 300, 140208, 0, 0, 662, 0)
                 for port, mac in guest.cards.items()
             ),
-            disks=(DiskUse("vda", 262144, 112, 5778432, 488, 1),),
+            disks=tuple(
+                DiskUse(f"vd{letter}", 262144, 112, 5778432, 488, 1)
+                for letter in string.ascii_lowercase[: 1 + len(guest.volumes)]
+            ),
         )
+
+    async def switch_host(self, action: str) -> None:
+        """Simulated hosts agree to everything, and go on."""
+        await self._world.before("switch_host", self._host.name, None)
 
     async def leftovers(self, known: frozenset[str]) -> list[str]:
         return [
@@ -255,7 +265,7 @@ class FakeDriver:
             PowerState.SHUTDOWN,
             PowerState.CRASHED,
         ):
-            guest.console += f"{guest.name}: power on\n"
+            guest.console += boot_messages(guest.name, guest.vcpus, guest.memory_mb)
         guest.power = power
         self._world.keep(self._host.name, guest)
 

@@ -26,6 +26,7 @@ OPERATIONS = frozenset(
         "resume",
         "spawn",
         "swap_disk",
+        "switch_host",
     }
 )
 

@@ -41,6 +41,18 @@ def volumes_of(spec: GuestSpec) -> dict[str, int]:
     return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
 
 
+def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
+    """What a guest says on its serial console when it is switched on."""
+    return (
+        f"{name}: power on\n"
+        f"{name}: {vcpus} CPUs, {memory_mb} MiB of memory\n"
+        f"{name}: starting the fake kernel\n"
+        f"{name}: the root file system is there\n"
+        f"{name}: ready\n\n"
+        f"{name} login:\n"
+    )
+
+
 class FakeGuest(msgspec.Struct):
     """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
 
@@ -138,7 +150,7 @@ class FakeWorld(Script):
             flavor.memory_mb,
             flavor.root_gb + flavor.ephemeral_gb,
             power,
-            console=f"{spec.name}: power on\n",
+            console=boot_messages(spec.name, flavor.vcpus, flavor.memory_mb),
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
         )

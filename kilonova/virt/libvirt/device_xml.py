@@ -9,6 +9,7 @@ from kilonova.domain.guest import Nic
 from kilonova.virt.devices import DiskDevice, NicDevice
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.disks import DiskFile, shared
+from kilonova.virt.libvirt import secret_xml
 from kilonova.virt.libvirt.xml import Element, element
 
 CONNECTED = frozenset({"bridge", "tap"})
@@ -63,17 +64,12 @@ def place(file: DiskFile) -> str:
 
 
 def _source(file: DiskFile, *, block: bool) -> tuple[str, Element]:
-    """The type of a disk and its source; NotSupported for volumes that need a key."""
+    """The type of a disk and its source; NotSupported for keys that libvirt cannot use."""
     node = file.remote
     if not node:
         kind, name = ("block", "dev") if block else ("file", "file")
         return kind, element("source", **{name: file.path})
-    if file.objects:
-        raise NotSupported(
-            f"The libvirt driver cannot use the key of this {node['driver']} volume; use "
-            "compute_driver = qemu.QemuDriver, or a connection without one on a network that is "
-            "trusted ([embedded] volume_export_tls = false)."
-        )
+    wanted = secret_xml.key(file)
     if node["driver"] == "iscsi":
         host, _, port = node["portal"].rpartition(":")
         servers = [{"host": host, "port": port}]
@@ -84,7 +80,8 @@ def _source(file: DiskFile, *, block: bool) -> tuple[str, Element]:
         element("host", name=one["host"], **({"port": one["port"]} if "port" in one else {}))
         for one in servers
     ]
-    return "network", element("source", *hosts, protocol=node["driver"], name=place(file))
+    auth = secret_xml.auth(wanted) if wanted is not None else None
+    return "network", element("source", *hosts, auth, protocol=node["driver"], name=place(file))
 
 
 def disk_alias(device: str) -> str:

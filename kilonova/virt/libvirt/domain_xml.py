@@ -14,7 +14,7 @@ from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, Machine
 from kilonova.virt.disks import DiskFile
-from kilonova.virt.libvirt import device_xml
+from kilonova.virt.libvirt import device_xml, held_xml
 from kilonova.virt.libvirt.xml import Element, element, group, text
 
 NOVA = "http://openstack.org/xmlns/libvirt/nova/1.1"
@@ -30,7 +30,8 @@ class Parts(msgspec.Struct, frozen=True):
     """What was made for one start.
 
     ``blocks``: names of the disks whose file is a block device. ``serial_port``: where the serial
-    console listens, 0: nowhere. ``made``: when (UTC).
+    console listens, 0: nowhere. ``made``: when (UTC). ``cells``: CPUs that guests share, by the
+    host's NUMA cell.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class Parts(msgspec.Struct, frozen=True):
     made: datetime
     blocks: frozenset[str] = frozenset()
     serial_port: int = 0
+    cells: dict[int, frozenset[int]] = {}
 
 
 def build(parts: Parts, settings: Settings) -> str:
@@ -54,10 +56,11 @@ def build(parts: Parts, settings: Settings) -> str:
             metadata(guest, parts.made, parts.directory),
             element("memory", str(machine.memory_mb), unit="MiB"),
             element("vcpu", str(machine.vcpus)),
+            *held_xml.tuning(guest, parts.cells),
             _sysinfo(machine),
             _system(machine),
             _features(machine, parts.accel),
-            cpu(machine, parts.accel, settings),
+            cpu(machine, parts.accel, settings, held_xml.numa(guest)),
             _clock(machine),
             element("on_poweroff", "destroy"),
             element("on_reboot", "restart"),
@@ -114,13 +117,13 @@ def metadata(guest: GuestSpec, made: datetime, directory: Path) -> Element:
     )
 
 
-def cpu(machine: Machine, accel: Accel, settings: Settings) -> Element:
-    """The processor by ``[libvirt] cpu_mode``."""
+def cpu(machine: Machine, accel: Accel, settings: Settings, numa: Element | None = None) -> Element:
+    """The processor by ``[libvirt] cpu_mode``, in the guest's NUMA cells."""
     wanted = settings.libvirt
     mode = wanted.cpu_mode or ("host-model" if accel.kind == "kvm" else "custom")
     topology = element("topology", sockets=machine.vcpus, cores=1, threads=1)
     if mode == "none":
-        return element("cpu", topology)
+        return element("cpu", topology, numa)
     model = None
     if mode == "custom":
         name = wanted.cpu_models[0] if wanted.cpu_models else EMULATED_CPU
@@ -134,7 +137,7 @@ def cpu(machine: Machine, accel: Accel, settings: Settings) -> Element:
         for flag in wanted.cpu_model_extra_flags
     ]
     match = "exact" if mode == "custom" else None
-    return element("cpu", model, topology, *features, mode=mode, match=match)
+    return element("cpu", model, topology, *features, numa, mode=mode, match=match)
 
 
 def _sysinfo(machine: Machine) -> Element:
@@ -180,6 +183,7 @@ def _devices(parts: Parts, settings: Settings) -> list[Element]:
         for disk in parts.devices.disks
     ]
     made += [device_xml.card(nic) for nic in parts.devices.nics]
+    made += held_xml.devices(parts.guest)
     made += [_serial(parts, settings)]
     if machine.guest_agent:
         target = element("target", type_="virtio", name=AGENT_PORT)

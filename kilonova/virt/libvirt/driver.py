@@ -11,6 +11,7 @@ from typing import Any
 
 from kilonova.base.errors import Conflict, NotFound, Unavailable
 from kilonova.domain.diagnostics import Diagnostics
+from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import (
     ConsoleTarget,
     Disk,
@@ -22,6 +23,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
@@ -65,6 +67,7 @@ class LibvirtDriver:
             back=self._look_again,
             hidden=str(host.state_dir),
         )
+        self._brick = Brick(host.settings, host.name)
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
@@ -76,14 +79,22 @@ class LibvirtDriver:
         chosen = accel.choose(settings)
         check_cpu(chosen, settings.libvirt.cpu_mode, settings.libvirt.cpu_models)
         self._directory.mkdir(parents=True, exist_ok=True)
-        maker = Maker(self._cache, host.config_drive, settings.default.default_ephemeral_format)
+        maker = Maker(
+            self._cache,
+            host.config_drive,
+            settings.default.default_ephemeral_format,
+            settings.default.config_drive_format,
+            brick=self._brick,
+        )
         machine = machine_type(settings.libvirt.hw_machine_type)
         await self._link.open()
         try:
-            self._version = await self._link.call(lambda c: c.getVersion())
+            self._version = await self._link.ask(lambda c: c.getVersion())
             capabilities = await self._link.call(lambda c: c.getCapabilities())
             access.check(xml.read(capabilities), self._directory)
-            self._given = Given(host, chosen, maker, self._link, machine, set())
+            shape = await asyncio.to_thread(self._shape)
+            cells = {cell.id: cell.cpus for cell in shape.cells}
+            self._given = Given(host, chosen, maker, self._link, machine, set(), cells)
             return await self._take_up()
         except BaseException:
             await self._link.close()
@@ -92,7 +103,7 @@ class LibvirtDriver:
     async def _take_up(self) -> list[GuestStatus]:
         given = self._need()
         log.info("Guests run with QEMU %s (%s)", shown(self._version), given.accel.kind)
-        found = await self._link.call(domains.states)
+        found = await self._link.ask(domains.states)
         changed = []
         for entry in _entries(self._directory):
             if _SERVER_ID.match(entry.name) and entry.is_dir():
@@ -113,36 +124,29 @@ class LibvirtDriver:
     async def report(self) -> HostReport:
         given = self._need()
         # Asked although it is known: a host whose libvirt is gone has nothing to offer.
-        self._version = await self._link.call(lambda c: c.getVersion())
+        self._version = await self._link.ask(lambda c: c.getVersion())
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
-        settings = self._host.settings
-        shape = await asyncio.to_thread(
-            hostshape.read,
-            SYSFS,
-            usable=frozenset(os.sched_getaffinity(0)),
-            shared=settings.compute.cpu_shared_set,
-            dedicated=settings.compute.cpu_dedicated_set,
-            specs=hostshape.specifications(settings.pci.device_spec),
-        )
+        shape = await asyncio.to_thread(self._shape)
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             version=self._version,
             accel=given.accel,
             guests=[record.spec for record in self._records() if record.made],
-            vnc=settings.vnc.enabled,
+            vnc=self._host.settings.vnc.enabled,
             shape=shape,
+            connector=await self._brick.facts(),
         )
 
     async def guests(self) -> list[GuestStatus]:
-        found = await self._link.call(domains.states)
+        found = await self._link.ask(domains.states)
         return [g.seen(found.get(g.server_id)) for g in self._guests.values() if g.made]
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._guests.get(server_id)
         if guest is None or not guest.made:
             return GuestStatus(server_id, "", PowerState.NOSTATE)
-        return guest.seen(await self._link.call(lambda c: domains.look(c, server_id)))
+        return guest.seen(await self._link.ask(lambda c: domains.look(c, server_id)))
 
     async def spawn(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
         there = self._guest(guest.server_id)
@@ -273,10 +277,10 @@ class LibvirtDriver:
         offered = {"vnc": settings.vnc.enabled, "serial": settings.serial_console.enabled}
         if not offered.get(kind, False):
             raise NotFound(f"The hypervisor of host {self._host.name} has no {kind} consoles.")
-        live = await self._link.call(lambda c: domains.look(c, server_id))
+        live = await self._link.ask(lambda c: domains.look(c, server_id))
         if live is None or not live.active:
             raise Conflict("The server does not run; start it to reach its console.")
-        described = await self._link.call(lambda c: domains.description(c, server_id))
+        described = await self._link.ask(lambda c: domains.description(c, server_id))
         if kind == "vnc":
             screen = described.find("devices/graphics[@type='vnc']")
             if screen is None:
@@ -294,7 +298,7 @@ class LibvirtDriver:
         there = self._find(server_id)
         assert there.record is not None
         told = await self._link.call(lambda c: counters.ask(c, server_id))
-        power = there.seen(await self._link.call(lambda c: domains.look(c, server_id))).power
+        power = there.seen(await self._link.ask(lambda c: domains.look(c, server_id))).power
         kind = self._need().accel.virt_type
         return counters.diagnostics(there.record.spec, power=power, kind=kind, told=told)
 
@@ -319,7 +323,7 @@ class LibvirtDriver:
         ]
 
     async def leftovers(self, known: frozenset[str]) -> list[str]:
-        found = await self._link.call(lambda c: domains.ours(c, str(self._directory)))
+        found = await self._link.ask(lambda c: domains.ours(c, str(self._directory)))
         lines = [
             f"domain {name} of server {server_id}"
             for server_id, name in found.items()
@@ -335,6 +339,16 @@ class LibvirtDriver:
         taps = await asyncio.to_thread(vifs.taps)
         lines += [f"tap {name}" for name in taps if name.startswith("tap") and name not in ours]
         return lines
+
+    def _shape(self) -> HostShape:
+        settings = self._host.settings
+        return hostshape.read(
+            SYSFS,
+            usable=frozenset(os.sched_getaffinity(0)),
+            shared=settings.compute.cpu_shared_set,
+            dedicated=settings.compute.cpu_dedicated_set,
+            specs=hostshape.specifications(settings.pci.device_spec),
+        )
 
     def _hear(self, event: Event) -> None:
         guest = self._guests.get(event.server_id)

@@ -18,10 +18,18 @@ from kilonova.virt import ports, records
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.libvirt import device_xml, domain_xml, domains, plugging, volumes
+from kilonova.virt.libvirt import (
+    device_xml,
+    domain_xml,
+    domains,
+    held_xml,
+    plugging,
+    secrets,
+    volumes,
+)
 from kilonova.virt.libvirt.domains import Live
 from kilonova.virt.libvirt.events import Event, Kind
 from kilonova.virt.libvirt.host import Link
@@ -39,7 +47,10 @@ log = logging.getLogger(__name__)
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What all guests of a host share. ``taken``: ports of serial consoles in use by any."""
+    """What all guests of a host share.
+
+    ``taken``: ports of serial consoles in use by any. ``cells``: CPUs that guests share, by cell.
+    """
 
     host: Host
     accel: Accel
@@ -47,6 +58,7 @@ class Given(msgspec.Struct, frozen=True):
     link: Link
     machine: str
     taken: set[int]
+    cells: dict[int, frozenset[int]]
 
 
 class Guest:
@@ -98,7 +110,7 @@ class Guest:
 
     async def look(self) -> Live | None:
         """Ask libvirt, and take its answer as known."""
-        live = await self._given.link.call(lambda c: domains.look(c, self.server_id))
+        live = await self._given.link.ask(lambda c: domains.look(c, self.server_id))
         self.power = self._power(live) if self.made else PowerState.NOSTATE
         return live
 
@@ -220,7 +232,7 @@ class Guest:
                 except (Unavailable, Conflict) as fault:
                     log.debug("Guest %s was not asked: %s", self.server_id, fault.message)
             await self._news.wait(min(left, LOOK_SECONDS))
-            live = await self._given.link.call(lambda c: domains.look(c, self.server_id))
+            live = await self._given.link.ask(lambda c: domains.look(c, self.server_id))
             if live is None or not live.active:
                 self._off()
                 return True
@@ -241,9 +253,13 @@ class Guest:
             await self._given.host.vifs.unplug(nic)
         if self.record is not None:
             self._given.taken.difference_update(self.record.ports.values())
+            files = self.record.disks.values()
+            await self._given.link.call(lambda c: secrets.take_back(c, files))
         if keep_disks:
             self._off()
             return
+        for disk in self.record.spec.disks if self.record is not None else ():
+            await self._given.maker.release(disk, self._file(disk))
         await asyncio.to_thread(self._home.remove)
         self.record = None
         self.power = PowerState.NOSTATE
@@ -277,7 +293,7 @@ class Guest:
     async def plug(self, spec: GuestSpec, disk: Disk) -> None:
         """Give the guest one more volume, now if it runs."""
         device = self._device(spec, disk)
-        file = await self._given.maker.make(self.directory, spec, device)
+        file = await self._volume(spec, device)
         if self.alive:
             made = device_xml.disk(device, file, block=_is_block(file))
             await self._given.link.call(lambda c: volumes.plug(c, self.server_id, device, made))
@@ -287,10 +303,16 @@ class Guest:
         """Take a volume from the guest; Conflict when it does not let go."""
         if self.alive:
             await self._let_go(device_xml.disk_alias(disk.device), f"disk {disk.device}")
+        file = self._file(disk)
+        await self._release(disk, file)
         await self._keep(spec, {disk.device: None})
+
+    def _file(self, disk: Disk) -> DiskFile | None:
+        return self.record.disks.get(disk.device) if self.record is not None else None
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
+        await self._given.maker.grow(disk, self._file(disk))
         if self.alive:
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, disk))
         await self._keep(spec, {})
@@ -298,14 +320,31 @@ class Guest:
     async def swap(self, spec: GuestSpec, old: Disk, new: Disk) -> None:
         """Go on with another volume that has the data of the old one."""
         device = self._device(spec, new)
-        file = await self._given.maker.make(self.directory, spec, device)
+        before = await self._given.maker.volume(self.directory, old)
+        file = await self._volume(spec, device)
         if self.alive:
             target = device_xml.mirror(file, block=_is_block(file))
             await volumes.swap(self._given.link, self.server_id, old.device, file, target)
             await self._given.link.call(lambda c: volumes.resize(c, self.server_id, new))
         else:
-            await copy(await asyncio.to_thread(volume_file, old, self.directory), file)
+            await copy(before, file)
         await self._keep(spec, {new.device: file})
+        await self._release(old, before)
+
+    async def _volume(self, spec: GuestSpec, device: DiskDevice) -> DiskFile:
+        """Where a volume is, with its key given to libvirt."""
+        file = await self._given.maker.make(self.directory, spec, device)
+        try:
+            await self._given.link.call(lambda c: secrets.give(c, [file]))
+        except BaseException:
+            await self._given.maker.release(device.disk, file)
+            raise
+        return file
+
+    async def _release(self, disk: Disk, file: DiskFile | None) -> None:
+        if file is not None:
+            await self._given.link.call(lambda c: secrets.take_back(c, [file]))
+            await self._given.maker.release(disk, file)
 
     async def _let_go(self, alias: str, what: str) -> None:
         limits = self._settings.libvirt
@@ -317,7 +356,7 @@ class Guest:
             end = now() + limits.device_detach_timeout
             while (left := end - now()) > 0:
                 await self._unplugged.wait(min(left, LOOK_SECONDS))
-                if not await link.call(lambda c: plugging.has(c, self.server_id, alias)):
+                if not await link.ask(lambda c: plugging.has(c, self.server_id, alias)):
                     return
         raise Conflict(f"The guest did not let go of the {what}; is it in use, or still starting?")
 
@@ -333,6 +372,7 @@ class Guest:
 
     def _plan(self, spec: GuestSpec) -> Devices:
         devices = plan(spec, default_machine=self._given.machine)
+        held_xml.check(spec)
         for nic in devices.nics:
             device_xml.card(nic)  # refuses what cannot be, before anything is made
         return devices
@@ -349,6 +389,7 @@ class Guest:
         self._home.hand_over(())
         self._protect(record.disks.values())
         definition = self._definition(devices, record)
+        await self._given.link.call(lambda c: secrets.give(c, record.disks.values()))
         try:
             await self._given.link.call(
                 lambda c: domains.start(c, definition, paused=paused), seconds=START_SECONDS
@@ -375,6 +416,7 @@ class Guest:
             made=self._given.host.clock.now(),
             blocks=frozenset(name for name, file in record.disks.items() if _is_block(file)),
             serial_port=next(iter(record.ports.values()), 0),
+            cells=self._given.cells,
         )
         return domain_xml.build(parts, self._settings)
 

@@ -18,6 +18,9 @@ from kilonova.virt.libvirt import events
 
 CALL_SECONDS = 60.0
 THREADS = 16
+WORK, QUESTIONS = 3, 1
+"""Calls at a time, together fewer than the five libvirtd takes of a client: with five under way it
+hears no signs of life either. Questions never wait for work, which may take long."""
 KEEPALIVE = (5, 3)
 """Seconds between signs of life, and how many may be missed until the connection is given up."""
 MINIMUM = 8_000_000
@@ -53,6 +56,7 @@ class Link:
         self._numbers: list[int] = []
         self._lost = asyncio.Event()
         self._threads: ThreadPoolExecutor | None = None
+        self._gates = {False: asyncio.Semaphore(WORK), True: asyncio.Semaphore(QUESTIONS)}
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -81,13 +85,21 @@ class Link:
 
         Raises NotFound (no such domain), Conflict (not in this state), Unavailable.
         """
-        connection = self._connection
-        if connection is None:
-            raise Unavailable("libvirt does not answer on this host.")
-        try:
-            return await self._thread(lambda: work(connection), seconds)
-        except libvirt.libvirtError as error:
-            raise self._fault(error) from error
+        return await self._call(work, seconds, question=False)
+
+    async def ask(self, question: Callable[[Any], T]) -> T:
+        """The same for what only looks, and is answered at once."""
+        return await self._call(question, CALL_SECONDS, question=True)
+
+    async def _call(self, work: Callable[[Any], T], seconds: float, *, question: bool) -> T:
+        async with self._gates[question]:
+            connection = self._connection
+            if connection is None:
+                raise Unavailable("libvirt does not answer on this host.")
+            try:
+                return await self._thread(lambda: work(connection), seconds)
+            except libvirt.libvirtError as error:
+                raise self._fault(error) from error
 
     async def _thread(self, work: Callable[[], T], seconds: float) -> T:
         assert self._threads is not None
@@ -167,6 +179,8 @@ class Link:
                 await self._back()
             except Fault as fault:
                 log.warning("The guests were not looked at: %s", fault.message)
+            except Exception:
+                log.exception("The guests were not looked at")
 
     def _fault(self, error: libvirt.libvirtError) -> Fault:
         code = error.get_error_code()

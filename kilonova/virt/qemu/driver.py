@@ -21,6 +21,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.virt.brick import Brick
 from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
@@ -55,6 +56,7 @@ class QemuDriver:
             host=host.name,
         )
         self._directory = directory
+        self._brick = Brick(host.settings, host.name)
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
@@ -70,6 +72,7 @@ class QemuDriver:
             host.config_drive,
             default.default_ephemeral_format,
             default.config_drive_format,
+            brick=self._brick,
         )
         self._given = Given(host, accel.choose(host.settings), maker, set())
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
@@ -109,6 +112,7 @@ class QemuDriver:
             guests=[g.record.spec for g in self._made() if g.record is not None],
             vnc=settings.vnc.enabled,
             shape=shape,
+            connector=await self._brick.facts(),
         )
 
     async def guests(self) -> list[GuestStatus]:

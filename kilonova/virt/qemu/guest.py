@@ -19,7 +19,7 @@ from kilonova.virt import ports, records, vifs
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy, forget, volume_file
+from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.qemu import command, hotplug, usernet, volumes
@@ -267,6 +267,8 @@ class Guest:
                 if self.record is not None:
                     self._note(running=False, ended="")
                 return
+            for disk in self.record.spec.disks if self.record is not None else ():
+                await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
             self.record = None
 
@@ -283,17 +285,17 @@ class Guest:
 
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
         """Take a volume from the guest; Conflict when it does not let go."""
-        file = self.record.disks.get(disk.device) if self.record is not None else None
+        file = self._file(disk)
         with self._busy():
             if self.alive:
                 await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
+            await self._given.maker.release(disk, file)
             self._keep(spec, {disk.device: None})
-        if file is not None:
-            await asyncio.to_thread(forget, file)
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
         with self._busy():
+            await self._given.maker.grow(disk, self._file(disk))
             if self.alive:
                 await volumes.resize(self._qemu, disk)
             self._keep(spec, {})
@@ -302,15 +304,18 @@ class Guest:
         """Go on with another volume that has the data of the old one."""
         device = volumes.device_of(spec, new, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over(file.owned)
-        before = await asyncio.to_thread(volume_file, old, self.directory)
+        before = await self._given.maker.volume(self.directory, old)
+        self._home.hand_over((*file.owned, *before.owned))
         with self._busy():
             if self.alive:
                 await volumes.swap(self._qemu, old, device, file, before)
             else:
                 await copy(before, file)
             self._keep(spec, {new.device: file})
-        await asyncio.to_thread(forget, before)
+            await self._given.maker.release(old, before)
+
+    def _file(self, disk: Disk) -> DiskFile | None:
+        return self.record.disks.get(disk.device) if self.record is not None else None
 
     def _keep(self, spec: GuestSpec, changed: dict[str, DiskFile | None]) -> None:
         assert self.record is not None

@@ -17,6 +17,9 @@ from kilonova.workflows.engine.waits import Watch
 Hook = Callable[[str, str], None]
 """Called with (moment, step name) for the crash harness; whatever it raises happens there."""
 
+Measure = Callable[[str, str, float], None]
+"""Called with (step name, how it ended, seconds) when a step has ended."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """How patient the engine is; seconds unless said otherwise.
@@ -83,6 +86,7 @@ class Kit:
         visible: Visible | None = None,
         limits: Limits | None = None,
         hook: Hook | None = None,
+        measure: Measure | None = None,
     ) -> None:
         self.databases = databases
         self.clock = clock
@@ -93,6 +97,7 @@ class Kit:
         self.visible: Visible | None = visible
         self.limits = limits or Limits()
         self.hook = hook
+        self.measure = measure
         self.watch = Watch(databases, clock, self.limits.poll)
 
     def now(self) -> float:

@@ -81,6 +81,8 @@ class Run:
         self.asked: Asked = decode(row.request, Asked)
         self._position = max((u.position for u in undo), default=0)
         self.together = 0
+        # Names of steps without their part of the saga and their key, for measuring.
+        self.plain: dict[str, str] = {}
         self._unwritten: list[tuple[str, Callable[[Tx], None]]] = []
         self._bare = False
 
@@ -317,6 +319,7 @@ class Run:
         result = await self.write(both)
         if undo is not None:
             self.undo.append(undo)
+        self._measured(step, "done")
         self.kit.at("journal", step.name)
         return result
 
@@ -354,6 +357,7 @@ class Run:
         (`settle`): nothing happens between the two but the saga's own code.
         """
         closed = self._closed(step, status, result=result, error=error)
+        self._measured(step, status)
 
         def close(tx: Tx) -> None:
             journal.put_step(tx, self.row.id, closed, new=new)
@@ -368,6 +372,11 @@ class Run:
             return
         await self.write(close)
         self.kit.at("journal", step.name)
+
+    def _measured(self, step: StepRow, status: str) -> None:
+        name = self.plain.get(step.name)
+        if self.kit.measure is not None and name is not None:
+            self.kit.measure(name, status, max(self.kit.now() - step.started_at, 0.0))
 
     def _closed(
         self,

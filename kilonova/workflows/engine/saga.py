@@ -379,6 +379,7 @@ class Saga:
         full = f"{self._scope}{spelled[0]}"
         if len(full) > 255:
             raise ValueError(f"the step name {full[:40]}… is too long; give a shorter key=")
+        self._run.plain[full] = name
         others = [f"{scope}{s}" for scope in (self._scope, *self._scopes) for s in spelled]
         return full, [n for n in others if n != full]
 

@@ -14,13 +14,13 @@ from kilonova.base.errors import Conflict, Fault
 from kilonova.base.ids import Ids
 from kilonova.db.cells import Cell
 from kilonova.db.database import Database, Tx
-from kilonova.domain.agent import GuestEvent, Heartbeat, Welcome
+from kilonova.domain.agent import DriverAway, GuestEvent, Heartbeat, Welcome
 from kilonova.domain.guest import GuestStatus, HostReport, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.placement import Inventory, PlacementService
-from kilonova.notifications.facts import Metric, MetricsFacts
+from kilonova.notifications.facts import Cause, LibvirtError, Metric, MetricsFacts
 from kilonova.store import mappings, nodes, servers, services
-from kilonova.store.noting import note
+from kilonova.store.noting import NOTES, note
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers import devices
 
@@ -59,8 +59,12 @@ class Agents:
         self.returned: asyncio.Queue[str] = asyncio.Queue()
 
     def methods(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
-        """Bus methods: ``heartbeat`` and ``guest_event``."""
-        return {"heartbeat": self.heartbeat, "guest_event": self.guest_event}
+        """Bus methods: ``heartbeat``, ``guest_event`` and ``driver_away``."""
+        return {
+            "heartbeat": self.heartbeat,
+            "guest_event": self.guest_event,
+            "driver_away": self.driver_away,
+        }
 
     async def alive(self, host: str) -> bool:
         """Whether the agent of a host was heard of lately."""
@@ -93,6 +97,14 @@ class Agents:
     async def guest_event(self, event: GuestEvent) -> None:
         """A guest changed its power state by itself."""
         await self._cell.db.run(self.follow, event.host, event.status)
+
+    async def driver_away(self, away: DriverAway) -> None:
+        """The hypervisor of a host does not answer."""
+        log.warning("the hypervisor of host %s is away: %s", away.host, away.reason)
+        if away.driver.startswith("libvirt") and self._cell.db.attachment(NOTES) is not None:
+            cause = Cause("HypervisorUnavailable", away.reason, "connect", away.host)
+            told = LibvirtError(away.ip, cause, away.host)
+            await self._cell.db.run(note, "libvirt.connect.error", told)
 
     def follow(self, tx: Tx, host: str, status: GuestStatus) -> None:
         """Bring a row to what its guest is, unless a saga has the server in hand."""

@@ -29,25 +29,35 @@ class NetworkInfo:
     """Refreshes single servers; serve ``network_changed`` on the conductors' topic."""
 
     def __init__(
-        self, *, db: Database, cells: Cells, networks: NetworkService, clock: Clock, ids: Ids
+        self,
+        *,
+        db: Database,
+        cells: Cells,
+        networks: NetworkService,
+        clock: Clock,
+        ids: Ids,
+        patience: float = PATIENCE,
     ) -> None:
+        """``patience``: seconds a guest has to let go of cards without ports."""
         self._db = db
         self._cells = cells
         self._networks = networks
         self._clock = clock
         self._ids = ids
+        self._patience = patience
 
     async def network_changed(self, args: ServerArgs) -> None:
         """Read the cards of a server anew; one that is gone meanwhile is left alone.
 
-        A card whose port is no more is taken out of the guest, too, one after the other.
+        A card whose port is no more is taken out of the guest, too, one after the other; one that
+        the guest does not let go of stays in it until its next start.
         """
         mapping = await self._db.read(mappings.find, args.server_id)
         if mapping is None or mapping.cell_id is None:
             return
         db = self._cells.get(mapping.cell_id).db
-        pauses, end = backoff(0.5, most=5.0), self._clock.monotonic() + PATIENCE
-        while await self._refresh(db, args.server_id) and self._clock.monotonic() < end:
+        pauses, end = backoff(0.5, most=5.0), self._clock.monotonic() + self._patience
+        while await self._refresh(db, args.server_id, last=self._clock.monotonic() >= end):
             await self._clock.sleep(next(pauses))
 
     async def heal(self, cell: Cell) -> None:
@@ -55,8 +65,11 @@ class NetworkInfo:
         for server_id in await cell.db.read(servers.placed):
             await self._refresh(cell.db, server_id)
 
-    async def _refresh(self, db: Database, server_id: str) -> bool:
-        """Write what is different; whether cards are left whose ports are gone."""
+    async def _refresh(self, db: Database, server_id: str, *, last: bool = False) -> bool:
+        """Write what is different; whether cards are left whose ports are gone.
+
+        The ``last`` time such cards are forgotten.
+        """
         present = await db.read(servers.get_nics, server_id)
         if not present:
             return False
@@ -67,7 +80,7 @@ class NetworkInfo:
             # An empty answer must not cost a guest its cards: each is asked for by its own id.
             kept = {p.id for p in await self._networks.ports(ids=lost) if p.device_id == server_id}
             lost = tuple(port_id for port_id in lost if port_id not in kept)
-        return await db.run(self._write, server_id, present, known, lost)
+        return await db.run(self._write, server_id, present, known, lost, last=last)
 
     def _write(
         self,
@@ -76,21 +89,25 @@ class NetworkInfo:
         before: tuple[Nic, ...],
         known: Mapping[str, Nic],
         lost: tuple[str, ...],
+        *,
+        last: bool,
     ) -> bool:
         server = servers.get(tx, server_id, lock=True)
         if server is None or servers.get_nics(tx, server_id) != before:
             return False
+        busy = engine.living(tx, server_id) is not None
+        # On no host there is no guest to take a card out of.
+        forget = not busy and (last or server.host is None)
         after = [
             msgspec.structs.replace(known.get(nic.port_id, nic), tag=nic.tag)
             for nic in before
-            # On no host there is no guest to take it out of.
-            if server.host is not None or nic.port_id not in lost
+            if nic.port_id not in lost or not forget
         ]
         if tuple(after) != before:
             servers.set_nics(tx, server_id, after, now=self._clock.now())
-        if server.host is None or not lost:
+        if forget or last or not lost:
             return False
-        if engine.living(tx, server_id) is None:
+        if not busy:
             self._detach(tx, server, lost[0])
         return True
 

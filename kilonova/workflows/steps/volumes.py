@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
+from kilonova.base.errors import BadGateway, BadRequest, Conflict, NotFound, Timeout, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
 from kilonova.domain.sagas import SWAP_VOLUME
 from kilonova.interfaces.volume import AVAILABLE, NewVolume
-from kilonova.store import block_devices, servers
+from kilonova.store import block_devices, nodes, servers
 from kilonova.workflows import telling
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
@@ -79,16 +79,22 @@ async def unmake_volume(env: Env, _server_id: str, disk: Disk) -> None:
 # -- using -------------------------------------------------------------------------------------
 
 
-def connector(env: Env, host: str, disk: Disk) -> dict[str, Any]:
-    """What the volume service is told of the host that will use a volume."""
+async def connector(env: Env, host: str, disk: Disk) -> dict[str, Any]:
+    """What the volume service is told of the host that will use a volume.
+
+    The host's initiators and the like are in its agent's last report.
+    """
+    found = (await env.world.cells.gather(nodes.reports, host)).rows()
+    own = {"ip": found[0].host_ip, **found[0].connector} if found else {}
     return {
-        "host": host,
         "ip": env.settings.default.my_ip,
-        "mountpoint": f"/dev/{disk.device}",
         "multipath": False,
         "do_local_attach": False,
         "os_type": "linux",
         "platform": "x86_64",
+        **own,
+        "host": host,
+        "mountpoint": f"/dev/{disk.device}",
     }
 
 
@@ -99,7 +105,7 @@ async def connect_volume(env: Env, server_id: str, host: str, disk: Disk) -> Dis
     if disk.volume_id is None:
         raise NotFound(f"The disk {disk.device} has no volume.")
     attachment = await volumes.reserve(disk.volume_id, server_id)
-    connection = await volumes.connect(attachment, connector(env, host, disk))
+    connection = await volumes.connect(attachment, await connector(env, host, disk))
     return msgspec.structs.replace(
         disk,
         attachment_id=attachment,
@@ -167,6 +173,34 @@ def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
 
 
 @remote()
+async def drop_dangling(env: Env, server_id: str) -> list[str]:
+    """Forget the volumes that the volume service does not know the server to have, and end
+    attachments that no disk stands for; the ids of the disks whose volumes are left.
+
+    The root disk stays, and so does everything while the service does not answer.
+    """
+    place = await find_place(env, server_id)
+    try:
+        present = {use.id: use for use in await env.world.volumes.attachments(server_id)}
+    except (Unavailable, BadGateway, Timeout) as fault:
+        log.warning("the volumes of %s were not compared: %s", server_id, fault.message)
+        return [disk.id for disk in place.volumes]
+    left = []
+    for disk in place.volumes:
+        if not disk.attachment_id or disk.attachment_id in present or disk.role == "root":
+            left.append(disk.id)
+        else:
+            log.warning("server %s has lost the volume %s", server_id, disk.volume_id)
+            await _drop(env, server_id, disk.id)
+    held = {disk.volume_id for disk in place.volumes}
+    for use in present.values():
+        # A reservation may be that of a request which is just coming in.
+        if use.volume_id not in held and use.status == "attached":
+            await env.world.volumes.release(use.id)
+    return left
+
+
+@remote()
 async def give_up_attach(env: Env, server_id: str, disk_id: str) -> None:
     """The volume could not be attached: reservation and row are taken back."""
     disk = await _disk(env, server_id, disk_id)
@@ -203,7 +237,7 @@ async def give_up_swap(
 @remote()
 async def connect_swap(env: Env, host: str, disk: Disk, volume_id: str, attachment_id: str) -> Disk:
     """The disk with the new volume, connected to the server's host."""
-    connection = await env.world.volumes.connect(attachment_id, connector(env, host, disk))
+    connection = await env.world.volumes.connect(attachment_id, await connector(env, host, disk))
     volume = await env.world.volumes.show(volume_id)
     return msgspec.structs.replace(
         disk,

@@ -229,12 +229,11 @@ async def test_remote_consoles(cloud: Cloud, agent: FakeAgent) -> None:
         "host": "127.0.0.1",
         "port": 5900,
         "internal_access_path": "00000000-0000-4000-8000-00000000fa4e",
-        "tls_port": None,
     }
     older = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.98")
-    assert "tls_port" not in need(older)["console"]
-    oldest = await admin.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.30")
-    assert oldest.status == 401
+    assert need(older)["console"] == found
+    oldest = await client.get(f"/v2.1/os-console-auth-tokens/{token}", version="2.30")
+    assert oldest.status == 400
     assert (await client.get(f"/v2.1/os-console-auth-tokens/{token}")).status == 403
     assert (await admin.get(f"/v2.1/os-console-auth-tokens/{IMAGE}")).status == 404
     assert (await admin.get(f"/v2.1/os-console-auth-tokens/{token}?a=b")).status == 400
@@ -276,6 +275,8 @@ async def test_consoles_before_they_were_a_resource(cloud: Cloud, agent: FakeAge
         ("os-getSPICEConsole", "spice-html5"),
         ("os-getSerialConsole", "serial"),
         ("os-getVNCConsole", "other"),
+        ("os-getRDPConsole", "rdp-html5"),
+        ("os-getRDPConsole", "other"),
     ):
         assert (await client.post(path, json={action: {"type": kind}})).status == 400
     gone = await client.post(path, json={"os-getVNCConsole": {"type": "novnc"}}, version="2.6")
@@ -299,6 +300,9 @@ async def test_a_spice_console_and_a_host_that_is_down() -> None:
     agent.adopt(server)
     url = need(await client.post(path, json=wanted))["remote_console"]["url"]
     assert url.startswith("http://127.0.0.1:13002/nova?token=")
+    token = url.partition("token=")[2]
+    told = await cloud.client("admin", "2.104").get(f"/v2.1/os-console-auth-tokens/{token}")
+    assert need(told)["console"]["tls_port"] is None
     cloud.close()
 
 
@@ -546,3 +550,39 @@ async def test_an_address_that_is_taken(cloud: Cloud) -> None:
     assert (answer.status, told in answer.text) == (400, True)
     wanted["fixed_ip"] = "10.0.0.78"
     need(await client.post("/v2.1/servers", json=body(networks=[wanted])), 202)
+
+
+async def test_each_event_has_a_code_of_its_own(cloud: Cloud) -> None:
+    sid = await running(cloud)
+    waiting = (await cloud.client().post("/v2.1/servers", json=body())).json()["server"]["id"]
+    admin = cloud.client("admin", "2.93")
+
+    async def tell(*events: tuple[str, str, dict[str, str]]) -> tuple[int, list[tuple[str, int]]]:
+        given = [{"name": name, "server_uuid": uuid, **more} for name, uuid, more in events]
+        answer = await admin.post("/v2.1/os-server-external-events", json={"events": given})
+        told = answer.json()["events"]
+        assert [row["name"] for row in told] == [name for name, _, _ in events]
+        return answer.status, [(row["status"], row["code"]) for row in told]
+
+    good, lost = ("completed", 200), ("failed", 404)
+    assert await tell(("network-changed", sid, {"status": "failed"})) == (200, [good])
+    assert await tell(("network-changed", IMAGE, {})) == (207, [lost])
+    codes = await tell(
+        ("volume-extended", sid, {"tag": IMAGE}),
+        ("volume-extended", sid, {}),
+        ("power-update", sid, {}),
+        ("network-changed", waiting, {}),
+        ("volume-reimaged", IMAGE, {"tag": "x"}),
+    )
+    assert codes == (207, [good, ("failed", 400), ("failed", 400), ("failed", 422), lost])
+
+
+async def test_a_port_that_ought_to_have_an_address(cloud: Cloud) -> None:
+    client, sid = cloud.client("member", "2.104"), await running(cloud)
+    for allocation, status in (("immediate", 400), ("none", 202), ("deferred", 202)):
+        port = Port(NEW, NETWORK, PROJECT, "fa:16:3e:00:00:08", ip_allocation=allocation)
+        cloud.networks.made[NEW] = port
+        asked = body(networks=[{"port": NEW}])
+        assert (await client.post("/v2.1/servers", json=asked)).status == status
+        if status == 400:
+            assert (await attach(cloud, client, sid, {"port_id": NEW})).status == 400

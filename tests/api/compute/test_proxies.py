@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from kilonova.base.errors import Conflict
+from kilonova.base.errors import Conflict, NotSupported
 from kilonova.web.client import Answer
+from tests.support.agents import FakeAgent
 from tests.support.cloud import IMAGE, NETWORK, PORT, PROJECT, Cloud, body
 
 OTHER_IMAGE = "70a599e0-31e7-49b7-b260-000000000002"
@@ -196,15 +197,31 @@ async def test_hosts(cloud: Cloud) -> None:
     (service,) = need(await admin.get("/v2.1/os-services?binary=nova-compute"))["services"]
     assert service["status"] == "disabled"
     need(await admin.put(path, json={"status": "enable"}))
-    assert (await admin.put(path, json={"maintenance_mode": "enable"})).status == 501
     assert (await admin.put(path, json={})).status == 400
     assert (await admin.put(path, json={"status": "off"})).status == 400
     assert (await admin.put("/v2.1/os-hosts/x", json={"status": "enable"})).status == 404
+    assert (await admin.get("/v2.1/os-hosts", version="2.43")).status == 404
+
+
+async def test_switching_hosts(cloud: Cloud) -> None:
+    admin, path = cloud.client("admin", "2.42"), "/v2.1/os-hosts/h1"
+    enter, leave = {"maintenance_mode": "enable"}, {"maintenance_mode": "disable"}
+    assert (await admin.put(path, json=enter)).status == 400  # nobody is there to be asked
+    agent = FakeAgent(cloud)
+    await agent.start()
+    both = {**enter, "status": "disable"}
+    assert need(await admin.put(path, json=both)) == {
+        "host": "h1",
+        "status": "disabled",
+        "maintenance_mode": "on_maintenance",
+    }
+    assert need(await admin.put(path, json=leave))["maintenance_mode"] == "off_maintenance"
     for word in ("reboot", "shutdown", "startup"):
+        assert need(await admin.get(f"{path}/{word}")) == {"host": "h1", "power_action": word}
+        agent.world.fails("switch_host", error=NotSupported("It cannot."))
         assert (await admin.get(f"{path}/{word}")).status == 501
         assert (await admin.get(f"/v2.1/os-hosts/x/{word}")).status == 404
         assert (await admin.get(f"{path}/{word}", version="2.43")).status == 404
-    assert (await admin.get("/v2.1/os-hosts", version="2.43")).status == 404
 
 
 async def test_bare_metal(cloud: Cloud) -> None:

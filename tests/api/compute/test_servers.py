@@ -235,7 +235,7 @@ LOCAL = {"source_type": "image", "destination_type": "local", "uuid": IMAGE, "bo
         ({"unknown": 1}, 400, "Additional properties are not allowed"),
         ({"user_data": "aaaaa"}, 400, "user_data"),
         ({"user_data": "a" * 65536}, 400, "user_data"),
-        ({"metadata": {"a": 1}}, 400, "metadata"),
+        ({"metadata": {"a": 1}}, 400, "attribute a. Value: 1"),
         ({"metadata": {"a" * 256: "x"}}, 400, "metadata"),
         ({"metadata": {str(n): "x" for n in range(129)}}, 403, "metadata items"),
         ({"min_count": 3, "max_count": 2}, 400, "min_count must be <= max_count"),
@@ -428,6 +428,25 @@ async def test_statements_do_not_grow(cloud: Cloud) -> None:
     for path, number in before.items():
         assert await count(path) == number
     assert max(before.values()) <= 8
+
+
+async def test_changed_before_the_second_that_is_shown(cloud: Cloud) -> None:
+    client = cloud.client("member", "2.66")
+    cloud.pass_time(0.5)
+    sid = (await client.post("/v2.1/servers", json=body(networks="none"))).json()["server"]["id"]
+    cloud.run(sid)
+    updated = (await client.get(f"/v2.1/servers/{sid}")).json()["server"]["updated"]
+    found = (await client.get(f"/v2.1/servers?changes-before={updated}")).json()["servers"]
+    assert [row["id"] for row in found] == [sid]
+
+
+async def test_security_groups_are_shown_by_name(cloud: Cloud) -> None:
+    client, group = cloud.client(), "66666666-0000-4000-8000-000000000001"
+    cloud.networks.groups[group] = group
+    wanted = [{"name": group}, {"name": "default"}]
+    made = await client.post("/v2.1/servers", json=body(security_groups=wanted))
+    shown = await client.get(f"/v2.1/servers/{made.json()['server']['id']}")
+    assert shown.json()["server"]["security_groups"] == [{"name": "web"}, {"name": "default"}]
 
 
 @pytest.mark.parametrize("why", ["nothing", "asked", "image", "forced"])

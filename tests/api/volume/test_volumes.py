@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,19 @@ async def test_image_that_lies_is_not_opened(place: Place, tmp_path: Path) -> No
     assert answer.status == 400
 
 
+async def test_a_snapshot_is_deleted_the_moment_it_is_there(place: Place) -> None:
+    first = await place.make(place.alice)
+    body = {"snapshot": {"volume_id": first["id"], "name": "s"}}
+    for _ in range(20):
+        snap = good(await place.alice.post("/v3/snapshots", json=body), 202)["snapshot"]
+        path = f"/v3/snapshots/{snap['id']}"
+        while good(await place.alice.get(path))["snapshot"]["status"] == "creating":
+            await asyncio.sleep(0)
+        good(await place.alice.delete(path), 202)
+        await place.done()
+        assert (await place.alice.get(path)).status == 404
+
+
 async def test_snapshot_and_copies(place: Place) -> None:
     first = await place.make(place.alice)
     file = place.volumes.files.volume(first["id"])
@@ -198,6 +212,7 @@ async def test_types(place: Place) -> None:
     body = {"volume_type": {"name": "shared", "extra_specs": {"multiattach": "<is> True"}}}
     assert (await place.alice.post("/v3/types", json=body)).status == 403
     kind = good(await place.admin.post("/v3/types", json=body))["volume_type"]
+    assert "qos_specs_id" not in kind
     assert (await place.admin.post("/v3/types", json=body)).status == 409
     names = {t["name"] for t in good(await place.alice.get("/v3/types"))["volume_types"]}
     assert names == {"__DEFAULT__", "shared"}

@@ -2,7 +2,8 @@
 
 ``python -m tests.live.judges.learn [SUITE...]``, as root, with ``.venv-judge`` made by
 ``scripts/setup``. A test that passes twice in a row joins the list; none ever leaves it here. What
-fails is told beside it, with its last words.
+fails is told beside it, with its last words. ``walk`` is the walk through the Compute API and the
+list of what it saw.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.live.judges import suites
+from tests.live.judges import suites, walking
 from tests.support import running
 
 SECONDS = 4 * 3600.0
@@ -36,10 +37,24 @@ def _learn(suite: suites.Suite, cloud: running.Running, where: Path) -> None:
     suite.keep(rounds[0] & rounds[1], failed)
 
 
+def _walk(where: Path) -> None:
+    surprises, verdict = walking.walk(where)
+    print(walking.figures(verdict))
+    print("\n".join([*surprises, *verdict["failures"]]))
+    before = walking.SEEN.read_text().splitlines() if walking.SEEN.exists() else []
+    seen = sorted({*before, *verdict["seen"]})
+    walking.SEEN.write_text("".join(f"{name}\n" for name in seen))
+
+
 def main() -> None:
     """Start a cloud for each suite, and learn."""
     known = suites.by_name()
-    for suite in [known[name] for name in sys.argv[1:]] or list(known.values()):
+    for name in sys.argv[1:] or [*known, "walk"]:
+        if name == "walk":
+            with tempfile.TemporaryDirectory(prefix="kilonova-judges-") as home:
+                _walk(Path(home))
+            continue
+        suite = known[name]
         with tempfile.TemporaryDirectory(prefix="kilonova-judges-") as home:
             where = Path(home)
             with running.running(where / "state", port_base=21300) as cloud:

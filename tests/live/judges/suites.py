@@ -47,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def furnish(cloud: Running, where: Path) -> None:
-    """What suites expect to find: two images that everybody sees, no flavor too small."""
+    """What suites expect: two images and a network for everybody, no flavor too small."""
     disk = where / "disk.qcow2"
     making = ["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "16M"]
     subprocess.run(making, check=True, timeout=20)
@@ -57,6 +57,9 @@ def furnish(cloud: Running, where: Path) -> None:
     for name in IMAGES:
         words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
         shell.do("image", "create", name, *words, "--file", disk)
+    shell.do("network", "create", "--share", "private")
+    within = ("--network", "private", "--subnet-range", "10.99.0.0/20")
+    shell.do("subnet", "create", *within, "private-subnet")
 
 
 def furnish_guests(cloud: Running, where: Path) -> None:
@@ -155,7 +158,7 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
     sections["compute-feature-enabled"] |= {
         **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
         "volume_multiattach": "true",
-        "live_migration": "false",
+        **dict.fromkeys(("live_migration", "attach_encrypted_volume"), "false"),
     }
     sections["validation"] = {
         "run_validation": "true",
@@ -166,7 +169,13 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
         "connect_timeout": 10,
         "ping_timeout": GUEST_WAIT,
     }
-    sections["volume"]["volume_type_multiattach"] = SHARED_TYPE
+    sections["service_available"]["horizon"] = "false"
+    sections["volume-feature-enabled"] = {"backup": "false"}
+    sections["volume"] |= {
+        "volume_type_multiattach": SHARED_TYPE,
+        "min_microversion": "3.0",
+        "max_microversion": "latest",
+    }
     image = cloud.state_dir / f"{GUEST_IMAGES[0]}.qcow2"
     sections["scenario"] = {"dhcp_client": "udhcpc", "img_file": image}
     return _tempest(cloud, where, sections)

@@ -20,8 +20,16 @@ from kilonova.config.compute import Compute
 from kilonova.config.default import Default
 from kilonova.config.settings import Settings
 from kilonova.domain import operations
-from kilonova.domain.agent import GuestAsk, GuestEvent, GuestList, Heartbeat, Welcome, topic
-from kilonova.domain.guest import GuestSpec, GuestStatus, ImageRef, PowerState
+from kilonova.domain.agent import (
+    DriverAway,
+    GuestAsk,
+    GuestEvent,
+    GuestList,
+    Heartbeat,
+    Welcome,
+    topic,
+)
+from kilonova.domain.guest import GuestSpec, GuestStatus, HostReport, ImageRef, PowerState
 from kilonova.domain.operations import (
     CONSOLE,
     CONSOLE_LOG,
@@ -56,16 +64,25 @@ class Conductor:
         self.beats: list[Heartbeat] = []
         self.events: list[GuestEvent] = []
         self.welcome = Welcome(accepted=True)
+        self.away: list[DriverAway] = []
 
     async def heartbeat(self, beat: Heartbeat) -> Welcome:
         self.beats.append(beat)
         return self.welcome
 
+    async def driver_away(self, away: DriverAway) -> None:
+        self.away.append(away)
+
     async def guest_event(self, event: GuestEvent) -> None:
         self.events.append(event)
 
     async def serve(self, bus: MemoryBus) -> None:
-        await bus.serve("conductor", {"heartbeat": self.heartbeat, "guest_event": self.guest_event})
+        methods = {
+            "heartbeat": self.heartbeat,
+            "guest_event": self.guest_event,
+            "driver_away": self.driver_away,
+        }
+        await bus.serve("conductor", methods)
 
 
 class Cloud:
@@ -212,6 +229,13 @@ async def test_a_fault_keeps_its_words_and_another_error_loses_them(cloud: Cloud
     assert "/secret" not in reply.message
 
 
+async def test_a_guest_has_as_many_disks_as_the_host_allows(cloud: Cloud) -> None:
+    settings = Settings(compute=Compute(max_disk_devices_to_attach=0))
+    await cloud.agent(settings=settings).start()
+    reply = await cloud.ask(SPAWN, Spawn(spec()))
+    assert (reply.error, "maximum allowed number" in reply.message) == ("Forbidden", True)
+
+
 async def test_work_has_a_time_limit(cloud: Cloud) -> None:
     await cloud.start()
     cloud.world.takes("spawn", 1000, times=1)
@@ -292,6 +316,33 @@ async def test_heartbeats_and_reports(cloud: Cloud) -> None:
     await cloud.clock.advance(70)
     reports = [beat.report for beat in cloud.conductor.beats[1:] if beat.report]
     assert [r.used_vcpus for r in reports] == [1]
+
+
+async def test_a_hypervisor_that_is_away_is_told_once(cloud: Cloud) -> None:
+    class Gone(FakeDriver):
+        away = False
+
+        async def report(self) -> HostReport:
+            if self.away:
+                raise Unavailable("It does not answer.")
+            return await super().report()
+
+    agent = cloud.agent(kind=Gone)
+    await agent.start()
+    await asyncio.sleep(0)
+    Gone.away = True
+    for _ in range(30):
+        await cloud.clock.advance(10)
+    assert [(each.host, each.reason) for each in cloud.conductor.away] == [
+        ("h1", "It does not answer.")
+    ]
+    Gone.away = False
+    for _ in range(30):
+        await cloud.clock.advance(10)
+    Gone.away = True
+    for _ in range(30):
+        await cloud.clock.advance(10)
+    assert len(cloud.conductor.away) == 2
 
 
 async def test_builds_that_fail_are_told_until_one_works(cloud: Cloud) -> None:

@@ -61,7 +61,7 @@ def test_the_uptime_alone_is_no_news() -> None:
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [(0, ""), (1, "c\n"), (2, "b\nc\n"), (9, "a\nb\nc\n"), (-1, "a\nb\nc\n")],
+    [(0, ""), (1, ""), (2, "c\n"), (3, "b\nc\n"), (9, "a\nb\nc\n"), (-1, "a\nb\nc\n")],
 )
 def test_the_end_of_the_console(length: int, expected: str) -> None:
     assert last_lines("a\nb\nc\n", length) == expected

@@ -203,6 +203,7 @@ def test_compute_capabilities() -> None:
     assert ok({"gpu": "1"})
     assert ok({"hw:cpu_policy": "shared", "group_policy": "none"})
     assert not ok({"capabilities:nothing": "1"})
+    assert ok({"nothing": "1"})
 
 
 def test_image_properties() -> None:

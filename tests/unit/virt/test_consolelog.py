@@ -23,3 +23,9 @@ def test_a_short_log_is_left(tmp_path: Path) -> None:
     (tmp_path / consolelog.FILE).write_bytes(b"short")
     consolelog.trim([tmp_path])
     assert consolelog.tail(tmp_path) == b"short"
+
+
+def test_a_part_that_virtlogd_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "console.log.0").write_bytes(b"before ")
+    (tmp_path / "console.log").write_bytes(b"after")
+    assert consolelog.tail(tmp_path) == b"before after"

@@ -57,10 +57,24 @@ def test_spans() -> None:
 
 
 def test_messages_name_path_and_reason() -> None:
-    assert "name" in refused({"name": ""}, 1) and "shorter than 1" in refused({"name": ""}, 1)
+    assert "name" in refused({"name": ""}, 1) and "is too short" in refused({"name": ""}, 1)
     assert "deep.0" in refused({"name": "a", "deep": [{"b": 1}]}, 1)
     assert "body" in refused([], 1)
-    assert len(refused({"name": "a", "id": "x" * 10_000}, 1)) < 600
+    old = refused({"name": "a", "old": "x"}, 10)
+    assert old.startswith("Invalid input for field/attribute old. Value: x. ")
+    assert len(refused({"name": "a", "id": "x" * 10_000}, 1)) < 1500
+
+
+def test_numbers_in_strings_have_the_same_bounds() -> None:
+    number = {"type": ["integer", "string"], "pattern": "^-?[0-9]+$", "minimum": -1, "maximum": 5}
+    schema = Schema({"type": "object", "properties": {"n": number, "name": {"maxLength": 2}}})
+    for value in (-1, 5, "-1", "5", "05"):
+        schema.check({"n": value}, 1)
+    for value in (-2, 6, "-2", "6", "9" * 5000, "x", ""):
+        with pytest.raises(BadRequest):
+            schema.check({"n": value}, 1)
+    with pytest.raises(BadRequest, match=r"name\. Value: abc\. 'abc' is too long"):
+        schema.check({"name": "abc"}, 1)
 
 
 def test_uuids_as_openstack_reads_them() -> None:

@@ -18,6 +18,11 @@ PARTS: tuple[Callable[[Ground], None], ...] = (
     resources.flavors,
     resources.keypairs,
     resources.server_groups,
+    hosts.services,
+    hosts.hosts,
+    hosts.aggregates,
+    hosts.bare_metal,
+    hosts.delete_service,
     servers.create,
     servers.show,
     actions.power,
@@ -29,14 +34,10 @@ PARTS: tuple[Callable[[Ground], None], ...] = (
     volumes.proxies,
     volumes.attachments,
     volumes.boot,
-    hosts.services,
     hosts.hypervisors,
-    hosts.hosts,
-    hosts.aggregates,
     hosts.migrations,
-    hosts.bare_metal,
-    hosts.delete_service,
     resources.usage,
+    resources.audit_log,
 )
 
 
@@ -51,9 +52,9 @@ def main(cloud: str, file: Path, *names: str) -> None:
         try:
             part(ground)
         except Exception:
-            talk.surprises.append(f"{name}: {traceback.format_exc()}")
+            talk.surprised(0, name, traceback.format_exc())
     talk.end()
-    print(json.dumps(talk.surprises, indent=1))
+    print(json.dumps(talk.surprises(), indent=1))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def services(ground: Ground) -> None:
         reason = {**row, "disabled_reason": "walk"}
         talk.ask("PUT", "/os-services/disable-log-reason", reason, at=at)
         talk.ask("PUT", "/os-services/enable", row, at=at)
-        forced = 404 if at < 11 else 200
+        forced = 400 if at < 11 else 200
         for down in (True, False):
             words = {**row, "forced_down": down}
             talk.ask("PUT", "/os-services/force-down", words, at=at, want=forced)
@@ -54,7 +54,8 @@ def hypervisors(ground: Ground) -> None:
     talk = ground.talk
     host = ground.hosts[0]
     talk.read("/os-hypervisors", "/os-hypervisors/detail", "/os-hypervisors/statistics")
-    talk.read(f"/os-hypervisors?hypervisor_hostname_pattern={host}&with_servers=True")
+    pattern = f"/os-hypervisors?hypervisor_hostname_pattern={host}&with_servers=True"
+    talk.read(pattern, want=(200, 400))
     talk.read("/os-hypervisors/detail?limit=1", f"/os-hypervisors/{host}/search")
     talk.read(f"/os-hypervisors/{host}/servers", "/os-hypervisors/no-such/search")
     number = talk.ask("GET", "/os-hypervisors")["hypervisors"][0]["id"]
@@ -77,9 +78,11 @@ def hosts(ground: Ground) -> None:
     for at in (1, 42):
         talk.ask("PUT", path, {"status": "disable"}, at=at)
         talk.ask("PUT", path, {"status": "enable"}, at=at)
+        for word in ("enable", "disable"):
+            talk.ask("PUT", path, {"maintenance_mode": word}, at=at)
         talk.ask("PUT", path, {"status": "perhaps"}, at=at, want=400)
         for word in ("reboot", "shutdown", "startup"):
-            talk.ask("GET", f"{path}/{word}", at=at, want=(200, 501))
+            talk.ask("GET", f"{path}/{word}", at=at)
             talk.ask("GET", f"/os-hosts/no-such-host/{word}", at=at, want=404)
 
 

@@ -70,7 +70,7 @@ def security_groups(ground: Ground) -> None:
         talk.ask("POST", "/os-security-group-rules", bad, at=at, want=400)
         if at == 1:
             talk.read("/os-security-groups", path, "/os-security-groups?limit=1")
-            talk.read("/os-security-groups/no-such")
+            talk.read("/os-security-groups/no-such", want=(400, 404))
         rule_path = f"/os-security-group-rules/{put['security_group_rule']['id']}"
         talk.ask("DELETE", rule_path, at=at, want=202)
         talk.ask("DELETE", rule_path, at=at, want=404)
@@ -105,4 +105,4 @@ def floating(ground: Ground) -> None:
         talk.act(server, "removeFixedIp", address, at=at, want=want)
         talk.until(server, "ACTIVE")
     talk.act(server, "removeFixedIp", {"address": "10.77.0.250"}, at=1, want=400)
-    talk.ask("DELETE", f"/servers/{server}", want=204)
+    ground.drop(server)

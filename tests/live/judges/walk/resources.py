@@ -144,3 +144,10 @@ def usage(ground: Ground) -> None:
     talk.read(f"/os-simple-tenant-usage/{talk.project}?{span}&limit=1")
     for at in (1, 104):
         talk.ask("GET", "/os-simple-tenant-usage?start=never", at=at, want=400)
+
+
+def audit_log(ground: Ground) -> None:
+    """Which hosts have reported their servers."""
+    root = "/os-instance_usage_audit_log"
+    ground.talk.read(root, f"{root}/2026-01-05%2010:00:00")
+    ground.talk.read(f"{root}/yesterday", want=(400,))

@@ -27,14 +27,11 @@ class Answer:
 
 
 class Talk:
-    """A session with the catalog of a cloud of clouds.yaml.
-
-    ``surprises`` collects what was not answered as wanted, one line each.
-    """
+    """A session with the catalog of a cloud of clouds.yaml."""
 
     def __init__(self, cloud: str, file: Path) -> None:
         warnings.simplefilter("ignore")
-        import openstack.config  # type: ignore[import-untyped]
+        import openstack.config
 
         session = openstack.config.OpenStackConfig().get_one(cloud).get_session()
         self.project: str = session.get_project_id()
@@ -45,7 +42,18 @@ class Talk:
         }
         self._open: dict[str, http.client.HTTPConnection] = {}
         self._out = file.open("a", encoding="utf-8")
-        self.surprises: list[str] = []
+        self._surprises: dict[tuple[str, ...], list[int]] = {}
+
+    def surprises(self) -> list[str]:
+        """What was not answered as wanted, one line for each kind."""
+        return [
+            f"{' '.join(kind)} at {', '.join(f'2.{at}' for at in ats)}"
+            for kind, ats in self._surprises.items()
+        ]
+
+    def surprised(self, at: int, *words: str) -> None:
+        """Remember a surprise."""
+        self._surprises.setdefault(words, []).append(at)
 
     def ask(
         self,
@@ -73,19 +81,19 @@ class Talk:
         self._out.write(json.dumps(line) + "\n")
         wanted = {want} if isinstance(want, int) else set(want or ())
         if wanted and got.status not in wanted:
-            asked = f"{method} {path} at 2.{at} with {json.dumps(body)[:200]}"
-            self.surprises.append(f"{asked}: {got.status} {json.dumps(got.body)[:300]}")
+            said = json.dumps(got.body)[:300]
+            self.surprised(at, method, path, json.dumps(body)[:200], str(got.status), said)
         return got.body
 
     def act(self, server: str, name: str, value: Any = None, **how: Any) -> Any:
         """An action of a server."""
         return self.ask("POST", f"/servers/{server}/action", {name: value}, **how)
 
-    def read(self, *paths: str) -> None:
+    def read(self, *paths: str, want: Iterable[int] = (200, 204, 404)) -> None:
         """GET at every microversion; where there is nothing the judge expects 404."""
         for path in paths:
             for at in ALL:
-                self.ask("GET", path, at=at, want=(200, 204, 404))
+                self.ask("GET", path, at=at, want=want)
 
     def quietly(self, service: str, method: str, path: str, body: Any = None) -> Any:
         """Ask a service without writing it down; the document, or an error for 400 and above."""
@@ -102,7 +110,8 @@ class Talk:
             rests = row["OS-EXT-STS:task_state"] is None
             return row if rests and row["status"] in states else None
 
-        return waited(look, f"server {server} to be {' or '.join(states)}")
+        found: dict[str, Any] = waited(look, f"server {server} to be {' or '.join(states)}")
+        return found
 
     def gone(self, service: str, path: str) -> None:
         """Wait until something answers 404."""

@@ -63,7 +63,7 @@ def attachments(ground: Ground) -> None:
         ground.rests(volume)
         talk.until(server, "ACTIVE")
         talk.ask("DELETE", f"{path}/{volume}", at=at, want=404)
-    talk.ask("DELETE", f"/servers/{server}", want=204)
+    ground.drop(server)
 
 
 def boot(ground: Ground) -> None:
@@ -95,6 +95,7 @@ def boot(ground: Ground) -> None:
         answer = talk.ask("POST", root, {"server": words}, at=at, want=202)
         if last:
             talk.ask("DELETE", f"{root}/{last}", at=at, want=204)
+            ground.drop(last)
         last = answer["server"]["id"]
         talk.until(last, "ACTIVE")
     path = f"{root}/{last}"
@@ -116,3 +117,4 @@ def boot(ground: Ground) -> None:
     for at in (103, 104):
         talk.ask("DELETE", path, at=at, want=404)
     talk.ask("DELETE", path, at=102, want=204)
+    ground.drop(last)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from kilonova.base.errors import NotSupported
 from kilonova.domain.guest import Disk, Nic
 from kilonova.virt.devices import DiskDevice, NicDevice
 from kilonova.virt.disks import DiskFile
-from kilonova.virt.libvirt import device_xml, xml
+from kilonova.virt.libvirt import device_xml, secret_xml, xml
 
 RAW = DiskFile("/v/1", "raw")
 
@@ -86,3 +87,58 @@ def test_a_card_on_a_tap_that_is_ours() -> None:
 def test_cards_without_a_tap_are_refused(kind: str) -> None:
     with pytest.raises(NotSupported, match=f"port of type {kind}"):
         device_xml.card(nic(vif_type=kind))
+
+
+SECRET = {"qom-type": "secret", "id": "chap-v1", "file": "/s/chap-v1", "format": "raw"}
+ISCSI = {
+    "driver": "iscsi",
+    "portal": "10.0.0.9:3260",
+    "target": "iqn.2010-10.org:v1",
+    "lun": 1,
+    "user": "u",
+    "password-secret": "chap-v1",
+}
+
+
+def test_a_volume_with_a_key_names_a_secret() -> None:
+    file = DiskFile("", "raw", remote=ISCSI, objects=(SECRET,))
+    key = secret_xml.key(file)
+    assert key is not None
+    source = device_xml.disk(device(), file).find("source")
+    assert source is not None
+    assert xml.text(source) == (
+        '<source protocol="iscsi" name="iqn.2010-10.org:v1/1"><host name="10.0.0.9" port="3260" />'
+        f'<auth username="u"><secret type="iscsi" uuid="{key.uuid}" /></auth></source>'
+    )
+    assert xml.text(secret_xml.definition(key)) == (
+        f'<secret ephemeral="yes" private="yes"><uuid>{key.uuid}</uuid>'
+        '<usage type="iscsi"><target>chap-v1</target></usage></secret>'
+    )
+
+
+def test_keys_are_read_as_they_were_written(tmp_path: Path) -> None:
+    place = tmp_path / "key"
+    place.write_text("c2VjcmV0")
+    named = {**SECRET, "file": str(place), "format": "base64"}
+    node = {"driver": "rbd", "pool": "p", "image": "i", "user": "cinder", "server": []}
+    ceph = secret_xml.key(DiskFile("", "raw", remote=node, objects=(named,)))
+    assert ceph is not None
+    assert ceph.value() == b"secret"
+    assert "<name>chap-v1</name>" in xml.text(secret_xml.definition(ceph))
+    plain = secret_xml.key(DiskFile("", "raw", remote=ISCSI, objects=({**named, "format": "raw"},)))
+    assert plain is not None
+    assert plain.value() == b"c2VjcmV0"
+
+
+def test_a_key_libvirt_cannot_use_is_refused() -> None:
+    node = {"driver": "nbd", "export": "v", "tls-creds": "tls-v"}
+    creds = {"qom-type": "tls-creds-psk", "id": "tls-v"}
+    with pytest.raises(NotSupported, match="volume_export_tls = false"):
+        device_xml.disk(device(), DiskFile("", "raw", remote=node, objects=(creds,)))
+    open_node = {"driver": "nbd", "export": "v", "server": {"host": "h", "port": "1"}}
+    made = device_xml.disk(device(), DiskFile("", "raw", remote=open_node))
+    source = made.find("source")
+    assert source is not None
+    assert xml.text(source) == (
+        '<source protocol="nbd" name="v"><host name="h" port="1" /></source>'
+    )
