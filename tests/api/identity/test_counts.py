@@ -79,11 +79,7 @@ async def fill(client: Client, count: int) -> dict[str, str]:
 
     async def make(path: str, **given: Any) -> str:
         key = path.rpartition("/")[2].removesuffix("s").replace("regione", "region")
-<<<<<<< HEAD
-        if key in ("registered_limit", "limit"):
-=======
         if key in {"registered_limit", "limit"}:
->>>>>>> main
             answer = await client.post(f"/v3{path}", json={f"{key}s": [given]})
             assert answer.status == 201, answer.text
             return ""
