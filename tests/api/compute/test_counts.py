@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from kilonova.api.service import api
+from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
 from kilonova.db.tables import cell as tables
 from kilonova.domain.guest import Disk, FixedIp, Nic
@@ -121,7 +122,10 @@ class Full(Crowd):
 
     def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir()
-        super().__init__(folder, count * 3, hosts=count)
+        plain = Settings()
+        default = msgspec.structs.replace(plain.default, instance_usage_audit=True)
+        settings = msgspec.structs.replace(plain, default=default)
+        super().__init__(folder, count * 3, hosts=count, settings=settings)
         self.count = count
         self.calls: list[str] = []
         self.names: dict[str, str] = {"project_id": PROJECT, "pattern": "h", "host": "h0-0"}

@@ -104,7 +104,7 @@ PROTOCOL = [
     get("virtual interfaces", "/servers/{sid}/os-virtual-interfaces", 410),
     get("bare metal", "/os-baremetal-nodes", 501, who="admin"),
     Case("new bare metal", "/v2.1/os-baremetal-nodes", 400, {"node": {}}, who="admin"),
-    get("rebooting hosts", "/os-hosts/h1/reboot", 501, who="admin"),
+    get("rebooting a host that is down", "/os-hosts/h1/reboot", 400, who="admin"),
     get("another project's server", "/servers/{sid}", 404, who="other"),
     Case("a reader's server", "/v2.1/servers", 403, body(), who="reader"),
 ]
@@ -226,7 +226,7 @@ ACTIONS = [
         "No fixed IPs",
         addFloatingIp={"address": "1.2.3.4"},
     ),
-    act("RDP", 410, **{"os-getRDPConsole": {"type": "rdp-html5"}}),
+    act("RDP", 400, **{"os-getRDPConsole": {"type": "rdp-html5"}}),
     act("a VNC console after 2.5", 404, version="2.6",
         **{"os-getVNCConsole": {"type": "novnc"}}),
     act("network info", 410, who="admin", resetNetwork=None),
