@@ -21,7 +21,7 @@ THREADS = 16
 WORK, QUESTIONS = 3, 1
 """Calls at a time, together fewer than the five libvirtd takes of a client: with five under way it
 hears no signs of life either. Questions never wait for work, which may take long."""
-KEEPALIVE = (5, 3)
+KEEPALIVE = (5, 6)
 """Seconds between signs of life, and how many may be missed until the connection is given up."""
 MINIMUM = 8_000_000
 MINIMUM_QEMU = 6_002_000

@@ -25,7 +25,7 @@ UUIDS = [f"22222222-2222-2222-2222-22222222222{n}" for n in range(3)]
 @pytest.fixture
 def db(database: Database) -> Iterator[Database]:
     api.metadata.create_all(database.engine)
-    # Both in one database: what each kind has of its own is there once.
+    # What both kinds have is there once.
     cell.metadata.create_all(database.engine)
     yield database
 

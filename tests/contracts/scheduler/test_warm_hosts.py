@@ -43,7 +43,7 @@ class Bench(msgspec.Struct):
 @pytest.fixture
 async def bench(database: Database) -> Bench:
     api.metadata.create_all(database.engine)
-    # Both in one database: what each kind has of its own is there once.
+    # What both kinds have is there once.
     cell.metadata.create_all(database.engine)
     clock = VirtualClock()
     cells = Cells([Cell(CELL0, "cell0", database), Cell(CELL, "cell1", database)])
