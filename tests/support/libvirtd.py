@@ -120,6 +120,7 @@ class Libvirtd:
                 stderr=out,
                 env=environment(),
                 cwd="/",
+                start_new_session=True,  # a signal for our group is not for it
             )
         end = time.monotonic() + SECONDS
         while not self._answers():
