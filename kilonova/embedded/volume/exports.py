@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "qemu-storage-daemon"
 USER = "kilonova"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 WATCH_SECONDS = 5.0
 _CONTROL, _KEYS, _PID = "control.sock", "keys.psk", "pid"
 _TRIES = 20
