@@ -30,7 +30,7 @@ from kilonova.domain.server import WantedNic
 from kilonova.interfaces.network import Port
 from kilonova.store import actions, servers
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, since
+from kilonova.web.schema import Schema, answers, since
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/os-interface", tag="interfaces")
@@ -87,7 +87,12 @@ async def _cards(found: Found) -> tuple[Nic, ...]:
     return await found.cell.db.read(servers.get_nics, found.server.id)
 
 
-@ROUTES.get("", query=no_query(), summary="List a server's ports")
+@ROUTES.get(
+    "",
+    query=no_query(),
+    responses=answers(interfaceAttachments=[ATTACHMENT]),
+    summary="List a server's ports",
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """As the network service has them now."""
     found = await find(call, server_id, RULE + "list")
@@ -97,7 +102,12 @@ async def index(call: Context, server_id: str) -> dict[str, Any]:
     return {"interfaceAttachments": ATTACHMENT.render_all(rows, call.version)}
 
 
-@ROUTES.get("/{port_id}", query=no_query(), summary="Show one of a server's ports")
+@ROUTES.get(
+    "/{port_id}",
+    query=no_query(),
+    responses=answers(interfaceAttachment=ATTACHMENT),
+    summary="Show one of a server's ports",
+)
 async def show(call: Context, server_id: str, port_id: str) -> dict[str, Any]:
     """One port, which must be the server's."""
     found = await find(call, server_id, RULE + "show")
@@ -114,7 +124,13 @@ def _one(call: Context, port: Port, tag: str | None) -> dict[str, Any]:
     return {"interfaceAttachment": ATTACHMENT.render(Shown(port, tag), call.version)}
 
 
-@ROUTES.post("", body=ATTACH, also=(500, 501), summary="Attach an interface")
+@ROUTES.post(
+    "",
+    body=ATTACH,
+    responses=answers(interfaceAttachment=ATTACHMENT),
+    also=(500, 501),
+    summary="Attach an interface",
+)
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """Plug a card in, on a given port or a new one; answers when it is there."""
     found = await find(call, server_id, RULE + "create")

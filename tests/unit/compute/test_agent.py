@@ -179,7 +179,7 @@ async def test_the_life_of_a_guest(cloud: Cloud) -> None:
     assert (await cloud.do(POWER_ON, GuestArgs(guest))).power == PowerState.RUNNING
     assert (await cloud.do(REBOOT, Reboot(guest))).power == PowerState.RUNNING
     cloud.world.says(SERVER, "login:\n")
-    text = await cloud.do(CONSOLE_LOG, ConsoleLog(SERVER, 1))
+    text = await cloud.do(CONSOLE_LOG, ConsoleLog(SERVER, 2))
     assert text.output == "login:\n"
     assert (await cloud.do(CONSOLE, ConsoleAsk(SERVER, "vnc"))).port == 5900
     listed = await cloud.bus.call(topic("h1"), "guests", reply=GuestList)
