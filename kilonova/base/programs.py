@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +33,9 @@ async def execute(
     cpu_seconds: int | None = None,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
     given: bytes | None = None,
 ) -> Ended:
-    """Run a program to its end; it gets our descriptors ``pass_fds`` and reads what is ``given``.
+    """Run a program to its end; it reads what is ``given``.
 
     ``cpu_seconds`` ends it when it used that much processor time. Raises FileNotFoundError when it
     is missing, TimeoutError when it was stopped after ``seconds``.
@@ -52,7 +51,6 @@ async def execute(
         *command[1:],
         cwd=cwd,
         env=environment,
-        pass_fds=tuple(pass_fds),
         stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -72,7 +70,6 @@ async def run(
     *command: str,
     seconds: float = 60.0,
     cpu_seconds: int | None = None,
-    pass_fds: Sequence[int] = (),
     given: bytes | None = None,
 ) -> bytes:
     """Standard output of a program.
@@ -80,9 +77,7 @@ async def run(
     Raises Unavailable with its last words when it fails, is missing, or takes too long.
     """
     try:
-        ended = await execute(
-            *command, seconds=seconds, cpu_seconds=cpu_seconds, pass_fds=pass_fds, given=given
-        )
+        ended = await execute(*command, seconds=seconds, cpu_seconds=cpu_seconds, given=given)
     except FileNotFoundError:
         raise Unavailable(
             f"The program {command[0]} is missing on this host; install it."

@@ -132,7 +132,8 @@ class Deployment:
         self.databases = databases
         self.processes: dict[str, Process] = {}
         self.ports = {
-            name: free_port() for name in (*NEIGHBOURS, "placement", "compute", "metadata")
+            name: free_port()
+            for name in (*NEIGHBOURS, "placement", "compute", "metadata", "volume")
         }
 
     def url(self, service: str, path: str = "") -> str:
@@ -324,10 +325,11 @@ def deployment(
     databases: dict[str, str],
     hosts: tuple[str, ...],
     more: dict[str, dict[str, object]] | None = None,
+    kind: type[Deployment] | None = None,
 ) -> Iterator[Deployment]:
     """A whole cloud, every daemon of it well."""
     where.mkdir(parents=True, exist_ok=True)
-    made = Deployment(where, transport, databases, more)
+    made = (kind or Deployment)(where, transport, databases, more)
     try:
         made.start_neighbours()
         made.prepare()

@@ -13,7 +13,8 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "qemu-storage-daemon"
 USER = "kilonova"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 WATCH_SECONDS = 5.0
-_CONTROL, _KEYS, _PID = "control.sock", "keys.psk", "pid"
+_CONTROL, _KEYS, _PID, _LOG = "control.sock", "keys.psk", "pid", "log"
 _TRIES = 20
 
 log = logging.getLogger(__name__)
@@ -200,17 +201,43 @@ class Exports:
         creds = ",tls-creds=tls" if self.tls else ""
         address = f"addr.type=inet,addr.host={self.address},addr.port={self.port}"
         folder = str(self._directory).replace(",", ",,")
+        program = programs.find(PROGRAM)
+        if program is None:
+            raise Unavailable(f"The program {PROGRAM} is missing on this host; install it.")
         with sockets.listen(self._directory / _CONTROL) as control:
-            await programs.run(
-                *(PROGRAM, "--daemonize", "--pidfile", str(self._directory / _PID)),
+            command = (
+                *(program, "--daemonize", "--pidfile", str(self._directory / _PID)),
                 *("--object", f"tls-creds-psk,id=tls,dir={folder},endpoint=server"),
                 *("--chardev", f"socket,id=control,fd={control.fileno()},server=on,wait=off"),
                 *("--monitor", "chardev=control"),
                 *("--nbd-server", f"{address}{creds}"),
-                seconds=START_SECONDS,
-                pass_fds=(control.fileno(),),
             )
+            said = self._directory / _LOG
+            await asyncio.to_thread(_launch, command, said, control.fileno())
         log.info("Volumes are exported at %s:%d", self.address, self.port)
+
+
+def _launch(command: Sequence[str], said: Path, fd: int) -> None:
+    """Run a program until it has gone into the background; Unavailable with its last words.
+
+    What it says goes to a file: who waits for the end of a pipe would wait for the daemon's end.
+    """
+    with said.open("wb") as out:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=(fd,),
+                timeout=START_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"{PROGRAM} did not start within {START_SECONDS:g} s.") from None
+    if done.returncode != 0:
+        lines = said.read_text(errors="replace").strip().splitlines()
+        raise Unavailable(f"{PROGRAM} failed: {lines[-1] if lines else done.returncode}")
 
 
 def _node(volume_id: str) -> str:
