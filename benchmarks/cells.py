@@ -21,9 +21,9 @@ from tests.support.crowd import CELLS, Crowd
 
 SERVERS = int(os.environ.get("KILONOVA_BENCH_SERVERS", "100000"))
 PAGE = 1000
-SINCE = f"limit={PAGE}&start=2025-01-01T00:00:00"
 TIMES = 5
 VERSION = "2.104"
+START = "start=2025-01-01T00:00:00"
 ALL = "/servers/detail?all_tenants=1"
 LOOKS = (
     ("everything, first page", f"{ALL}&limit={PAGE}"),
@@ -53,8 +53,8 @@ LOOKS = (
     ("a small project", f"{ALL}&limit={PAGE}&project_id={1:032x}"),
     ("limits", "/limits"),
     ("quota with usage", f"/os-quota-sets/{PROJECT}/detail"),
-    ("usage of a project, a page", f"/os-simple-tenant-usage/{PROJECT}?{SINCE}"),
-    ("usage of all, a page", f"/os-simple-tenant-usage?detailed=1&{SINCE}"),
+    ("usage of a project, a page", f"/os-simple-tenant-usage/{PROJECT}?limit={PAGE}&{START}"),
+    ("usage of all, a page", f"/os-simple-tenant-usage?detailed=1&limit={PAGE}&{START}"),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from kilonova.domain.resources import Aggregate
 from kilonova.store import aggregates as store
 from kilonova.store import servers, services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-aggregates", tag="host aggregates")
@@ -88,14 +88,26 @@ def _number(text: str) -> int:
     return int(text[:10])
 
 
-@ROUTES.get("", policy=RULE + "index", query=no_query(), summary="List aggregates")
+@ROUTES.get(
+    "",
+    policy=RULE + "index",
+    responses=answers(aggregates=[AGGREGATE]),
+    query=no_query(),
+    summary="List aggregates",
+)
 async def index(call: Context) -> dict[str, Any]:
     """All of them."""
     found = await call.app.db.read(store.page)
     return {"aggregates": AGGREGATE.render_all(found, call.version)}
 
 
-@ROUTES.post("", policy=RULE + "create", body=CREATE, summary="Create an aggregate")
+@ROUTES.post(
+    "",
+    policy=RULE + "create",
+    responses=answers(aggregate=MADE),
+    body=CREATE,
+    summary="Create an aggregate",
+)
 async def create(call: Context) -> dict[str, Any]:
     """A new, empty aggregate."""
     body = call.body["aggregate"]
@@ -110,13 +122,25 @@ async def create(call: Context) -> dict[str, Any]:
     return {"aggregate": MADE.render(made, call.version)}
 
 
-@ROUTES.get("/{aggregate_id}", policy=RULE + "show", query=no_query(), summary="Show an aggregate")
+@ROUTES.get(
+    "/{aggregate_id}",
+    policy=RULE + "show",
+    responses=answers(aggregate=AGGREGATE),
+    query=no_query(),
+    summary="Show an aggregate",
+)
 async def show(call: Context, aggregate_id: str) -> dict[str, Any]:
     """One of them."""
     return _shown(call, await call.app.db.read(store.get, _number(aggregate_id)))
 
 
-@ROUTES.put("/{aggregate_id}", policy=RULE + "update", body=UPDATE, summary="Change an aggregate")
+@ROUTES.put(
+    "/{aggregate_id}",
+    policy=RULE + "update",
+    responses=answers(aggregate=AGGREGATE),
+    body=UPDATE,
+    summary="Change an aggregate",
+)
 async def update(call: Context, aggregate_id: str) -> dict[str, Any]:
     """Name or zone; a zone cannot be changed under the servers of its hosts."""
     number, body = _number(aggregate_id), call.body["aggregate"]
@@ -150,7 +174,14 @@ async def delete(call: Context, aggregate_id: str) -> None:
 PATH = "/{aggregate_id}/action"
 
 
-@ROUTES.post(PATH, action="add_host", policy=RULE + "add_host", body=ADD_HOST, summary="Add a host")
+@ROUTES.post(
+    PATH,
+    action="add_host",
+    policy=RULE + "add_host",
+    responses=answers(aggregate=AGGREGATE),
+    body=ADD_HOST,
+    summary="Add a host",
+)
 async def add_host(call: Context, aggregate_id: str) -> dict[str, Any]:
     """A host that has a nova-compute; its servers must not change their zone by it."""
     number, host = _number(aggregate_id), call.body["add_host"]["host"]

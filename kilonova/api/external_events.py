@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from kilonova.api.work import record, start, when_free
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import Conflict
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
@@ -27,6 +27,8 @@ ROUTES: Routes[Services] = Routes(tag="server events")
 PLUGGED = "network-vif-plugged"
 DELETED = "network-vif-deleted"
 EXTENDED = "volume-extended"
+TAGGED = (EXTENDED, "power-update", "accelerator-request-bound")
+"""Events that mean nothing without a tag."""
 CHANGED = ("network-changed", "network-vif-unplugged", DELETED)
 """Events after which the cards are read anew; an opened port is the same card as before."""
 MOST = 1000
@@ -81,15 +83,13 @@ BODY = Schema(
     summary="Tell of events of servers",
 )
 async def create(call: Context) -> Reply:
-    """Each event gets a code of its own: 200, 404 (no such server) or 422 (on no host).
+    """Each event gets a code: 200, 404 (no such server), 400 (needs a tag), or 422 (on no host).
 
-    The whole is 200, 207 when some were not taken, 404 when no server is known.
+    The whole is 200, 207 when some were not taken.
     """
     events = [{"status": "completed", **event} for event in call.body["events"]]
     answers = [await _take(call, event) for event in events]
     codes = {answer["code"] for answer in answers}
-    if codes == {404}:
-        raise NotFound("No instances found for any event")
     taken = {answer["name"] for answer in answers if answer["code"] == 200}
     if taken == {PLUGGED}:
         await call.app.wake_waiting()
@@ -102,6 +102,8 @@ async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
     mapping = await call.app.db.read(mappings.find, event["server_uuid"])
     if mapping is None:
         return {**event, "status": "failed", "code": 404}
+    if event["name"] in TAGGED and event.get("tag") is None:
+        return {**event, "status": "failed", "code": 400}
     if mapping.cell_id is None:
         return {**event, "status": "failed", "code": 422}
     cell = call.app.cells.get(mapping.cell_id)
@@ -110,10 +112,8 @@ async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
         return {**event, "status": "failed", "code": 404}
     if server.host is None:
         return {**event, "status": "failed", "code": 422}
-    if event["name"] == EXTENDED and event.get("tag") not in {v.id for v in server.volumes}:
-        return {**event, "status": "failed", "code": 404}
     await _apply(call, cell, event)
-    return {**event, "code": 200}
+    return {**event, "status": "completed", "code": 200}
 
 
 async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:

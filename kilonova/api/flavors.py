@@ -16,7 +16,7 @@ from kilonova.store import flavors as store
 from kilonova.web import pages
 from kilonova.web.pages import Sort, sorting
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, between, pick, since, until
+from kilonova.web.schema import TEXTS, Schema, answers, between, pick, since, until
 from kilonova.web.view import OMIT, Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/flavors", tag="flavors")
@@ -160,13 +160,15 @@ def _one(call: Context, flavor: FlavorSpec) -> dict[str, Any]:
     return {"flavor": DETAIL.render(Shown(flavor, call, specs=specs), call.version)}
 
 
-@ROUTES.get("", query=LIST, summary="List flavors")
+@ROUTES.get("", query=LIST, responses=answers(flavors=[INDEX]), summary="List flavors")
 async def index(call: Context) -> dict[str, Any]:
     """Ids and names."""
     return await _list(call, INDEX, "flavors")
 
 
-@ROUTES.get("/detail", query=LIST, summary="List flavors in detail")
+@ROUTES.get(
+    "/detail", query=LIST, responses=answers(flavors=[DETAIL]), summary="List flavors in detail"
+)
 async def detail(call: Context) -> dict[str, Any]:
     """Whole flavors."""
     return await _list(call, DETAIL, "flavors", "detail")
@@ -233,13 +235,21 @@ async def get_flavor(call: Context, flavor_id: str) -> FlavorSpec:
     return found
 
 
-@ROUTES.get("/{flavor_id}", query=no_query(), summary="Show a flavor")
+@ROUTES.get(
+    "/{flavor_id}", query=no_query(), responses=answers(flavor=DETAIL), summary="Show a flavor"
+)
 async def show(call: Context, flavor_id: str) -> dict[str, Any]:
     """One flavor."""
     return _one(call, await get_flavor(call, flavor_id))
 
 
-@ROUTES.post("", body=CREATE, policy=MANAGE + "create", summary="Create a flavor")
+@ROUTES.post(
+    "",
+    body=CREATE,
+    responses=answers(flavor=DETAIL),
+    policy=MANAGE + "create",
+    summary="Create a flavor",
+)
 async def create(call: Context) -> dict[str, Any]:
     """A new flavor; ``id`` is chosen when it is null, missing or ``auto``."""
     body = call.body["flavor"]
@@ -287,7 +297,13 @@ REMOVE = Schema(closed({"removeTenantAccess": _TENANT}, "removeTenantAccess"))
 ACCESS = "os_compute_api:os-flavor-access"
 
 
-@ROUTES.get("/{flavor_id}/os-flavor-access", policy=ACCESS, query=no_query(), summary="List access")
+@ROUTES.get(
+    "/{flavor_id}/os-flavor-access",
+    policy=ACCESS,
+    responses=answers(flavor_access=[{"type": "object"}]),
+    query=no_query(),
+    summary="List access",
+)
 async def access(call: Context, flavor_id: str) -> dict[str, Any]:
     """Who may use a private flavor."""
     flavor = await get_flavor(call, flavor_id)
@@ -359,13 +375,25 @@ SPEC_RULE = "os_compute_api:os-flavor-extra-specs:"
 SPEC_PATH = "/{flavor_id}/os-extra_specs"
 
 
-@ROUTES.get(SPEC_PATH, policy=SPEC_RULE + "index", query=no_query(), summary="List extra specs")
+@ROUTES.get(
+    SPEC_PATH,
+    policy=SPEC_RULE + "index",
+    responses=answers(extra_specs=TEXTS),
+    query=no_query(),
+    summary="List extra specs",
+)
 async def specs(call: Context, flavor_id: str) -> dict[str, Any]:
     """All extra specs."""
     return {"extra_specs": (await get_flavor(call, flavor_id)).extra_specs}
 
 
-@ROUTES.post(SPEC_PATH, policy=SPEC_RULE + "create", body=SPECS, summary="Add extra specs")
+@ROUTES.post(
+    SPEC_PATH,
+    policy=SPEC_RULE + "create",
+    responses=answers(extra_specs=TEXTS),
+    body=SPECS,
+    summary="Add extra specs",
+)
 async def create_specs(call: Context, flavor_id: str) -> dict[str, Any]:
     """Add or overwrite extra specs."""
     given = {key: str(value) for key, value in call.body["extra_specs"].items()}
@@ -386,7 +414,13 @@ async def spec(call: Context, flavor_id: str, key: str) -> dict[str, Any]:
     return {key: found[key]}
 
 
-@ROUTES.put(SPEC_PATH + "/{key}", policy=SPEC_RULE + "update", body=SPEC, summary="Set one")
+@ROUTES.put(
+    SPEC_PATH + "/{key}",
+    policy=SPEC_RULE + "update",
+    responses=Schema(TEXTS),
+    body=SPEC,
+    summary="Set one",
+)
 async def update_spec(call: Context, flavor_id: str, key: str) -> dict[str, Any]:
     """Add or overwrite one extra spec."""
     if key not in call.body:

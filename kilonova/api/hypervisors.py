@@ -17,7 +17,7 @@ from kilonova.store import nodes as store
 from kilonova.store import servers, services
 from kilonova.web import pages
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, single, until
+from kilonova.web.schema import Schema, answers, pick, since, single, until
 from kilonova.web.view import OMIT, Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-hypervisors", tag="hypervisors")
@@ -177,13 +177,25 @@ def _always_servers(rows: list[Shown], *, asked: bool) -> list[Shown]:
     return rows if asked else [Shown(r.n, r.service, r.up) for r in rows]
 
 
-@ROUTES.get("", policy=RULE + "list", query=LIST, summary="List hypervisors")
+@ROUTES.get(
+    "",
+    policy=RULE + "list",
+    responses=answers(hypervisors=[BASIC]),
+    query=LIST,
+    summary="List hypervisors",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Names and states."""
     return await _answer(call, BASIC)
 
 
-@ROUTES.get("/detail", policy=RULE + "list-detail", query=LIST, summary="Hypervisors in detail")
+@ROUTES.get(
+    "/detail",
+    policy=RULE + "list-detail",
+    responses=answers(hypervisors=[DETAIL]),
+    query=LIST,
+    summary="Hypervisors in detail",
+)
 async def detail(call: Context) -> dict[str, Any]:
     """With what they have and use (before 2.88)."""
     return await _answer(call, DETAIL, "detail")
@@ -207,7 +219,13 @@ async def statistics(call: Context) -> dict[str, Any]:
     return {"hypervisor_statistics": {"count": len(rows), **sums}}
 
 
-@ROUTES.get("/{hypervisor_id}", policy=RULE + "show", query=SHOW, summary="Show a hypervisor")
+@ROUTES.get(
+    "/{hypervisor_id}",
+    policy=RULE + "show",
+    responses=answers(hypervisor=DETAIL),
+    query=SHOW,
+    summary="Show a hypervisor",
+)
 async def show(call: Context, hypervisor_id: str) -> dict[str, Any]:
     """One hypervisor."""
     asked = _flag(call, "with_servers")

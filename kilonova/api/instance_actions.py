@@ -15,7 +15,7 @@ from kilonova.domain.server import BuildRequest, host_id
 from kilonova.store import actions as store
 from kilonova.web import pages
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, single, until
+from kilonova.web.schema import Schema, answers, pick, since, single, until
 from kilonova.web.view import OMIT, Field, View
 
 ROUTES: Routes[Services] = Routes(
@@ -99,7 +99,9 @@ async def _found(call: Context, server_id: str, rule: str) -> Found:
     return await find(call, server_id, RULE + rule, deleted=call.version >= 21)
 
 
-@ROUTES.get("", query=LIST, summary="List a server's actions")
+@ROUTES.get(
+    "", query=LIST, responses=answers(instanceActions=[ACTION]), summary="List a server's actions"
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """Newest first; from 2.21 also those of a deleted server."""
     found = await _found(call, server_id, "list")
@@ -130,7 +132,12 @@ async def index(call: Context, server_id: str) -> dict[str, Any]:
     return body
 
 
-@ROUTES.get("/{request_id}", query=no_query(), summary="Show an action")
+@ROUTES.get(
+    "/{request_id}",
+    query=no_query(),
+    responses=answers(instanceAction={"type": "object"}),
+    summary="Show an action",
+)
 async def show(call: Context, server_id: str, request_id: str) -> dict[str, Any]:
     """One action with its events."""
     found = await _found(call, server_id, "show")

@@ -8,7 +8,7 @@ import msgspec
 
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import DEVICE_TAG, UUID, closed, no_query
-from kilonova.api.servers.resolve import check_address
+from kilonova.api.servers.resolve import check_address, check_addressed
 from kilonova.api.servers.schema import IP
 from kilonova.api.work import record, start, when_free
 from kilonova.base.aio import backoff
@@ -30,7 +30,7 @@ from kilonova.domain.server import WantedNic
 from kilonova.interfaces.network import Port
 from kilonova.store import actions, servers
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, since
+from kilonova.web.schema import Schema, answers, since
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/os-interface", tag="interfaces")
@@ -87,7 +87,12 @@ async def _cards(found: Found) -> tuple[Nic, ...]:
     return await found.cell.db.read(servers.get_nics, found.server.id)
 
 
-@ROUTES.get("", query=no_query(), summary="List a server's ports")
+@ROUTES.get(
+    "",
+    query=no_query(),
+    responses=answers(interfaceAttachments=[ATTACHMENT]),
+    summary="List a server's ports",
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """As the network service has them now."""
     found = await find(call, server_id, RULE + "list")
@@ -97,7 +102,12 @@ async def index(call: Context, server_id: str) -> dict[str, Any]:
     return {"interfaceAttachments": ATTACHMENT.render_all(rows, call.version)}
 
 
-@ROUTES.get("/{port_id}", query=no_query(), summary="Show one of a server's ports")
+@ROUTES.get(
+    "/{port_id}",
+    query=no_query(),
+    responses=answers(interfaceAttachment=ATTACHMENT),
+    summary="Show one of a server's ports",
+)
 async def show(call: Context, server_id: str, port_id: str) -> dict[str, Any]:
     """One port, which must be the server's."""
     found = await find(call, server_id, RULE + "show")
@@ -114,7 +124,13 @@ def _one(call: Context, port: Port, tag: str | None) -> dict[str, Any]:
     return {"interfaceAttachment": ATTACHMENT.render(Shown(port, tag), call.version)}
 
 
-@ROUTES.post("", body=ATTACH, also=(500, 501), summary="Attach an interface")
+@ROUTES.post(
+    "",
+    body=ATTACH,
+    responses=answers(interfaceAttachment=ATTACHMENT),
+    also=(500, 501),
+    summary="Attach an interface",
+)
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """Plug a card in, on a given port or a new one; answers when it is there."""
     found = await find(call, server_id, RULE + "create")
@@ -155,6 +171,7 @@ async def _checked(call: Context, found: Found, wanted: WantedNic) -> WantedNic:
             raise BadRequest(f"Port {wanted.port_id} not usable for instance {found.server.id}.")
         if ports[0].device_id:
             raise Conflict(f"Port {wanted.port_id} is still in use.")
+        check_addressed(ports[0])
         return wanted
     ids = (wanted.network_id,) if wanted.network_id else ()
     known = await net.networks(token=call.caller.token, project_id=project, ids=ids)

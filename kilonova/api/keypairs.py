@@ -17,7 +17,7 @@ from kilonova.store import keypairs as store
 from kilonova.web import pages
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, single, until
+from kilonova.web.schema import Schema, answers, pick, since, single, until
 from kilonova.web.view import Field, View
 
 if TYPE_CHECKING:  # slow to import, and needed only where a key is made or read
@@ -99,7 +99,9 @@ def _missing(name: str, user_id: str) -> NotFound:
     return NotFound(f"Keypair {name} not found for user {user_id}")
 
 
-@ROUTES.get("", query=LIST, summary="List key pairs")
+@ROUTES.get(
+    "", query=LIST, responses=answers(keypairs=[answers(keypair=LISTED)]), summary="List key pairs"
+)
 async def index(call: Context) -> dict[str, Any]:
     """A user's key pairs by name."""
     user = _user(call, call.query.get("user_id"), "index")
@@ -118,7 +120,7 @@ async def index(call: Context) -> dict[str, Any]:
     return body
 
 
-@ROUTES.get("/{name}", query=ONE, summary="Show a key pair")
+@ROUTES.get("/{name}", query=ONE, responses=answers(keypair=SHOWN), summary="Show a key pair")
 async def show(call: Context, name: str) -> dict[str, Any]:
     """One key pair."""
     user = _user(call, call.query.get("user_id"), "show")

@@ -13,7 +13,7 @@ from kilonova.domain.quotas import NOOP, UNLIMITED, Rules
 from kilonova.store import quotas
 from kilonova.store.quotas import Usage
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, until
+from kilonova.web.schema import Schema, answers, pick, since, until
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/limits", tag="limits")
@@ -65,7 +65,13 @@ ABSOLUTE = View(
 )
 
 
-@ROUTES.get("", policy="os_compute_api:limits", query=LIST, summary="Show limits")
+@ROUTES.get(
+    "",
+    policy="os_compute_api:limits",
+    responses=answers(limits={"type": "object", "required": ["rate", "absolute"]}),
+    query=LIST,
+    summary="Show limits",
+)
 async def show(call: Context) -> dict[str, Any]:
     """Limits and use of the caller's project, or (by policy) of the one of ``tenant_id``."""
     project = call.caller.project_id or ""

@@ -18,7 +18,7 @@ from kilonova.store import migrations as store
 from kilonova.store.migrations import ENDED, LIVE, MigrationFilter
 from kilonova.web import pages
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, single, until
+from kilonova.web.schema import Schema, answers, pick, since, single, until
 from kilonova.web.view import OMIT, Field, View
 
 ROUTES: Routes[Services] = Routes(tag="migrations")
@@ -121,7 +121,13 @@ LIVE_MIGRATION = View(
 )
 
 
-@ROUTES.get("/os-migrations", policy=RULE, query=LIST, summary="List migrations")
+@ROUTES.get(
+    "/os-migrations",
+    policy=RULE,
+    responses=answers(migrations=[MIGRATION]),
+    query=LIST,
+    summary="List migrations",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Newest first, in pages from 2.59; managers see those of their project, without hosts."""
     wanted = _filter(call)
@@ -190,7 +196,13 @@ def _links(call: Context, row: Migration) -> Any:
     ]
 
 
-@ROUTES.get(PREFIX, since=23, query=no_query(), summary="List a server's live migrations")
+@ROUTES.get(
+    PREFIX,
+    since=23,
+    responses=answers(migrations=[LIVE_MIGRATION]),
+    query=no_query(),
+    summary="List a server's live migrations",
+)
 async def of_server(call: Context, server_id: str) -> dict[str, Any]:
     """Those under way."""
     found = await find(call, server_id, SERVER_RULE + "index")
@@ -200,7 +212,13 @@ async def of_server(call: Context, server_id: str) -> dict[str, Any]:
     return {"migrations": LIVE_MIGRATION.render_all(shown, call.version)}
 
 
-@ROUTES.get(PREFIX + "/{migration_id}", since=23, query=no_query(), summary="Show a live migration")
+@ROUTES.get(
+    PREFIX + "/{migration_id}",
+    since=23,
+    responses=answers(migration=LIVE_MIGRATION),
+    query=no_query(),
+    summary="Show a live migration",
+)
 async def show(call: Context, server_id: str, migration_id: str) -> dict[str, Any]:
     """One that is under way."""
     found = await find(call, server_id, SERVER_RULE + "show")

@@ -14,7 +14,7 @@ from kilonova.domain.quotas import Rules
 from kilonova.domain.resources import Group
 from kilonova.store import groups as store
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, between, pick, since, until
+from kilonova.web.schema import Schema, answers, between, pick, since, until
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-server-groups", tag="server groups")
@@ -98,7 +98,13 @@ async def _find(call: Context, group_id: str, rule: str) -> Group:
     return found
 
 
-@ROUTES.get("", policy=RULE + "index", query=LIST, summary="List server groups")
+@ROUTES.get(
+    "",
+    policy=RULE + "index",
+    responses=answers(server_groups=[GROUP]),
+    query=LIST,
+    summary="List server groups",
+)
 async def index(call: Context) -> dict[str, Any]:
     """The project's groups; ``all_projects`` for administrators."""
     project = call.caller.project_id
@@ -116,7 +122,13 @@ async def index(call: Context) -> dict[str, Any]:
     return {"server_groups": GROUP.render_all(found, call.version)}
 
 
-@ROUTES.post("", policy=RULE + "create", body=CREATE, summary="Create a server group")
+@ROUTES.post(
+    "",
+    policy=RULE + "create",
+    responses=answers(server_group=GROUP),
+    body=CREATE,
+    summary="Create a server group",
+)
 async def create(call: Context) -> dict[str, Any]:
     """A new, empty group."""
     body = call.body["server_group"]
@@ -152,7 +164,13 @@ def _create(tx: Tx, call: Context, group: Group, rules: Rules) -> None:
     )
 
 
-@ROUTES.get("/{group_id}", policy=RULE + "show", query=no_query(), summary="Show a server group")
+@ROUTES.get(
+    "/{group_id}",
+    policy=RULE + "show",
+    responses=answers(server_group=GROUP),
+    query=no_query(),
+    summary="Show a server group",
+)
 async def show(call: Context, group_id: str) -> dict[str, Any]:
     """One group."""
     return {"server_group": GROUP.render(await _find(call, group_id, "show"), call.version)}

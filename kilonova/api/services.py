@@ -19,7 +19,7 @@ from kilonova.domain.resources import Service
 from kilonova.store import aggregates, mappings, nodes, servers
 from kilonova.store import services as store
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, until
+from kilonova.web.schema import Schema, answers, pick, since, until
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-services", tag="services")
@@ -89,7 +89,13 @@ def shown(call: Context, service: Service, zones: dict[str, str]) -> Shown:
     return Shown(service, zone_of(call, service, zones), service.is_up(call.clock.now(), seconds))
 
 
-@ROUTES.get("", policy=RULE + "list", query=LIST, summary="List services")
+@ROUTES.get(
+    "",
+    policy=RULE + "list",
+    responses=answers(services=[SERVICE]),
+    query=LIST,
+    summary="List services",
+)
 async def index(call: Context) -> dict[str, Any]:
     """The services of all cells."""
     zones = await zone_of_hosts(call)

@@ -31,7 +31,7 @@ from kilonova.interfaces.volume import Volume
 from kilonova.store import block_devices, servers
 from kilonova.web.call import Query, Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, until
+from kilonova.web.schema import Schema, answers, pick, since, until
 from kilonova.web.view import OMIT, Field, View
 
 A = TypeVar("A", bound=msgspec.Struct)
@@ -132,7 +132,9 @@ def _of(disks: list[Disk], server_id: str, volume_id: str) -> Disk:
     raise NotFound(f"Instance {server_id} is not attached with volume {volume_id}")
 
 
-@ROUTES.get("", query=LIST, summary="List volume attachments")
+@ROUTES.get(
+    "", query=LIST, responses=answers(volumeAttachments=[VIEW]), summary="List volume attachments"
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """All volumes of a server."""
     found = await find(call, server_id, RULE + "index")
@@ -147,7 +149,9 @@ def _part(query: Query, most: int, disks: list[Disk]) -> list[Disk]:
     return disks[offset : offset + min(int(limit) if limit else most, most)]
 
 
-@ROUTES.get("/{volume_id}", summary="Show a volume attachment")
+@ROUTES.get(
+    "/{volume_id}", responses=answers(volumeAttachment=VIEW), summary="Show a volume attachment"
+)
 async def show(call: Context, server_id: str, volume_id: str) -> dict[str, Any]:
     """One volume of a server."""
     found = await find(call, server_id, RULE + "show")

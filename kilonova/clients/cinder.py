@@ -104,13 +104,13 @@ class Cinder:
                     return present.id
         body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": server_id}}
         answer = await self._ask("POST", "/attachments", json=body)
-        made: str = expect(answer, 200, what=f"Volume {volume_id}")["attachment"]["id"]
+        made: str = expect(answer, 200, 202, what=f"Volume {volume_id}")["attachment"]["id"]
         return made
 
     async def connect(self, attachment_id: str, connector: dict[str, Any]) -> dict[str, Any]:
         body = {"attachment": {"connector": connector}}
         answer = await self._ask("PUT", f"/attachments/{attachment_id}", json=body, seconds=300)
-        found = expect(answer, 200, what=f"Attachment {attachment_id}")["attachment"]
+        found = expect(answer, 200, 202, what=f"Attachment {attachment_id}")["attachment"]
         data: dict[str, Any] = dict(found["connection_info"])
         data.pop("connector", None)
         return {"driver_volume_type": data.pop("driver_volume_type", None), "data": data}

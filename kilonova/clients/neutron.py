@@ -239,6 +239,7 @@ def port(row: dict[str, Any]) -> Port:
         security_groups=tuple(row.get("security_groups", ())),
         name=row.get("name") or "",
         mark=(row.get("description") or "").partition(MARK)[2],
+        ip_allocation=row.get("ip_allocation") or "immediate",
     )
 
 

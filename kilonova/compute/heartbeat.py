@@ -18,6 +18,7 @@ BINARY = "nova-compute"
 VERSION = 1
 REPORT_SECONDS = 300.0
 CALL_SECONDS = 10.0
+FAREWELL_SECONDS = 2.0
 MOST_BACKOFF = 6
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,15 @@ class Heart:
         return report
 
     async def farewell(self) -> None:
-        """Tell that the agent stops on purpose."""
+        """Tell that the agent stops on purpose.
+
+        The answer is waited for: an agent that starts at once must not be heard before this.
+        """
+        bye = self._beat(None, stopping=True)
         try:
-            await self._bus.cast(CONDUCTOR, "heartbeat", self._beat(None, stopping=True))
+            await self._bus.call(
+                CONDUCTOR, "heartbeat", bye, reply=Welcome, seconds=FAREWELL_SECONDS
+            )
         except Fault as fault:
             log.info("Host %s could not say that it stops: %s", self._host, fault.message)
 

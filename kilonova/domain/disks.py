@@ -91,17 +91,19 @@ def plan(
     names = _names(set(asked))
     disks = [_volume(v, new_id(), names, default) for v in volumes if v.root]
     if not disks:
+        medium = image is not None and image.disk_format == "iso"
+        bus = root.bus or (given.get("hw_cdrom_bus", "sata") if medium else default)
         disks.append(
             Disk(
                 id=new_id(),
                 role="root",
                 source="image",
-                device=names(root.device, root.bus or default),
-                bus=root.bus or default,
+                device=names(root.device, bus),
+                bus=bus,
                 size_mb=flavor.root_gb * GIB,
                 boot_index=0,
                 image=image,
-                device_type=root.device_type,
+                device_type="cdrom" if medium else root.device_type,
                 tag=root.tag,
             )
         )
@@ -116,6 +118,7 @@ def plan(
                 bus=blank.bus or default,
                 size_mb=_swap_mb(flavor, blank) if blank.swap else size * GIB,
                 fs_label="" if blank.swap else f"ephemeral{number}",
+                file_system=(not blank.swap and blank.format) or msgspec.UNSET,
                 device_type=blank.device_type,
                 tag=blank.tag,
             )

@@ -62,6 +62,7 @@ class Disk(msgspec.Struct, frozen=True):
     base), blank, or volume (``connection`` says how to reach it, None: not yet). ``device`` is the
     guest's name without ``/dev/`` (``vda``). ``size_mb`` 0 means the image's own size. ``origin``
     and ``origin_id`` say what a volume is made from while it has no ``volume_id``.
+    ``file_system``: what a blank disk was asked to be formatted with.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Disk(msgspec.Struct, frozen=True):
     origin: str | msgspec.UnsetType = msgspec.UNSET
     origin_id: str | msgspec.UnsetType | None = msgspec.UNSET
     volume_type: str | msgspec.UnsetType | None = msgspec.UNSET
+    file_system: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def ends_with_server(self) -> bool:

@@ -25,6 +25,7 @@ class Network(msgspec.Struct, frozen=True):
 class Port(msgspec.Struct, frozen=True):
     """A port with its binding. ``ips`` are (address, subnet id).
 
+    ``ip_allocation`` says why there may be none: none, deferred, or immediate, which is an error.
     ``mark`` is set on ports we made (see NewPort); ports of users have none.
     """
 
@@ -42,6 +43,7 @@ class Port(msgspec.Struct, frozen=True):
     security_groups: tuple[str, ...] = ()
     name: str = ""
     mark: str = ""
+    ip_allocation: str = "none"
 
 
 class NewPort(msgspec.Struct, frozen=True):

@@ -44,12 +44,6 @@ SHOWN = frozenset(
 )
 """Fields of a server whose change is told where changes of state are told."""
 CARDS_KEPT = 2048
-OFF = frozenset({"noop"})
-
-
-def wanted(settings: Settings) -> bool:
-    """Whether anything is to be told at all."""
-    return bool(set(settings.oslo_messaging_notifications.driver) - OFF)
 
 
 class Writer:

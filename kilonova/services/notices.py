@@ -15,18 +15,23 @@ from kilonova.config.settings import Settings
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
 from kilonova.messaging.bus import Bus
-from kilonova.messaging.notices import BusSink, LogSink, MemorySink, Sink
-from kilonova.notifications.sender import Sender, Topics
-from kilonova.notifications.writer import Writer, wanted
 from kilonova.services.buses import IN_PROCESS
 from kilonova.services.startup import Unconfigured
 from kilonova.store.noting import NOTES
 from kilonova.web.health import Metrics
 
-if TYPE_CHECKING:  # tools that start no daemon do without its machinery
+if TYPE_CHECKING:  # a cloud that tells nothing starts without what tells
+    from kilonova.messaging.notices import Sink
+    from kilonova.notifications.sender import Sender
+    from kilonova.notifications.writer import Writer
     from kilonova.services.daemon import Daemon
 
 DRIVERS = ("messagingv2", "messaging", "log", "test", "noop")
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether anything is to be told at all."""
+    return bool(set(settings.oslo_messaging_notifications.driver) - {"noop"})
 
 
 def write(
@@ -44,6 +49,8 @@ def write(
         )
     if not wanted(settings):
         return None
+    from kilonova.notifications.writer import Writer  # noqa: PLC0415
+
     try:
         writer = Writer(settings, binary=binary, clock=clock, ids=ids)
     except BadRequest as error:
@@ -78,6 +85,8 @@ def sender(
     """What ships the outboxes of a conductor; None when notifications are off."""
     if not wanted(settings):
         return None
+    from kilonova.notifications.sender import Sender, Topics  # noqa: PLC0415
+
     return Sender(
         databases,
         sinks(settings, bus),
@@ -94,6 +103,8 @@ def sender(
 
 def sinks(settings: Settings, bus: Bus) -> list[Sink]:
     """One for each driver."""
+    from kilonova.messaging.notices import LogSink, MemorySink  # noqa: PLC0415
+
     section = settings.oslo_messaging_notifications
     made: list[Sink] = []
     for driver in dict.fromkeys(section.driver):
@@ -109,6 +120,8 @@ def sinks(settings: Settings, bus: Bus) -> list[Sink]:
 def _broker(settings: Settings, bus: Bus, *, enveloped: bool) -> Sink:
     url = settings.oslo_messaging_notifications.transport_url or settings.default.transport_url
     if not url or url.partition(":")[0] in IN_PROCESS:
+        from kilonova.messaging.notices import BusSink  # noqa: PLC0415
+
         return BusSink(bus)
     try:
         from kilonova.messaging.rabbit_notices import RabbitSink  # noqa: PLC0415

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-import pycdlib
-
 from kilonova.virt import tools
 
 LABEL = "config-2"
@@ -59,6 +57,8 @@ def write(target: Path, files: Mapping[str, bytes]) -> None:
     Long names are kept by Rock Ridge and Joliet beside the short ones of ISO 9660.
     """
     part = target.with_name(target.name + ".part")
+    import pycdlib  # noqa: PLC0415 (slow, and few guests have a config drive)
+
     iso = pycdlib.PyCdlib()
     iso.new(
         interchange_level=3, vol_ident=LABEL, joliet=3, rock_ridge="1.09", pub_ident_str=PUBLISHER

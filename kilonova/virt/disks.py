@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import NotSupported, Unavailable
+from kilonova.base.errors import BadRequest, NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import configdrive, qcow2, tools
 from kilonova.virt.brick import Brick
@@ -24,7 +24,15 @@ from kilonova.virt.sources import Source, by_qemu, source
 MIB = 1 << 20
 SECRETS = "secrets"
 COPY_SECONDS = 7000.0
-FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
+# Their programs' words for "do not ask, a whole disk is meant".
+FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
+    "ext2": ("-q", "-F"),
+    "ext3": ("-q", "-F"),
+    "ext4": ("-q", "-F"),
+    "xfs": ("-q", "-f"),
+    "vfat": (),
+    "ntfs": ("-q", "-Q", "-F"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +142,16 @@ class Maker:
         label = ("-L", what.fs_label[:16]) if what.fs_label else ()
         if what.role == "swap":
             await _format("mkswap", *label, str(target))
-        elif what.role == "ephemeral" and self._file_system in FILE_SYSTEMS:
-            option = ("-n", what.fs_label[:11]) if label and self._file_system == "vfat" else label
-            quiet = () if self._file_system == "vfat" else ("-q",)
-            await _format(f"mkfs.{self._file_system}", *quiet, *option, str(target))
+        elif what.role == "ephemeral":
+            wanted = what.file_system or self._file_system
+            if wanted not in FILE_SYSTEMS:
+                raise BadRequest(
+                    f"A disk cannot be formatted with {wanted}; use one of "
+                    f"{', '.join(sorted(FILE_SYSTEMS))}."
+                )
+            option = ("-n", what.fs_label[:11]) if label and wanted == "vfat" else label
+            quiet = FILE_SYSTEMS[wanted]
+            await _format(f"mkfs.{wanted}", *quiet, *option, str(target))
 
 
 def volume_file(disk: Disk, directory: Path) -> DiskFile:

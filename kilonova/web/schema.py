@@ -304,6 +304,19 @@ def single(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": dict(schema), "maxItems": 1}
 
 
+def answers(**parts: Any) -> Schema:
+    """The form of an answer for OpenAPI: key → view or schema; in a list, many of them."""
+    trees = {
+        name: {"type": "array", "items": part[0]} if isinstance(part, list) else part
+        for name, part in parts.items()
+    }
+    return Schema({"type": "object", "properties": trees, "required": list(parts)})
+
+
+TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
+"""Names → texts: metadata, extra specs."""
+
+
 def _listed(tree: Any) -> Any:
     result = copy.deepcopy(tree)
     for group in ("properties", "patternProperties"):

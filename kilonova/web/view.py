@@ -99,6 +99,7 @@ class View:
             "type": "object",
             "title": self.name,
             "properties": {field.name: field.schema or {} for field in fields},
+            "additionalProperties": False,
         }
 
     def _rows(self, version: int, granted: frozenset[str]) -> tuple[tuple[str, Getter], ...]:

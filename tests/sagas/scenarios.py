@@ -359,6 +359,26 @@ class ThereWithVolumes(There):
         return await self.act(kind, args, "attach_volume", None)
 
 
+class RebootWithoutVolume(ThereWithVolumes):
+    """The volume service knows nothing of the volume any more; another use has no disk."""
+
+    async def start(self) -> tuple[str, str]:
+        for use in await self.volumes.attachments(self.server):
+            if use.volume_id == "v1":
+                await self.volumes.release(use.id)
+        del self.volumes.table["v1"]
+        lost = await self.volumes.reserve("v2", self.server)
+        await self.volumes.complete(lost)
+        return await self.act(REBOOT, RebootArgs(self.server, True), "reboot-hard", Task.REBOOTING)
+
+
+class PerhapsWithoutVolume(RebootWithoutVolume):
+    """The same where it may be given up before it has mended anything."""
+
+    async def audit(self) -> list[str]:
+        return [p for p in await super().audit() if not p.startswith("volume.")]
+
+
 class DeleteOnVolumes(ThereWithVolumes):
     async def start(self) -> tuple[str, str]:
         return await self.delete()
@@ -514,6 +534,7 @@ for name, saga, kind, ends in (
     ("build on volumes, first host broken", "server.build", OnVolumesFirstHostBroken, "done"),
     ("build on a volume that fails", "server.build", OnBrokenVolume, "undone"),
     ("delete with volumes", "server.delete", DeleteOnVolumes, "done"),
+    ("reboot without its volume", "server.reboot", PerhapsWithoutVolume, "done"),
     ("attach a volume", "server.attach_volume", AttachVolume, "done"),
     ("attach a volume in vain", "server.attach_volume", FailingAttach, "undone"),
     ("detach a volume", "server.detach_volume", DetachVolume, "done"),

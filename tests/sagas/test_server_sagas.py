@@ -15,6 +15,7 @@ from kilonova.workflows.harness import (
     Crash,
     Golden,
     Moment,
+    Scenario,
     Script,
     explore,
     finish,
@@ -30,6 +31,12 @@ from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 THOROUGH = bool(os.environ.get("KILONOVA_TEST_THOROUGH"))
 GOLDEN = Path(__file__).parent / "golden" / "servers"
 NAMES = [name for name in SCENARIOS if name.startswith("server ")]
+
+
+async def test_a_hard_reboot_mends_what_is_attached() -> None:
+    kind = scenarios.RebootWithoutVolume
+    played = await play(Scenario("mends", "server.reboot", scenarios.stage(kind)))
+    assert (played.state, played.audit) == ("done", [])
 
 
 def test_every_server_saga_is_played() -> None:

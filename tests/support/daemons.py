@@ -114,9 +114,19 @@ class Process:
 
 
 class Deployment:
-    """The files and processes of one cloud. ``databases``: name → URL."""
+    """The files and processes of one cloud.
 
-    def __init__(self, where: Path, transport: str, databases: dict[str, str]) -> None:
+    ``databases``: name → URL. ``more``: further sections of the controllers' file.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        transport: str,
+        databases: dict[str, str],
+        more: dict[str, dict[str, object]] | None = None,
+    ) -> None:
+        self.more = more or {}
         self.where = where
         self.transport = transport
         self.databases = databases
@@ -193,6 +203,7 @@ class Deployment:
             api_database={"connection": self.databases["api"]},
             database={"connection": self.databases["cell1"]},
             kilonova={"health_port": health},
+            **self.more,
             **self.common(),
         )
 
@@ -308,11 +319,15 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployment(
-    where: Path, transport: str, databases: dict[str, str], hosts: tuple[str, ...]
+    where: Path,
+    transport: str,
+    databases: dict[str, str],
+    hosts: tuple[str, ...],
+    more: dict[str, dict[str, object]] | None = None,
 ) -> Iterator[Deployment]:
     """A whole cloud, every daemon of it well."""
     where.mkdir(parents=True, exist_ok=True)
-    made = Deployment(where, transport, databases)
+    made = Deployment(where, transport, databases, more)
     try:
         made.start_neighbours()
         made.prepare()

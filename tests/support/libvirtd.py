@@ -49,17 +49,23 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 # libvirt waits for the end of a guest's process, whose parent is whoever adopts orphans; not every
 # machine has somebody who does that at once. When we die, all of it ends.
 ADOPT = """
-import ctypes, os, signal, subprocess, sys, threading
+import contextlib, ctypes, os, signal, subprocess, sys, threading, time
 ctypes.CDLL(None).prctl(36, 1)
 child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+ending = threading.Event()
 def end():
     sys.stdin.read()
-    with open(f"/proc/self/task/{os.getpid()}/children") as children:
-        for pid in children.read().split():
-            os.kill(int(pid), signal.SIGKILL)
+    ending.set()
+    while True:
+        with open(f"/proc/self/task/{os.getpid()}/children") as children:
+            for pid in children.read().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
 threading.Thread(target=end, daemon=True).start()
-while os.wait()[0] != child.pid:
-    pass
+with contextlib.suppress(ChildProcessError):
+    while os.wait()[0] != child.pid or ending.is_set():
+        pass
 os._exit(0)
 """
 

@@ -14,7 +14,7 @@ from kilonova.domain import states
 from kilonova.domain.quotas import Rules, check
 from kilonova.store import servers
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import TEXTS, Schema, answers
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/metadata", tag="server metadata")
 RULE = "os_compute_api:server-metadata:"
@@ -24,14 +24,16 @@ ALL = Schema(closed({"metadata": METADATA}, "metadata"))
 ONE = Schema(closed({"meta": {**METADATA, "minProperties": 1, "maxProperties": 1}}, "meta"))
 
 
-@ROUTES.get("", query=no_query(), summary="List metadata")
+@ROUTES.get("", query=no_query(), responses=answers(metadata=TEXTS), summary="List metadata")
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """All items."""
     found = await find(call, server_id, RULE + "index")
     return {"metadata": found.server.metadata}
 
 
-@ROUTES.get("/{key}", query=no_query(), summary="Show a metadata item")
+@ROUTES.get(
+    "/{key}", query=no_query(), responses=answers(meta=TEXTS), summary="Show a metadata item"
+)
 async def show(call: Context, server_id: str, key: str) -> dict[str, Any]:
     """One item."""
     found = await find(call, server_id, RULE + "show")
@@ -40,7 +42,7 @@ async def show(call: Context, server_id: str, key: str) -> dict[str, Any]:
     return {"meta": {key: found.server.metadata[key]}}
 
 
-@ROUTES.post("", body=ALL, summary="Add metadata items")
+@ROUTES.post("", body=ALL, responses=answers(metadata=TEXTS), summary="Add metadata items")
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """Add or overwrite items; all items."""
     given = call.body["metadata"]
@@ -48,7 +50,7 @@ async def create(call: Context, server_id: str) -> dict[str, Any]:
     return {"metadata": await _change(call, found, lambda old: {**old, **given})}
 
 
-@ROUTES.put("", body=ALL, summary="Replace metadata")
+@ROUTES.put("", body=ALL, responses=answers(metadata=TEXTS), summary="Replace metadata")
 async def replace(call: Context, server_id: str) -> dict[str, Any]:
     """Just these items."""
     given = call.body["metadata"]
@@ -56,7 +58,7 @@ async def replace(call: Context, server_id: str) -> dict[str, Any]:
     return {"metadata": await _change(call, found, lambda old: dict(given))}
 
 
-@ROUTES.put("/{key}", body=ONE, summary="Set a metadata item")
+@ROUTES.put("/{key}", body=ONE, responses=answers(meta=TEXTS), summary="Set a metadata item")
 async def update(call: Context, server_id: str, key: str) -> dict[str, Any]:
     """One item."""
     given = call.body["meta"]

@@ -14,7 +14,7 @@ from kilonova.domain.server import Server
 from kilonova.store import servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/tags", tag="server tags")
 RULE = "os_compute_api:os-server-tags:"
@@ -28,7 +28,7 @@ async def _tags(call: Context, server_id: str, rule: str) -> tuple[str, ...]:
     return (await find(call, server_id, RULE + rule)).server.tags
 
 
-@ROUTES.get("", since=26, summary="List tags")
+@ROUTES.get("", since=26, responses=answers(tags=[{"type": "string"}]), summary="List tags")
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """All tags."""
     return {"tags": await _tags(call, server_id, "index")}
@@ -53,7 +53,9 @@ async def add(call: Context, server_id: str, tag: str) -> Reply:
     return Reply(status=201, headers={"Location": call.link("servers", server_id, "tags", tag)})
 
 
-@ROUTES.put("", since=26, body=ALL, summary="Replace tags")
+@ROUTES.put(
+    "", since=26, responses=answers(tags=[{"type": "string"}]), body=ALL, summary="Replace tags"
+)
 async def replace(call: Context, server_id: str) -> dict[str, Any]:
     """Just these tags."""
     wanted = tuple(dict.fromkeys(call.body["tags"]))

@@ -203,7 +203,7 @@ def one(
     spec = BuildSpec(
         nics=found.nics,
         security_groups=found.security_groups,
-        zone=request.zone or call.app.settings.default.default_schedule_zone,
+        zone=request.zone or call.app.settings.default.default_schedule_zone or found.volumes.zone,
         host=request.host,
         node=request.node,
         wanted_host=request.wanted_host,

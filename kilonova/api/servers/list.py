@@ -21,6 +21,7 @@ from kilonova.store.lists import Order, ServerFilter
 from kilonova.store.servers import Extras, decode
 from kilonova.web import pages
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 INDEX = "os_compute_api:servers:index"
@@ -28,13 +29,25 @@ DETAIL = "os_compute_api:servers:detail"
 NOTHING = Extras()
 
 
-@ROUTES.get("/servers", query=schema.LIST, policy=INDEX, summary="List servers")
+@ROUTES.get(
+    "/servers",
+    query=schema.LIST,
+    responses=answers(servers=[{"type": "object"}]),
+    policy=INDEX,
+    summary="List servers",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Ids, names and links."""
     return await _answer(call, INDEX, detail=False)
 
 
-@ROUTES.get("/servers/detail", query=schema.LIST, policy=DETAIL, summary="List servers in detail")
+@ROUTES.get(
+    "/servers/detail",
+    query=schema.LIST,
+    responses=answers(servers=[view.DETAIL]),
+    policy=DETAIL,
+    summary="List servers in detail",
+)
 async def detail(call: Context) -> dict[str, Any]:
     """Servers as `show` shows them, without their groups."""
     return await _answer(call, DETAIL, detail=True)

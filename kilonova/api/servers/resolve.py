@@ -22,6 +22,7 @@ from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
 from kilonova.domain.server import WantedNic
 from kilonova.interfaces.image import Image
+from kilonova.interfaces.network import Port
 from kilonova.store import aggregates, flavors, groups, keypairs, services
 
 GIB = 1024**3
@@ -244,6 +245,7 @@ async def _named(
             raise BadRequest(f"Port {port_id} could not be found.")
         if port.device_id:
             raise Conflict(f"Port {port_id} is still in use.")
+        check_addressed(port)
     for network_id in network_ids:
         network = networks.get(network_id)
         if network is None:
@@ -263,6 +265,12 @@ async def _named(
         WantedNic(str(place), item.network_id, item.port_id, item.fixed_ip, item.tag)
         for place, item in enumerate(wanted)
     )
+
+
+def check_addressed(port: Port) -> None:
+    """BadRequest when the port ought to have an address and has none."""
+    if not port.ips and port.ip_allocation not in ("none", "deferred"):
+        raise BadRequest(f"Port {port.id} requires a FixedIP in order to be used.")
 
 
 async def check_address(call: Context, network_id: str, address: str) -> None:

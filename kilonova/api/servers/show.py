@@ -11,12 +11,18 @@ from kilonova.base.errors import NotFound, Unavailable
 from kilonova.context import Context, Services
 from kilonova.store import mappings, services
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 SHOW = "os_compute_api:servers:show"
 
 
-@ROUTES.get("/servers/{server_id}", query=no_query(), summary="Show a server")
+@ROUTES.get(
+    "/servers/{server_id}",
+    query=no_query(),
+    responses=answers(server=view.SHOW),
+    summary="Show a server",
+)
 async def show(call: Context, server_id: str) -> dict[str, Any]:
     """One server with everything its version shows."""
     rules = view.granted(call)
@@ -54,7 +60,12 @@ async def one(call: Context, found: Found, table: view.ServerView) -> dict[str, 
     return shown
 
 
-@ROUTES.get("/servers/{server_id}/ips", query=no_query(), summary="List addresses")
+@ROUTES.get(
+    "/servers/{server_id}/ips",
+    query=no_query(),
+    responses=answers(addresses={"type": "object"}),
+    summary="List addresses",
+)
 async def ips(call: Context, server_id: str) -> dict[str, Any]:
     """All addresses by network."""
     found = await find(call, server_id, "os_compute_api:ips:index")

@@ -17,12 +17,18 @@ from kilonova.db.database import Tx
 from kilonova.domain.server import BuildRequest, Server
 from kilonova.store import mappings, servers
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 UPDATE = "os_compute_api:servers:update"
 
 
-@ROUTES.put("/servers/{server_id}", body=schema.UPDATE, summary="Change a server")
+@ROUTES.put(
+    "/servers/{server_id}",
+    body=schema.UPDATE,
+    responses=answers(server=view.UPDATED),
+    summary="Change a server",
+)
 async def update(call: Context, server_id: str) -> dict[str, Any]:
     """Change what is given; the server as it is then."""
     found = await find(call, server_id, UPDATE)

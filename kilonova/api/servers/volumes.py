@@ -27,10 +27,14 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """The volumes, with sizes filled in. ``start`` None: the server starts from a local disk."""
+    """The volumes, with sizes filled in. ``start`` None: the server starts from a local disk.
+
+    ``zone``: where the server has to be because its volumes are there.
+    """
 
     wanted: tuple[WantedVolume, ...] = ()
     start: Start | None = None
+    zone: str | None = None
 
 
 async def look(call: Context, request: ServerRequest, image: Image | None = None) -> Looked:
@@ -46,12 +50,13 @@ async def look(call: Context, request: ServerRequest, image: Image | None = None
         raise BadRequest(INVALID + "A volume is named more than once.")
     found = []
     start = None
+    zones: set[str] = set()
     for volume in wanted:
-        sized, began = await _one(call, request, volume)
+        sized, began = await _one(call, request, volume, zones)
         found.append(sized)
         if volume.root:
             start = began if image is None else _of_image(image)
-    return Looked(tuple(found), start)
+    return Looked(tuple(found), start, _common_zone(call, request.zone, zones))
 
 
 async def _check_types(call: Context, wanted: tuple[WantedVolume, ...]) -> None:
@@ -64,11 +69,11 @@ async def _check_types(call: Context, wanted: tuple[WantedVolume, ...]) -> None:
 
 
 async def _one(
-    call: Context, request: ServerRequest, wanted: WantedVolume
+    call: Context, request: ServerRequest, wanted: WantedVolume, zones: set[str]
 ) -> tuple[WantedVolume, Start]:
     match wanted.source:
         case "volume":
-            return await _volume(call, request, wanted)
+            return await _volume(call, request, wanted, zones)
         case "snapshot":
             return await _snapshot(call, wanted)
         case "image":
@@ -77,14 +82,14 @@ async def _one(
 
 
 async def _volume(
-    call: Context, request: ServerRequest, wanted: WantedVolume
+    call: Context, request: ServerRequest, wanted: WantedVolume, zones: set[str]
 ) -> tuple[WantedVolume, Start]:
     try:
         volume = await call.app.volumes.show(wanted.source_id or "", token=call.caller.token)
     except (NotFound, BadRequest):
         raise BadRequest(INVALID + f"failed to get volume {wanted.source_id}.") from None
     check_usable(volume)
-    check_zone(call, volume, request.zone)
+    zones.add(volume.zone)
     # With an image named beside it, a volume need not say what is on it.
     if wanted.root and not request.image_id and not volume.bootable:
         raise BadRequest(INVALID + f"Block Device {volume.id} is not bootable.")
@@ -162,6 +167,28 @@ def check_usable(volume: Volume) -> None:
         )
     if volume.encrypted:
         raise BadRequest(f"Invalid volume: volume '{volume.id}' is encrypted, which needs a key.")
+
+
+def _common_zone(call: Context, asked: str | None, zones: set[str]) -> str | None:
+    """The zone that existing volumes draw their server to; BadRequest where zones differ.
+
+    A server that asks for no zone is not bound to the default one: it is where no zone is.
+    """
+    settings = call.app.settings
+    if settings.cinder.cross_az_attach or not zones - {""}:
+        return None
+    own = asked or settings.default.default_schedule_zone
+    if len(zones) > 1:
+        raise BadRequest("Invalid volume: Volumes are in different availability zones.")
+    (zone,) = zones
+    if own is None:
+        return zone if zone != settings.default.default_availability_zone else None
+    if own != zone:
+        raise BadRequest(
+            "Invalid volume: Server and volumes are not in the same availability zone. Server is "
+            f"in: {own}. Volumes are in: {zone}"
+        )
+    return None
 
 
 def check_zone(call: Context, volume: Volume, zone: str | None) -> None:

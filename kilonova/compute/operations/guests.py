@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kilonova.base.errors import Forbidden
 from kilonova.compute.operations.handlers import At, handles
 from kilonova.domain.guest import GuestStatus, PowerState
 from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArgs, Spawn
@@ -9,7 +10,13 @@ from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArg
 
 @handles(SPAWN)
 async def spawn(at: At, args: Spawn) -> GuestStatus:
-    """Make the guest; one that is there already is taken as it is."""
+    """Make the guest; one that is there already is taken as it is.
+
+    Forbidden for more disks than ``[compute] max_disk_devices_to_attach``.
+    """
+    most = at.settings.compute.max_disk_devices_to_attach
+    if 0 <= most < len(args.guest.disks):
+        raise Forbidden(f"The maximum allowed number of disk devices ({most}) to attach exceeded.")
     async with at.builds:
         return await at.driver.spawn(args.guest, paused=args.paused)
 

@@ -103,9 +103,12 @@ async def export(app: Volumes, volume_id: str, *, without: str | None = None) ->
     """
     if app.exports is None:
         return
-    found = (await app.db.read(_exported, app, volume_id)).get(volume_id, {})
-    found.pop(without or "", None)
-    await app.exports.follow(volume_id, app.files.volume(volume_id), found)
+
+    async def look() -> dict[str, bool]:
+        found = (await app.db.read(_exported, app, volume_id)).get(volume_id, {})
+        return {key: value for key, value in found.items() if key != without}
+
+    await app.exports.follow(volume_id, app.files.volume(volume_id), look)
 
 
 async def export_all(app: Volumes) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,15 @@ class Exports:
                 log.error("Volumes are not exported: %s", fault.message)
             self._watch()
 
-    async def follow(self, volume_id: str, file: Path, exports: dict[str, bool]) -> None:
-        """Have exactly these exports of one volume; Unavailable when that is not possible."""
+    async def follow(
+        self, volume_id: str, file: Path, look: Callable[[], Awaitable[dict[str, bool]]]
+    ) -> None:
+        """Have exactly the exports of one volume that ``look`` finds; Unavailable.
+
+        It looks when its turn has come, so that the last of several has seen everything.
+        """
         async with self._lock:
+            exports = await look()
             if exports:
                 self._wanted[volume_id] = (file, exports)
             elif self._wanted.pop(volume_id, None) is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kilonova.base.errors import Conflict
 from kilonova.domain.guest import GuestSpec
 from kilonova.domain.operations import POWER_OFF, POWER_ON, REBOOT, GuestArgs, PowerOff, Reboot
@@ -9,6 +11,7 @@ from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.steps.records import give_up, locate, settle
+from kilonova.workflows.steps.volumes import drop_dangling
 
 SHUTDOWN_PROPERTY = "os_shutdown_timeout"
 
@@ -33,8 +36,12 @@ async def stop(s: Saga, server_id: str) -> None:
 
 @saga("server.reboot", action="reboot", notify="instance.reboot", failed=give_up)
 async def reboot(s: Saga, server_id: str, hard: bool) -> None:
-    """Restart: soft asks the guest first, hard makes it anew."""
+    """Restart: soft asks the guest first, hard makes it anew, with the volumes it really has."""
     host, guest = await where(s, server_id)
+    if hard and any(disk.source == "volume" for disk in guest.disks):
+        left = await s.do(drop_dangling, server_id)
+        disks = tuple(disk for disk in guest.disks if disk.source != "volume" or disk.id in left)
+        guest = msgspec.structs.replace(guest, disks=disks)
     task = Task.REBOOT_STARTED_HARD if hard else Task.REBOOT_STARTED
     status = await s.on(host, REBOOT, Reboot(guest, hard), task=task)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)

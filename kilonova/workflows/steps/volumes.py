@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import BadRequest, Conflict, NotFound, Unavailable
+from kilonova.base.errors import BadGateway, BadRequest, Conflict, NotFound, Timeout, Unavailable
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk
 from kilonova.domain.sagas import SWAP_VOLUME
@@ -170,6 +170,34 @@ def forget_volume(tx: Tx, env: Env, server_id: str, disk_id: str) -> None:
     left = [disk for disk in present if disk.id != disk_id]
     servers.set_disks(tx, server_id, left, now=now)
     end_action(tx, env, server_id, now, volume_id=gone)
+
+
+@remote()
+async def drop_dangling(env: Env, server_id: str) -> list[str]:
+    """Forget the volumes that the volume service does not know the server to have, and end
+    attachments that no disk stands for; the ids of the disks whose volumes are left.
+
+    The root disk stays, and so does everything while the service does not answer.
+    """
+    place = await find_place(env, server_id)
+    try:
+        present = {use.id: use for use in await env.world.volumes.attachments(server_id)}
+    except (Unavailable, BadGateway, Timeout) as fault:
+        log.warning("the volumes of %s were not compared: %s", server_id, fault.message)
+        return [disk.id for disk in place.volumes]
+    left = []
+    for disk in place.volumes:
+        if not disk.attachment_id or disk.attachment_id in present or disk.role == "root":
+            left.append(disk.id)
+        else:
+            log.warning("server %s has lost the volume %s", server_id, disk.volume_id)
+            await _drop(env, server_id, disk.id)
+    held = {disk.volume_id for disk in place.volumes}
+    for use in present.values():
+        # A reservation may be that of a request which is just coming in.
+        if use.volume_id not in held and use.status == "attached":
+            await env.world.volumes.release(use.id)
+    return left
 
 
 @remote()

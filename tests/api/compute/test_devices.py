@@ -550,3 +550,39 @@ async def test_an_address_that_is_taken(cloud: Cloud) -> None:
     assert (answer.status, told in answer.text) == (400, True)
     wanted["fixed_ip"] = "10.0.0.78"
     need(await client.post("/v2.1/servers", json=body(networks=[wanted])), 202)
+
+
+async def test_each_event_has_a_code_of_its_own(cloud: Cloud) -> None:
+    sid = await running(cloud)
+    waiting = (await cloud.client().post("/v2.1/servers", json=body())).json()["server"]["id"]
+    admin = cloud.client("admin", "2.93")
+
+    async def tell(*events: tuple[str, str, dict[str, str]]) -> tuple[int, list[tuple[str, int]]]:
+        given = [{"name": name, "server_uuid": uuid, **more} for name, uuid, more in events]
+        answer = await admin.post("/v2.1/os-server-external-events", json={"events": given})
+        told = answer.json()["events"]
+        assert [row["name"] for row in told] == [name for name, _, _ in events]
+        return answer.status, [(row["status"], row["code"]) for row in told]
+
+    good, lost = ("completed", 200), ("failed", 404)
+    assert await tell(("network-changed", sid, {"status": "failed"})) == (200, [good])
+    assert await tell(("network-changed", IMAGE, {})) == (207, [lost])
+    codes = await tell(
+        ("volume-extended", sid, {"tag": IMAGE}),
+        ("volume-extended", sid, {}),
+        ("power-update", sid, {}),
+        ("network-changed", waiting, {}),
+        ("volume-reimaged", IMAGE, {"tag": "x"}),
+    )
+    assert codes == (207, [good, ("failed", 400), ("failed", 400), ("failed", 422), lost])
+
+
+async def test_a_port_that_ought_to_have_an_address(cloud: Cloud) -> None:
+    client, sid = cloud.client("member", "2.104"), await running(cloud)
+    for allocation, status in (("immediate", 400), ("none", 202), ("deferred", 202)):
+        port = Port(NEW, NETWORK, PROJECT, "fa:16:3e:00:00:08", ip_allocation=allocation)
+        cloud.networks.made[NEW] = port
+        asked = body(networks=[{"port": NEW}])
+        assert (await client.post("/v2.1/servers", json=asked)).status == status
+        if status == 400:
+            assert (await attach(cloud, client, sid, {"port_id": NEW})).status == 400

@@ -112,9 +112,9 @@ async def _fill(cloud: Cloud, count: int) -> dict[str, str]:
         await make("floatingip", "floating_id", **address)
         await make("subnetpool", "pool_id", name="p", prefixes=[f"10.{number}.0.0/16"])
         await cloud.admin.put(f"/v2.0/security-groups/{group['id']}/tags", json={"tags": tags})
-    for kind in ("networks", "subnets", "ports", "routers"):
-        name = f"{kind.removesuffix('s')}_id"
-        answer = await cloud.admin.put(f"/v2.0/{kind}/{names[name]}/tags", json={"tags": tags})
+    for kind in ("network", "subnet", "port", "router"):
+        path = f"/v2.0/{kind}s/{names[f'{kind}_id']}/tags"
+        answer = await cloud.admin.put(path, json={"tags": tags})
         assert answer.status == 200, answer.text
     return names
 

@@ -212,6 +212,7 @@ async def test_types(place: Place) -> None:
     body = {"volume_type": {"name": "shared", "extra_specs": {"multiattach": "<is> True"}}}
     assert (await place.alice.post("/v3/types", json=body)).status == 403
     kind = good(await place.admin.post("/v3/types", json=body))["volume_type"]
+    assert "qos_specs_id" not in kind
     assert (await place.admin.post("/v3/types", json=body)).status == 409
     names = {t["name"] for t in good(await place.alice.get("/v3/types"))["volume_types"]}
     assert names == {"__DEFAULT__", "shared"}

@@ -10,6 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.clients.cinder import Cinder
@@ -128,3 +132,57 @@ async def test_what_is_not_there(lab: Lab) -> None:
     await lab.volumes.delete(nobody)
     await lab.volumes.release(nobody)
     assert "__DEFAULT__" in await lab.volumes.types(token="alice")
+
+
+ATTACHED = {
+    "iscsi": {
+        "target_discovered": False,
+        "target_portal": "10.0.0.5:3260",
+        "target_iqn": "iqn.2010-10.org.openstack:volume-1",
+        "target_lun": 1,
+        "volume_id": "v1",
+        "auth_method": "CHAP",
+        "auth_username": "u",
+        "auth_password": "p",
+    },
+    "rbd": {
+        "name": "volumes/volume-1",
+        "hosts": ["10.0.0.6"],
+        "ports": ["6789"],
+        "cluster_name": "ceph",
+        "auth_enabled": True,
+        "auth_username": "cinder",
+        "secret_type": "ceph",
+        "secret_uuid": "s1",
+        "volume_id": "v1",
+        "discard": True,
+    },
+    "fibre_channel": {"target_discovered": True, "target_wwn": ["5001"], "target_lun": 1},
+}
+"""What volume services of different back ends tell compute, in the form of Cinder's attachments."""
+
+
+@pytest.mark.parametrize("kind", sorted(ATTACHED))
+@pytest.mark.parametrize("status", [200, 202])
+async def test_connections_of_other_back_ends(kind: str, status: int) -> None:
+    more = {"access_mode": "rw", "encrypted": False, "qos_specs": None, "attachment_id": "a1"}
+    host = {"host": "h1", "initiator": "iqn.h1"}
+    info = {**ATTACHED[kind], **more, "driver_volume_type": kind, "connector": host}
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: Request) -> JSONResponse:
+        seen.append((request.method, request.headers["openstack-api-version"]))
+        shown = {"id": "a1", "status": "attaching", "instance": SERVER, "volume_id": "v1"}
+        return JSONResponse({"attachment": {**shown, "connection_info": info}}, status)
+
+    app = Starlette(
+        routes=[Route("/v3/attachments{rest:path}", answer, methods=["POST", "PUT", "GET"])]
+    )
+    http = HttpClient(loopback={ORIGIN: app})
+    volumes = Cinder(Endpoint(http, Token(), "block-storage"))
+    assert await volumes.reserve("v1", SERVER, another=True) == "a1"
+    found = await volumes.connect("a1", host)
+    assert found["driver_volume_type"] == kind
+    assert found["data"] == {**ATTACHED[kind], **more}
+    assert seen == [("POST", "volume 3.44"), ("PUT", "volume 3.44")]
+    await http.close()

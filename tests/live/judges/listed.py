@@ -48,7 +48,7 @@ class Teller(unittest.TestResult):
     def __init__(self, out: Any) -> None:
         super().__init__()
         self._out = out
-        self._since = 0.0
+        self._since = time.monotonic()
 
     def startTest(self, test: Any) -> None:
         """Remember when it began."""

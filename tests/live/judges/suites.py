@@ -158,7 +158,7 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
     sections["compute-feature-enabled"] |= {
         **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
         "volume_multiattach": "true",
-        "live_migration": "false",
+        **dict.fromkeys(("live_migration", "attach_encrypted_volume"), "false"),
     }
     sections["validation"] = {
         "run_validation": "true",
@@ -169,6 +169,8 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
         "connect_timeout": 10,
         "ping_timeout": GUEST_WAIT,
     }
+    sections["service_available"]["horizon"] = "false"
+    sections["volume-feature-enabled"] = {"backup": "false"}
     sections["volume"] |= {
         "volume_type_multiattach": SHARED_TYPE,
         "min_microversion": "3.0",

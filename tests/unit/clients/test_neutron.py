@@ -15,6 +15,17 @@ from kilonova.web.client import Answer
 
 PORT = {"id": "p", "network_id": "n", "mac_address": "fa:16:3e:00:00:01"}
 
+NETWORKS = [
+    {"id": "own", "tenant_id": "p", "shared": False},
+    {"id": "lent", "tenant_id": "q", "shared": True},
+    {"id": "mine for all", "tenant_id": "p", "shared": True},
+    {"id": "outside", "tenant_id": "q", "shared": False, "router:external": True},
+]
+
+
+def _shown(network: dict[str, Any], asked: dict[str, Any]) -> bool:
+    return all(network[name] == value for name, value in asked.items())
+
 
 class Network:
     """Takes every port; remembers what was written."""
@@ -31,6 +42,8 @@ class Network:
         doc: Any = {"port": PORT}
         if path == "/v2.0/extensions":
             doc = {"extensions": self.extensions}
+        elif path == "/v2.0/networks":
+            doc = {"networks": [one for one in NETWORKS if _shown(one, params or {})]}
         elif method != "GET":
             self.written.append(json["port"])
         status = 201 if method == "POST" else 200
@@ -49,3 +62,12 @@ async def test_ports_have_their_servers_name_where_names_are_known(*, known: boo
     names = [port.get("dns_name") for port in service.written]
     assert names == ([None, "web", "web", ""] if known else [None] * 4)
     assert service.asked.count("/v2.0/extensions") == 1
+
+
+@pytest.mark.parametrize("sees_all", [True, False])
+async def test_own_and_shared_networks_are_usable_whoever_asks(*, sees_all: bool) -> None:
+    service = Network()
+    networks = Neutron(cast(Endpoint, service))
+    found = await networks.networks(token="t", project_id="p", sees_all=sees_all)
+    assert [one.id for one in found] == ["own", "lent", "mine for all"]
+    assert service.asked == ["/v2.0/networks"] * (2 if sees_all else 1)

@@ -179,7 +179,7 @@ async def test_the_life_of_a_guest(cloud: Cloud) -> None:
     assert (await cloud.do(POWER_ON, GuestArgs(guest))).power == PowerState.RUNNING
     assert (await cloud.do(REBOOT, Reboot(guest))).power == PowerState.RUNNING
     cloud.world.says(SERVER, "login:\n")
-    text = await cloud.do(CONSOLE_LOG, ConsoleLog(SERVER, 1))
+    text = await cloud.do(CONSOLE_LOG, ConsoleLog(SERVER, 2))
     assert text.output == "login:\n"
     assert (await cloud.do(CONSOLE, ConsoleAsk(SERVER, "vnc"))).port == 5900
     listed = await cloud.bus.call(topic("h1"), "guests", reply=GuestList)
@@ -227,6 +227,13 @@ async def test_a_fault_keeps_its_words_and_another_error_loses_them(cloud: Cloud
     reply = await cloud.ask(SPAWN, Spawn(spec()), step="again")
     assert reply.error == "Internal"
     assert "/secret" not in reply.message
+
+
+async def test_a_guest_has_as_many_disks_as_the_host_allows(cloud: Cloud) -> None:
+    settings = Settings(compute=Compute(max_disk_devices_to_attach=0))
+    await cloud.agent(settings=settings).start()
+    reply = await cloud.ask(SPAWN, Spawn(spec()))
+    assert (reply.error, "maximum allowed number" in reply.message) == ("Forbidden", True)
 
 
 async def test_work_has_a_time_limit(cloud: Cloud) -> None:

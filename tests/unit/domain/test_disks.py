@@ -65,3 +65,23 @@ def test_letters() -> None:
     assert [letters(n) for n in (0, 25, 26, 51, 52, 701, 702)] == [
         "a", "z", "aa", "az", "ba", "zz", "aaa",
     ]  # fmt: skip
+
+
+def test_a_medium_is_no_disk() -> None:
+    medium = msgspec.structs.replace(IMAGE, disk_format="iso", properties={})
+    root, ephemeral, _ = plan(ROOMY, medium, (), root=RootDisk(), new_id=ids())
+    assert (root.device_type, root.bus, root.device) == ("cdrom", "sata", "sda")
+    assert (ephemeral.device_type, ephemeral.device) == ("disk", "vda")
+    medium = msgspec.structs.replace(medium, properties={"hw_cdrom_bus": "scsi"})
+    assert plan(ROOMY, medium, (), root=RootDisk(), new_id=ids())[0].bus == "scsi"
+
+
+def test_file_systems_that_are_asked_for() -> None:
+    disks = planned(BlankDisk(size_gb=4, format="vfat"), BlankDisk(swap=True, format="swap"))
+    assert [d.file_system for d in disks] == [msgspec.UNSET, "vfat", msgspec.UNSET]
+
+
+def test_disks_without_a_size_need_a_flavor_that_has_one() -> None:
+    bare = msgspec.structs.replace(ROOMY, ephemeral_gb=0, swap_mb=0)
+    blanks = (BlankDisk(), BlankDisk(swap=True))
+    assert len(plan(bare, IMAGE, blanks, root=RootDisk(), new_id=ids())) == 1

@@ -13,17 +13,19 @@ import hashlib
 import hmac
 import logging
 import socket
+from typing import TYPE_CHECKING
 
-import aiohttp
-from aiohttp import web
 from msgspec import Struct
-from yarl import URL
 
 from kilonova.embedded.network.plane import names, netns
 from kilonova.embedded.network.plane.desired import Endpoint, HostPlan
 from kilonova.embedded.network.plane.dhcp import METADATA_IP
 from kilonova.embedded.network.plane.env import PlaneEnv, PlaneError
 from kilonova.embedded.network.plane.layout import METADATA_PORT
+
+if TYPE_CHECKING:  # slow to import, and a host may have no network yet
+    import aiohttp
+    from aiohttp import web
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ class MetadataProxy:
                 self._session = None
 
     async def _listen(self, listener: Listener) -> _Door:
+        from aiohttp import web  # noqa: PLC0415 (see above)
+
         sock = await asyncio.to_thread(_bind, listener)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -122,6 +126,9 @@ class MetadataProxy:
         return await _Door.open(sock, web.Server(handle), self._settings)
 
     async def _handle(self, request: web.BaseRequest, network_id: str) -> web.StreamResponse:
+        import aiohttp  # noqa: PLC0415 (see above)
+        from aiohttp import web  # noqa: PLC0415
+
         source = _plain(request.remote or "")
         guest = self._guests.get((network_id, source))
         if guest is None or not guest.device_id:
@@ -149,6 +156,10 @@ class MetadataProxy:
     async def _ask(
         self, request: web.BaseRequest, headers: dict[str, str], body: bytes
     ) -> web.StreamResponse:
+        import aiohttp  # noqa: PLC0415 (see above)
+        from aiohttp import web  # noqa: PLC0415
+        from yarl import URL  # noqa: PLC0415
+
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(

@@ -132,6 +132,8 @@ async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
         return rows.where(tx, Attachment, volume_id=volume.id)
 
     left = await call.app.db.run(work)
+    # Somebody who came in between may have found it still.
+    await export(call.app, volume.id)
     return {"attachments": [views.attachment(item, detail=False) for item in left]}
 
 

@@ -81,7 +81,10 @@ async def create(call: Call[Volumes]) -> dict[str, Any]:
             rows.create(tx, made)
         return made
 
-    return {"volume_type": views.volume_type(call, await call.app.db.run(work))}
+    shown = views.volume_type(call, await call.app.db.run(work))
+    # A new type's answer does not tell of it.
+    shown.pop("qos_specs_id", None)
+    return {"volume_type": shown}
 
 
 @routes.get("/{type_id}", policy="volume:types")
