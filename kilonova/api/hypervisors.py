@@ -33,7 +33,7 @@ LIST = Schema(
     {
         "type": "object",
         "properties": _LIST,
-        "additionalProperties": pick(until(32, True), since(33, False)),
+        "additionalProperties": pick(until(52, True), since(53, False)),
     }
 )
 SHOW = Schema(
