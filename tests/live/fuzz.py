@@ -31,8 +31,8 @@ def fuzz(
     with running(state, port_base=port_base) as cloud:
         cloud.up("--driver", "fake", "--hosts", "3")
         done = cloud.space.run(
-            *(sys.executable, "-m", "tests.support.fuzzing", state / "clouds.yaml"),
-            *(folder / "reports", str(seconds), *services),
+            *(sys.executable, "-m", "tests.support.fuzzing", str(state / "clouds.yaml")),
+            *(str(folder / "reports"), str(seconds), *services),
             env={"PYTHONPATH": str(ROOT)},
             seconds=seconds * 3 + 600,
         )

@@ -17,10 +17,10 @@ from kilonova.db.cells import Cell
 from kilonova.db.database import Database, Tx
 from kilonova.db.tables import api, cell
 from kilonova.domain.guest import FixedIp, FlavorSpec, HostReport, ImageRef, Nic, PowerState
+from kilonova.domain.resources import CellRow
 from kilonova.domain.server import Private, Server, ServerFault, VolumeRef, addresses
 from kilonova.domain.states import VmState
 from kilonova.store import mappings, nodes, servers, services
-from kilonova.store.mappings import CellRow
 from tests.support.cloud import CELL1, OTHER, PROJECT, Cloud
 from tests.support.compute import NOW
 
@@ -186,8 +186,8 @@ class Crowd(Cloud):
             begun += len(part)
             if keep:
                 self.everyone += [server for _, server in part]
-        for each in (self.db, *(one.db for one in self.crowded)):
-            each.run_sync(lambda tx: tx.exec_driver_sql("ANALYZE"))
+        for db in (self.db, *(one.db for one in self.crowded)):
+            db.run_sync(lambda tx: tx.exec_driver_sql("ANALYZE"))
 
     def _places(self, tx: Tx) -> None:
         for place, each in enumerate(CELLS):

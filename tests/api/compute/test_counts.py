@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from kilonova.api.service import api
+from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
 from kilonova.db.tables import cell as tables
 from kilonova.domain.guest import Disk, FixedIp, Nic
@@ -121,7 +122,10 @@ class Full(Crowd):
 
     def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir()
-        super().__init__(folder, count * 3, hosts=count)
+        plain = Settings()
+        default = msgspec.structs.replace(plain.default, instance_usage_audit=True)
+        settings = msgspec.structs.replace(plain, default=default)
+        super().__init__(folder, count * 3, hosts=count, settings=settings)
         self.count = count
         self.calls: list[str] = []
         self.names: dict[str, str] = {"project_id": PROJECT, "pattern": "h", "host": "h0-0"}
@@ -200,10 +204,17 @@ class Full(Crowd):
             disk = Disk(f"d{number}", "data", "volume", f"vd{number}", volume_id=_id(8, number))
             row = {"server_id": server.id, "position": number, "volume_id": _id(8, number)}
             tx.execute(tables.disks.insert(), {**row, "delete_on_termination": True, "disk": disk})
-            request = f"req-{number}"
-            who = {"user_id": "u", "project_id": PROJECT, "now": NOW}
-            actions.start(tx, server.id, "reboot", request_id=request, **who)
-            actions.start_event(tx, server.id, request, "compute_reboot", now=NOW)
+            word = f"req-{number}"
+            actions.start(
+                tx,
+                server.id,
+                "reboot",
+                request_id=word,
+                user_id="u",
+                project_id=PROJECT,
+                now=NOW,
+            )
+            actions.start_event(tx, server.id, word, "compute_reboot", now=NOW)
             migrations.add(tx, _migration(server.id, number))
 
     def _neighbours(self, server: Server) -> None:
@@ -220,7 +231,7 @@ class Full(Crowd):
             self.networks.made[_id(3, number)] = Port(
                 _id(3, number), NETWORK, PROJECT, mac, device_id=server.id
             )
-            group = {"id": _id(6, number), "name": f"g{number}", "description": ""}
+            group: dict[str, Any] = {"id": _id(6, number), "name": f"g{number}", "description": ""}
             rules = [{
                 "id": _id(7, number), "direction": "ingress", "ethertype": "IPv4",
                 "protocol": "tcp", "port_range_min": 1, "port_range_max": 2,
@@ -229,7 +240,11 @@ class Full(Crowd):
             }]  # fmt: skip
             group.update(tenant_id=PROJECT, security_group_rules=rules)
             self.documents.put("security-groups", group)
-            network = {"id": _id(5, number), "name": f"n{number}", "tenant_id": PROJECT}
+            network: dict[str, Any] = {
+                "id": _id(5, number),
+                "name": f"n{number}",
+                "tenant_id": PROJECT,
+            }
             network.update({"router:external": True, "subnets": []})
             self.documents.put("networks", network)
             address = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
+import functools
 import inspect
 import json
 import os
@@ -41,6 +42,8 @@ NAMES = {
     503: "serviceUnavailable",
 }
 """The key of an error's body."""
+SCHEMAS: dict[int, Any] = {}
+"""Place in memory → schema, which so stays there."""
 
 
 def number(text: str | None, default: Version) -> Version:
@@ -153,10 +156,17 @@ class Table:
         return None
 
 
+@functools.cache
+def validator(at: int, *, is_body: bool) -> Any:
+    """What checks the schema at a place in memory; making one costs more than using it."""
+    return validators._SchemaValidator(SCHEMAS[at], False, is_body)
+
+
 def complaint(schema: Any, value: Any, *, is_body: bool = True) -> str | None:
     """What is wrong with a value."""
+    SCHEMAS[id(schema)] = schema
     try:
-        validators._SchemaValidator(schema, False, is_body).validate(value)
+        validator(id(schema), is_body=is_body).validate(value)
     except Exception as error:
         return str(error)[:300]
     return None

@@ -59,7 +59,7 @@ def walk(where: Path) -> tuple[list[str], dict[str, Any]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=900,
     )
     surprises: list[str] = json.loads(done.stdout)
     verdict: dict[str, Any] = json.loads(judged.stdout)
