@@ -38,7 +38,7 @@ def refused(cloud: Running, *words: str, env: dict[str, str] | None = None) -> s
 def test_unknown_driver(cloud: Running) -> None:
     said = refused(cloud, "--driver", "vmware")
     assert "no driver 'vmware'" in said
-    assert "qemu or fake" in said
+    assert "qemu, libvirt or fake" in said
 
 
 def test_busy_port(cloud: Running) -> None:
