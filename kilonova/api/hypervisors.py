@@ -182,6 +182,7 @@ def _always_servers(rows: list[Shown], *, asked: bool) -> list[Shown]:
     policy=RULE + "list",
     responses=answers(hypervisors=[BASIC]),
     query=LIST,
+    also=(404,),
     summary="List hypervisors",
 )
 async def index(call: Context) -> dict[str, Any]:
@@ -194,6 +195,7 @@ async def index(call: Context) -> dict[str, Any]:
     policy=RULE + "list-detail",
     responses=answers(hypervisors=[DETAIL]),
     query=LIST,
+    also=(404,),
     summary="Hypervisors in detail",
 )
 async def detail(call: Context) -> dict[str, Any]:

@@ -159,7 +159,13 @@ def enrich(document: dict[str, Any], things: Things, *, only: re.Pattern[str] | 
     made["paths"] = dict(paths)
     for path, item in made["paths"].items():
         for operation in item.values():
-            for parameter in operation.get("parameters", ()):
+            # Sent with each request; without it another version answers, which this is not of.
+            operation["parameters"] = [
+                each
+                for each in operation.get("parameters", ())
+                if each["name"] != "OpenStack-API-Version"
+            ]
+            for parameter in operation["parameters"]:
                 values = _for_parameter(path, parameter, things)
                 _allow(parameter, "schema", values, only)
             body = operation.get("requestBody", {}).get("content", {})

@@ -41,6 +41,7 @@ class Monitor:
         self._client = client
         self._link = link
         self.lost = asyncio.create_task(_watch(client))
+        self.lost.add_done_callback(lambda _: link.close())
 
     @classmethod
     async def connect(cls, path: Path, on_event: OnEvent, *, seconds: float) -> Monitor:
@@ -92,7 +93,6 @@ class Monitor:
             await self._client.disconnect()
         self.lost.cancel()
         await asyncio.wait({self.lost})
-        self._link.close()
 
 
 async def _watch(client: Any) -> None:

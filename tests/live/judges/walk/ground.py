@@ -59,13 +59,13 @@ class Ground:
         self.rests(made["id"])
         return str(made["id"])
 
-    def rests(self, volume: str, *states: str) -> None:
-        """Wait until a volume is ``available`` (or in one of the states)."""
+    def rests(self, volume: str, *states: str, kind: str = "volume") -> None:
+        """Wait until a volume (or snapshot) is ``available`` (or in one of the states)."""
         wanted = states or ("available",)
 
         def look() -> bool:
-            path = f"/volumes/{volume}"
-            row = self.talk.quietly("block-storage", "GET", path)["volume"]
+            path = f"/{kind}s/{volume}"
+            row = self.talk.quietly("block-storage", "GET", path)[kind]
             return row["status"] in wanted
 
-        waited(look, f"volume {volume} to be {wanted}")
+        waited(look, f"{kind} {volume} to be {wanted}")

@@ -19,6 +19,7 @@ def proxies(ground: Ground) -> None:
         ground.rests(made)
         point = {"volume_id": made, "display_name": f"walk-{at}", "force": True}
         snapshot = talk.ask("POST", "/os-snapshots", {"snapshot": point}, at=at)["snapshot"]["id"]
+        ground.rests(snapshot, kind="snapshot")
         if at == 1:
             talk.read("/os-volumes", "/os-volumes/detail", f"/os-volumes/{made}")
             talk.read("/os-snapshots", "/os-snapshots/detail", f"/os-snapshots/{snapshot}")
