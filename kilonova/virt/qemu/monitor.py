@@ -57,11 +57,13 @@ class Monitor:
                 await client.connect(link)
         except BaseException as error:
             # Also when the work is given up: the library lets go only of what it has taken over.
-            with contextlib.suppress(Exception):
-                await client.disconnect()
-            for each in (link, own):
-                if each is not None:
-                    each.close()
+            try:
+                with contextlib.suppress(Exception):
+                    await client.disconnect()
+            finally:
+                for each in (link, own):
+                    if each is not None:
+                        each.close()
             if isinstance(error, (OSError, EOFError, QMPError, TimeoutError)):
                 raise Unavailable("The guest's monitor does not answer.") from error
             raise
@@ -89,9 +91,12 @@ class Monitor:
 
     async def close(self) -> None:
         """Disconnect; the guest goes on."""
-        with contextlib.suppress(Exception):
-            await self._client.disconnect()
-        self.lost.cancel()
+        try:
+            with contextlib.suppress(Exception):
+                await self._client.disconnect()
+        finally:
+            self._link.close()
+            self.lost.cancel()
         await asyncio.wait({self.lost})
 
 
