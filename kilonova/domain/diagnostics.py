@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from kilonova.domain.guest import PowerState
+
+STATES = {
+    PowerState.RUNNING: "running",
+    PowerState.PAUSED: "paused",
+    PowerState.SHUTDOWN: "shutdown",
+    PowerState.CRASHED: "crashed",
+    PowerState.SUSPENDED: "suspended",
+}
+"""How the API's diagnostics name power states; any other is ``pending``."""
+
 
 class CpuUse(msgspec.Struct, frozen=True):
     """One virtual CPU. ``time``: ns of CPU time; ``utilisation``: percent."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from kilonova.virt import tools
+from kilonova.base import programs
 
 LABEL = "config-2"
 PUBLISHER = "KILONOVA"
@@ -35,9 +35,9 @@ async def _write_fat(target: Path, files: Mapping[str, bytes]) -> None:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             os.truncate(part, FAT_MIB << 20)
-            await tools.run("mkfs.vfat", "-n", LABEL, str(part))
+            await programs.run("mkfs.vfat", "-n", LABEL, str(part))
             if tops:
-                await tools.run("mcopy", "-s", "-Q", "-i", str(part), *tops, "::/")
+                await programs.run("mcopy", "-s", "-Q", "-i", str(part), *tops, "::/")
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from kilonova.base import programs
 from kilonova.base.errors import BadRequest, NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import configdrive, qcow2, tools
+from kilonova.virt import configdrive, qcow2
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
@@ -135,6 +136,21 @@ class Maker:
             raise many.exceptions[0] from None
         return {disk.device: task.result() for disk, task in zip(wanted, tasks, strict=True)}
 
+    async def renew(
+        self,
+        directory: Path,
+        guest: GuestSpec,
+        disks: Iterable[DiskDevice],
+        have: Mapping[str, DiskFile],
+    ) -> dict[str, DiskFile]:
+        """The files for a start: those of before, config drives and volumes anew, what is new."""
+        files = dict(have)
+        for disk in disks:
+            changes = disk.disk.role == "config" or disk.disk.source == "volume"
+            if disk.device not in files or changes:
+                files[disk.device] = await self.make(directory, guest, disk)
+        return files
+
     async def _blank(self, target: Path, disk: DiskDevice) -> None:
         what = disk.disk
         with target.open("wb") as out:
@@ -214,7 +230,7 @@ async def copy(source: DiskFile, target: DiskFile) -> None:
     """Copy a volume to another one, for a guest that is off."""
     named = {each["id"]: each for each in (*source.objects, *target.objects)}
     objects = [("--object", msgspec.json.encode(each).decode()) for each in named.values()]
-    await tools.run(
+    await programs.run(
         *("qemu-img", "convert", "-n", "--image-opts", "--target-image-opts"),
         *(word for pair in objects for word in pair),
         *(image_options(source), image_options(target)),
@@ -249,6 +265,6 @@ def name(disk: DiskDevice) -> str:
 async def _format(*command: str) -> None:
     """Run mkfs; a host without the program gives guests a disk without a file system."""
     try:
-        await tools.run(*command)
+        await programs.run(*command)
     except Unavailable as fault:
         log.warning("A disk was left unformatted: %s", fault.message)

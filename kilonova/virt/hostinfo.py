@@ -10,6 +10,7 @@ from typing import Any
 
 import os_traits
 
+from kilonova.config.settings import Settings
 from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import GuestSpec, HostReport
 from kilonova.imagefile import EXPECTED
@@ -18,6 +19,19 @@ from kilonova.virt.devices import hostshape
 from kilonova.virt.devices.disks import PREFIX
 from kilonova.virt.devices.machine import VIDEO_MODELS
 from kilonova.virt.devices.nics import MODELS
+
+SYSFS = Path("/sys")
+
+
+def shape(settings: Settings) -> HostShape:
+    """The host's cells, CPUs and devices as far as guests may have them; for a thread."""
+    return hostshape.read(
+        SYSFS,
+        usable=frozenset(os.sched_getaffinity(0)),
+        shared=settings.compute.cpu_shared_set,
+        dedicated=settings.compute.cpu_dedicated_set,
+        specs=hostshape.specifications(settings.pci.device_spec),
+    )
 
 
 def report(

@@ -17,13 +17,12 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from kilonova.base import aio
+from kilonova.base import aio, programs
 from kilonova.base.clock import Clock
 from kilonova.base.errors import BadGateway, BadRequest, Fault, Timeout, Unavailable
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import ImageRef
 from kilonova.imagefile import Inspected, inspect
-from kilonova.virt import tools
 from kilonova.virt.driver import ImageSource
 
 TRIES = 3
@@ -202,7 +201,7 @@ class ImageCache:
         if what.format == "raw":
             return part
         target = part.with_suffix(".raw")
-        await tools.run(
+        await programs.run(
             *("qemu-img", "convert", "-f", what.format, "-O", "raw", str(part), str(target)),
             seconds=CONVERT_SECONDS,
             cpu_seconds=CONVERT_CPU_SECONDS,
@@ -211,7 +210,7 @@ class ImageCache:
 
     async def _check_vmdk(self, part: Path) -> None:
         info = msgspec.json.decode(
-            await tools.run(
+            await programs.run(
                 *("qemu-img", "info", "-f", "vmdk", "--output=json", str(part)),
                 cpu_seconds=INFO_CPU_SECONDS,
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from kilonova.virt.disks import DiskFile
 
 FILE = "guest.json"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -32,6 +34,18 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+
+
+def is_server_id(word: str) -> bool:
+    """Whether a guest's directory may have this name."""
+    return _SERVER_ID.match(word) is not None
+
+
+def places(directory: Path) -> list[Path]:
+    """What bears the name of a server below ``directory``: guests' directories, mostly."""
+    if not directory.exists():
+        return []
+    return sorted(entry for entry in directory.iterdir() if is_server_id(entry.name))
 
 
 def load(directory: Path) -> Record | None:
@@ -70,3 +84,18 @@ def images(kept: Iterable[Record]) -> set[str]:
 def taps(kept: Iterable[Record]) -> set[str]:
     """The host's ends of those guests' cards."""
     return {tap_name(nic) for record in kept for nic in record.spec.nics}
+
+
+def unused_places(directory: Path, known: Container[str]) -> list[str]:
+    """A sentence for each directory of a server that is none of the ``known``."""
+    return [
+        f"directory {entry} of server {entry.name}"
+        for entry in places(directory)
+        if entry.name not in known
+    ]
+
+
+def unused_taps(found: Iterable[str], kept: Iterable[Record]) -> list[str]:
+    """A sentence for each tap among the ``found`` ones that no guest's card has."""
+    ours = taps(kept)
+    return [f"tap {name}" for name in found if name.startswith("tap") and name not in ours]

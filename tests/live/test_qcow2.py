@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from kilonova.virt import qcow2, tools
+from kilonova.base import programs
+from kilonova.virt import qcow2
 
 MIB = 1 << 20
-pytestmark = pytest.mark.skipif(tools.find("qemu-img") is None, reason="needs qemu-utils")
+pytestmark = pytest.mark.skipif(programs.find("qemu-img") is None, reason="needs qemu-utils")
 
 
 def qemu_img(*words: str) -> Any:
@@ -50,7 +51,7 @@ def test_it_is_whole_and_says_what_it_lies_on(tmp_path: Path, base: Path, size: 
 def test_it_shows_the_base_until_it_is_written_to(tmp_path: Path, base: Path) -> None:
     ours = tmp_path / "ours"
     qcow2.overlay(ours, str(base), "raw", 3 * MIB)
-    if tools.find("qemu-io") is None:
+    if programs.find("qemu-io") is None:
         pytest.skip("needs qemu-io")
 
     def io(*commands: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
+from kilonova.domain.diagnostics import STATES, CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import GuestSpec, PowerState
 from kilonova.virt.devices.nics import tap_name
 
@@ -18,13 +18,6 @@ GROUPS = (
     | libvirt.VIR_DOMAIN_STATS_BLOCK
     | libvirt.VIR_DOMAIN_STATS_BALLOON
 )
-STATE = {
-    PowerState.RUNNING: "running",
-    PowerState.PAUSED: "paused",
-    PowerState.SHUTDOWN: "shutdown",
-    PowerState.CRASHED: "crashed",
-    PowerState.SUSPENDED: "suspended",
-}
 UNCOUNTED = -1
 """libvirt's word for a counter QEMU has not."""
 
@@ -47,7 +40,7 @@ def diagnostics(
     """In the words of the API; ``told`` is as ``ask`` gives it."""
     macs = {tap_name(nic): nic.mac for nic in guest.nics}
     return Diagnostics(
-        state=STATE.get(power, "pending"),
+        state=STATES.get(power, "pending"),
         driver="libvirt",
         hypervisor=kind,
         hypervisor_os=platform.system().lower(),

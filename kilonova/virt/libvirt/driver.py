@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
-import re
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 from kilonova.base.errors import Conflict, NotFound, Unavailable
 from kilonova.domain.diagnostics import Diagnostics
-from kilonova.domain.fit.shapes import HostShape
 from kilonova.domain.guest import (
     ConsoleTarget,
     Disk,
@@ -24,7 +22,6 @@ from kilonova.domain.guest import (
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
 from kilonova.virt.brick import Brick
-from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -35,8 +32,6 @@ from kilonova.virt.libvirt.host import Link, shown
 from kilonova.virt.libvirt.outside import SYSTEM
 
 ARCHITECTURE = "x86_64"
-SYSFS = Path("/sys")
-_SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +87,7 @@ class LibvirtDriver:
             self._version = await self._link.ask(lambda c: c.getVersion())
             capabilities = await self._link.call(lambda c: c.getCapabilities())
             access.check(xml.read(capabilities), self._directory)
-            shape = await asyncio.to_thread(self._shape)
+            shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
             cells = {cell.id: cell.cpus for cell in shape.cells}
             self._given = Given(host, chosen, maker, self._link, machine, set(), cells)
             return await self._take_up()
@@ -105,8 +100,8 @@ class LibvirtDriver:
         log.info("Guests run with QEMU %s (%s)", shown(self._version), given.accel.kind)
         found = await self._link.ask(domains.states)
         changed = []
-        for entry in _entries(self._directory):
-            if _SERVER_ID.match(entry.name) and entry.is_dir():
+        for entry in records.places(self._directory):
+            if entry.is_dir():
                 guest = self._guest(entry.name)
                 async with guest.lock:
                     if await guest.take_up(found.get(entry.name)):
@@ -126,7 +121,7 @@ class LibvirtDriver:
         # Asked although it is known: a host whose libvirt is gone has nothing to offer.
         self._version = await self._link.ask(lambda c: c.getVersion())
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
-        shape = await asyncio.to_thread(self._shape)
+        shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
@@ -161,9 +156,7 @@ class LibvirtDriver:
             return there.status()
 
     async def resume(self, guest: GuestSpec) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             if not there.alive:
                 raise Conflict(f"The guest {guest.name} is off; start it first.")
             await there.resume()
@@ -177,9 +170,7 @@ class LibvirtDriver:
                 self._guests.pop(guest.server_id, None)
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             if there.alive:
                 await there.resume()
             else:
@@ -187,9 +178,7 @@ class LibvirtDriver:
             return there.status()
 
     async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             if seconds <= 0 or not await there.shut_down(seconds):
                 await there.cut()
             return there.status()
@@ -208,61 +197,47 @@ class LibvirtDriver:
 
     async def pause(self, guest: GuestSpec) -> GuestStatus:
         """Stop the guest's CPUs; Conflict when it is off."""
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await _running(there)
+        async with self._held(guest) as there:
+            _check_running(there)
             await there.pause()
             return there.status()
 
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """Send a non-maskable interrupt to the guest's CPUs."""
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await _running(there)
+        async with self._held(guest) as there:
+            _check_running(there)
             await self._link.call(lambda c: _domain(c, guest.server_id).injectNMI())
             return there.status()
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.plug(guest, disk)
             return there.status()
 
     async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.unplug(guest, disk)
             return there.status()
 
     async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.resize(guest, disk)
             return there.status()
 
     async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.swap(guest, old, new)
             return there.status()
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.plug_nic(guest, nic)
             return there.status()
 
     async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Take a network card out; Conflict when the guest does not let go of it."""
-        there = self._find(guest.server_id)
-        async with there.lock:
-            await there.look()
+        async with self._held(guest) as there:
             await there.unplug_nic(nic)
             return there.status()
 
@@ -329,26 +304,10 @@ class LibvirtDriver:
             for server_id, name in found.items()
             if server_id not in known
         ]
-        lines += [
-            f"directory {entry} of server {entry.name}"
-            for entry in await asyncio.to_thread(_entries, self._directory)
-            if _SERVER_ID.match(entry.name) and entry.name not in known
-        ]
-        kept = (guest for guest in self._guests.values() if guest.server_id in known)
-        ours = records.taps(guest.record for guest in kept if guest.record is not None)
+        lines += await asyncio.to_thread(records.unused_places, self._directory, known)
+        kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         taps = await asyncio.to_thread(vifs.taps)
-        lines += [f"tap {name}" for name in taps if name.startswith("tap") and name not in ours]
-        return lines
-
-    def _shape(self) -> HostShape:
-        settings = self._host.settings
-        return hostshape.read(
-            SYSFS,
-            usable=frozenset(os.sched_getaffinity(0)),
-            shared=settings.compute.cpu_shared_set,
-            dedicated=settings.compute.cpu_dedicated_set,
-            specs=hostshape.specifications(settings.pci.device_spec),
-        )
+        return lines + records.unused_taps(taps, [one for one in kept if one is not None])
 
     def _hear(self, event: Event) -> None:
         guest = self._guests.get(event.server_id)
@@ -361,7 +320,7 @@ class LibvirtDriver:
             await guest.refresh()
 
     def _guest(self, server_id: str) -> Guest:
-        if not _SERVER_ID.match(server_id):
+        if not records.is_server_id(server_id):
             raise NotFound(f"{server_id} is no server id.")
         if server_id not in self._guests:
             self._guests[server_id] = Guest(server_id, self._need())
@@ -372,6 +331,14 @@ class LibvirtDriver:
         if guest is None or not guest.made:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    @contextlib.asynccontextmanager
+    async def _held(self, guest: GuestSpec) -> AsyncIterator[Guest]:
+        """A guest that is here, for nobody else meanwhile, after a look at how it is."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.look()
+            yield there
 
     def _records(self) -> list[records.Record]:
         return [guest.record for guest in self._guests.values() if guest.record is not None]
@@ -399,8 +366,7 @@ def check_cpu(chosen: accel.Accel, mode: str | None, models: tuple[str, ...]) ->
         raise Unavailable("[libvirt] cpu_mode is custom; name the model in cpu_models.")
 
 
-async def _running(guest: Guest) -> None:
-    await guest.look()
+def _check_running(guest: Guest) -> None:
     if guest.power not in (PowerState.RUNNING, PowerState.PAUSED):
         name = guest.record.spec.name if guest.record is not None else guest.server_id
         raise Conflict(f"The guest {name} is off; start it first.")
@@ -408,7 +374,3 @@ async def _running(guest: Guest) -> None:
 
 def _domain(connection: Any, server_id: str) -> Any:
     return connection.lookupByUUIDString(server_id)
-
-
-def _entries(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.exists() else []

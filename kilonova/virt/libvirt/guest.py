@@ -195,11 +195,8 @@ class Guest:
             raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
         devices = self._plan(spec)
         await self._end()
-        disks = dict(record.disks)
-        for disk in devices.disks:
-            changes = disk.disk.role == "config" or disk.disk.source == "volume"
-            if disk.device not in disks or changes:
-                disks[disk.device] = await self._given.maker.make(self.directory, spec, disk)
+        maker = self._given.maker
+        disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
         kept = {nic.port_id for nic in spec.nics}
         for nic in record.spec.nics:
             if nic.port_id not in kept:

@@ -7,18 +7,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
+from kilonova.domain.diagnostics import STATES, CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import GuestSpec, PowerState
 from kilonova.virt.devices.nics import tap_name
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-STATE = {
-    PowerState.RUNNING: "running",
-    PowerState.PAUSED: "paused",
-    PowerState.SHUTDOWN: "shutdown",
-    PowerState.CRASHED: "crashed",
-    PowerState.SUSPENDED: "suspended",
-}
 
 
 def diagnostics(
@@ -33,7 +26,7 @@ def diagnostics(
     """Put together what ``query-cpus-fast`` and ``query-blockstats`` told, /proc and /sys."""
     uptime = _uptime(pid) if pid is not None else None
     return Diagnostics(
-        state=STATE.get(power, "pending"),
+        state=STATES.get(power, "pending"),
         driver="libvirt",
         hypervisor=kind,
         hypervisor_os=platform.system().lower(),

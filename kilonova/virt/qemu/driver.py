@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
-from pathlib import Path
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
@@ -22,15 +20,12 @@ from kilonova.domain.guest import (
 )
 from kilonova.virt import accel, consolelog, hostinfo, records, vifs
 from kilonova.virt.brick import Brick
-from kilonova.virt.devices import hostshape
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
 
-SYSFS = Path("/sys")
-_SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
 log = logging.getLogger(__name__)
@@ -78,8 +73,8 @@ class QemuDriver:
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
         pids = process.find(self._directory)
         changed = []
-        for entry in sorted(self._directory.iterdir()):
-            if _SERVER_ID.match(entry.name) and entry.is_dir():
+        for entry in records.places(self._directory):
+            if entry.is_dir():
                 guest = self._guest(entry.name)
                 if await guest.take_up(pids.get(entry.name)):
                     changed.append(guest)
@@ -95,22 +90,14 @@ class QemuDriver:
     async def report(self) -> HostReport:
         given = self._need()
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
-        settings = self._host.settings
-        shape = await asyncio.to_thread(
-            hostshape.read,
-            SYSFS,
-            usable=frozenset(os.sched_getaffinity(0)),
-            shared=settings.compute.cpu_shared_set,
-            dedicated=settings.compute.cpu_dedicated_set,
-            specs=hostshape.specifications(settings.pci.device_spec),
-        )
+        shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
         return hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             version=self._version,
             accel=given.accel,
             guests=[g.record.spec for g in self._made() if g.record is not None],
-            vnc=settings.vnc.enabled,
+            vnc=self._host.settings.vnc.enabled,
             shape=shape,
             connector=await self._brick.facts(),
         )
@@ -283,19 +270,10 @@ class QemuDriver:
             for server_id, pid in process.find(self._directory).items()
             if server_id not in known
         ]
-        lines += [
-            f"directory {entry} of server {entry.name}"
-            for entry in await asyncio.to_thread(_entries, self._directory)
-            if _SERVER_ID.match(entry.name) and entry.name not in known
-        ]
-        ours = records.taps(
-            guest.record
-            for guest in self._guests.values()
-            if guest.record is not None and guest.server_id in known
-        )
+        lines += await asyncio.to_thread(records.unused_places, self._directory, known)
+        kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         found = await asyncio.to_thread(vifs.taps)
-        lines += [f"tap {name}" for name in found if name.startswith("tap") and name not in ours]
-        return lines
+        return lines + records.unused_taps(found, [one for one in kept if one is not None])
 
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
@@ -313,7 +291,7 @@ class QemuDriver:
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     def _guest(self, server_id: str) -> Guest:
-        if not _SERVER_ID.match(server_id):
+        if not records.is_server_id(server_id):
             raise NotFound(f"{server_id} is no server id.")
         if server_id not in self._guests:
             self._guests[server_id] = Guest(server_id, self._need())
@@ -346,7 +324,3 @@ def _running(guest: Guest) -> None:
     if guest.power not in (PowerState.RUNNING, PowerState.PAUSED):
         name = guest.record.spec.name if guest.record is not None else guest.server_id
         raise Conflict(f"The guest {name} is off; start it first.")
-
-
-def _entries(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.exists() else []

@@ -165,12 +165,8 @@ class Guest:
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
         with self._busy():
             await self._end_process(seconds=QUIT_SECONDS)
-            disks = dict(record.disks)
-            for disk in devices.disks:
-                changes = disk.disk.role == "config" or disk.disk.source == "volume"
-                if disk.device not in disks or changes:
-                    made = await self._given.maker.make(self.directory, spec, disk)
-                    disks[disk.device] = made
+            maker = self._given.maker
+            disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
             self._home.hand_over(path for file in disks.values() for path in file.owned)
             kept = {nic.port_id for nic in spec.nics}
             for nic in record.spec.nics:

@@ -10,8 +10,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from kilonova.base import programs
 from kilonova.base.errors import Unavailable
-from kilonova.virt import tools
 
 PROC = Path("/proc")
 
@@ -94,7 +94,7 @@ def spawn(command: Sequence[str], *, log: Path, fds: Sequence[int], user: str | 
 
     Standard output and error go to ``log``. It gets our descriptors ``fds`` under their numbers.
     """
-    program = tools.find(command[0])
+    program = programs.find(command[0])
     if program is None:
         raise Unavailable(f"The program {command[0]} is missing on this host; install it.")
     argv = [program, *command[1:]]
@@ -123,7 +123,7 @@ def spawn(command: Sequence[str], *, log: Path, fds: Sequence[int], user: str | 
 
 
 def _as_user(user: str) -> list[str]:
-    setpriv = tools.find("setpriv")
+    setpriv = programs.find("setpriv")
     if setpriv is None:
         raise Unavailable("[qemu] user needs the program setpriv (package util-linux).")
     who = pwd.getpwnam(user)

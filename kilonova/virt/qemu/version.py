@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kilonova.base import programs
 from kilonova.base.errors import Unavailable
-from kilonova.virt import tools
 
 MINIMUM = 6_002_000
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
@@ -13,13 +13,13 @@ _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
 
 async def find(binary: str) -> int:
     """QEMU's version as a number (7.2.22 → 7002022); Unavailable when missing or too old."""
-    if tools.find(binary) is None:
+    if programs.find(binary) is None:
         raise Unavailable(
             f"{binary} is missing; install the package qemu-system-x86 (and qemu-utils)."
         )
-    if tools.find("qemu-img") is None:
+    if programs.find("qemu-img") is None:
         raise Unavailable("qemu-img is missing; install the package qemu-utils.")
-    found = _VERSION.search((await tools.run(binary, "--version")).decode())
+    found = _VERSION.search((await programs.run(binary, "--version")).decode())
     if found is None:
         raise Unavailable(f"{binary} does not tell its version.")
     major, minor, micro = (int(word) for word in found.groups())

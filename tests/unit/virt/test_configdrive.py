@@ -7,8 +7,9 @@ from pathlib import Path
 import pycdlib
 import pytest
 
+from kilonova.base import programs
 from kilonova.base.errors import Unavailable
-from kilonova.virt import configdrive, tools
+from kilonova.virt import configdrive
 
 FILES = {
     "openstack/latest/meta_data.json": b'{"uuid": "x"}',
@@ -41,7 +42,7 @@ def test_an_empty_drive_can_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "empty.iso").stat().st_size > 0
 
 
-@pytest.mark.skipif(tools.find("mcopy") is None, reason="no mtools")
+@pytest.mark.skipif(programs.find("mcopy") is None, reason="no mtools")
 async def test_on_fat_too(tmp_path: Path) -> None:
     target = tmp_path / "disk.config"
     await configdrive.make(target, FILES, "vfat")
@@ -50,10 +51,10 @@ async def test_on_fat_too(tmp_path: Path) -> None:
     with target.open("rb") as disk:
         assert disk.read(54)[43:] == b"config-2   "
     for name, data in FILES.items():
-        assert await tools.run("mtype", "-i", str(target), f"::/{name}") == data
+        assert await programs.run("mtype", "-i", str(target), f"::/{name}") == data
 
 
-@pytest.mark.skipif(tools.find("mcopy") is None, reason="no mtools")
+@pytest.mark.skipif(programs.find("mcopy") is None, reason="no mtools")
 async def test_what_fat_cannot_hold_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="mcopy failed"):
         await configdrive.make(
