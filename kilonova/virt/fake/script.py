@@ -21,12 +21,16 @@ OPERATIONS = frozenset(
         "power_off",
         "power_on",
         "reboot",
+        "rebuild",
         "report",
         "resize_disk",
+        "rescue",
         "resume",
+        "set_password",
         "spawn",
         "swap_disk",
         "switch_host",
+        "unrescue",
     }
 )
 
