@@ -22,6 +22,7 @@ START, END, ERROR = "start", "end", "error"
 ALONGSIDE = {"instance.delete": "instance.shutdown"}
 """Notifications that go with the phases of another: inside them."""
 STOPPED = "Cancelled"
+RESCUE = "instance.rescue"
 VOLUME, SWAP = "instance.volume_", "instance.volume_swap"
 
 
@@ -73,8 +74,10 @@ def cause(error: ErrorInfo) -> Cause:
 
 
 def about(tx: Tx, env: Env, server_id: str) -> dict[str, Any]:
-    """The volumes a saga was asked to work on."""
+    """The volumes a saga was asked to work on, or the image that a rescue was asked for with."""
     event = event_of(env.saga_name)
+    if event == RESCUE:
+        return {"more": {"rescue_image_ref": msgspec.json.decode(env.args)[2]}}
     if not event.startswith(VOLUME):
         return {}
     args = msgspec.json.decode(env.args)

@@ -332,9 +332,8 @@ async def test_a_rescue_and_its_end(lab: Lab) -> None:
     assert isinstance(driver, Rescues)
     own = booting(image(lab, "one"))
     await driver.spawn(own, paused=False)
-    for help_ in (image(lab, "help"), image(lab, "beside")):
-        if help_.id == "beside":
-            help_ = msgspec.structs.replace(help_, properties={"hw_rescue_bus": "virtio"})
+    beside = msgspec.structs.replace(image(lab, "beside"), properties={"hw_rescue_bus": "virtio"})
+    for help_ in (image(lab, "help"), beside):
         inside = rescued(own, help_, admin_pass="secret")
         for _ in range(2):
             assert (await driver.rescue(inside)).power == PowerState.RUNNING
@@ -351,7 +350,7 @@ async def test_a_rescue_and_its_end(lab: Lab) -> None:
         if lab.world is None:
             assert wrote(lab) == {"disk"}
     assert isinstance(driver, Rescues)
-    await driver.rescue(rescued(own, help_))
+    await driver.rescue(rescued(own, beside))
     await lab.driver.destroy(own, keep_disks=False)
     assert await lab.driver.leftovers(frozenset()) == []
     assert lab.events.heard == []

@@ -32,9 +32,8 @@ def shown(found: GuestSpec) -> list[tuple[str, str, str, int | None]]:
 def test_a_rescue_image_takes_the_place_of_the_root_disk() -> None:
     found = rescue.rescued(guest(), image(hw_machine_type="q35"), admin_pass="x")
     assert shown(found) == [("rescue", "vda", "virtio", 0), ("root", "vdb", "virtio", None)]
-    assert (found.image, found.properties) == (image(hw_machine_type="q35"),) + (
-        {"hw_machine_type": "q35"},
-    )
+    assert found.image == image(hw_machine_type="q35")
+    assert found.properties == {"hw_machine_type": "q35"}
     assert found.metadata.admin_pass == "x"
     assert rescue.is_rescued(found)
     assert not rescue.is_rescued(guest())
