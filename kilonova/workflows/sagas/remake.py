@@ -94,8 +94,8 @@ async def _rewrite(s: Saga, server_id: str, host: str, root: Reimage) -> None:
     await s.do(write_image, held, root.image.id)
     await s.wait(reimaged(server_id, held), within=root.seconds)
     ready = await s.do(connect_volume, server_id, host, held)
-    await s.do(keep_volume, server_id, ready)
     await s.do(complete_volume, ready)
+    await s.do(keep_volume, server_id, ready)
 
 
 async def _remake(

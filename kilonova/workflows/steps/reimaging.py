@@ -31,15 +31,19 @@ async def hold_volume(env: Env, server_id: str, disk: Disk) -> Disk:
 
 @remote()
 async def drop_hold(env: Env, server_id: str, disk: Disk) -> None:
-    """End the second reservation, unless the server's disk has it by now."""
+    """End the second reservation; where the server's disk has it by now, the server has it."""
     place = await find_place(env, server_id)
     kept: set[object] = {disk.attachment_id}
     if place.cell_id is not None:
         rows = await env.world.cells.get(place.cell_id).db.read(block_devices.of_server, server_id)
         kept |= {row.attachment_id for row in rows if row.id == disk.id}
     for present in await env.world.volumes.attachments(server_id):
-        if present.volume_id == disk.volume_id and present.id not in kept:
+        if present.volume_id != disk.volume_id:
+            continue
+        if present.id not in kept:
             await env.world.volumes.release(present.id)
+        elif present.status == "attaching":
+            await env.world.volumes.complete(present.id)
 
 
 @remote()
