@@ -49,7 +49,9 @@ from kilonova.api.actions import (
     moves,
     pause,
     power,
+    rebuild,
     remake,
+    rescue,
     tags,
 )
 from kilonova.api.servers import create, delete, show, update
@@ -76,6 +78,8 @@ ROUTES: tuple[Routes[Services], ...] = (
     pause.ROUTES,
     moves.ROUTES,
     remake.ROUTES,
+    rebuild.ROUTES,
+    rescue.ROUTES,
     groups.ROUTES,
     addresses.ROUTES,
     interfaces.ROUTES,

@@ -1,62 +1,59 @@
-"""A stand-in for the guest agent of QEMU, at the socket of its channel."""
+"""A compute agent of the fake hypervisor for conversations with the Compute API."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import contextlib
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from kilonova.base import sockets
+from kilonova.compute.journal import Journal
+from kilonova.compute.operations import At
+from kilonova.compute.operations.handlers import builds_gate
+from kilonova.compute.worker import Worker
+from kilonova.domain.agent import WantedImage, topic
+from kilonova.domain.describe import guest_spec
+from kilonova.domain.guest import PowerState
+from kilonova.domain.server import Server
+from kilonova.store import servers
+from kilonova.virt.driver import Host
+from kilonova.virt.fake import FakeDriver, FakeWorld
+from tests.support.cloud import Cloud
+from tests.support.guests import Files, Plugs
 
 
-class GuestAgent:
-    """Answers on a listening socket as the agent inside a guest does.
+class FakeAgent:
+    """Answers ``operate``; ``images`` are those it was told to cache."""
 
-    ``refuses``: what it says instead of setting a password. ``noise`` goes before its first words.
-    """
+    def __init__(self, cloud: Cloud, name: str = "h1") -> None:
+        self.world = FakeWorld(clock=cloud.clock)
+        self.name = name
+        self.images: list[str] = []
+        self._cloud = cloud
+        host = Host(
+            name=name,
+            state_dir=Path("/nonexistent"),
+            images=Files(),
+            vifs=Plugs(),
+            clock=cloud.clock,
+            on_event=_nobody,
+        )
+        at = At(name, FakeDriver(host, self.world), host.settings, cloud.clock, builds_gate(0))
+        self._worker = Worker(at, Journal(None, clock=cloud.clock))
 
-    def __init__(self, *, refuses: str = "", noise: bytes = b"") -> None:
-        self.passwords: dict[str, str] = {}
-        self.refuses = refuses
-        self.noise = noise
-        self.idle = asyncio.Event()
-        self.idle.set()
+    async def start(self) -> None:
+        """Serve the host's topic."""
+        methods: dict[str, Any] = {"operate": self._worker.operate, "cache_image": self._cache}
+        await self._cloud.bus.serve(topic(self.name), methods)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        self.idle.clear()
-        with contextlib.suppress(ConnectionError):
-            writer.write(self.noise)
-            while line := await reader.readline():
-                writer.write(self.answer(json.loads(line.rpartition(b"\xff")[2])))
-            writer.close()
-            await writer.wait_closed()
-        self.idle.set()
+    def adopt(self, server: Server) -> None:
+        """Have a guest for a server, running."""
+        private = self._cloud.cell1.db.run_sync(servers.private, server.id)
+        assert private is not None
+        self.world.make(self.name, guest_spec(server, private), PowerState.RUNNING)
 
-    def answer(self, asked: dict[str, Any]) -> bytes:
-        """The bytes of an answer."""
-        given = asked.get("arguments", {})
-        if asked["execute"] == "guest-sync-delimited":
-            return b"\xff" + json.dumps({"return": given["id"]}).encode() + b"\n"
-        if self.refuses or asked["execute"] != "guest-set-user-password":
-            told = {"class": "GenericError", "desc": self.refuses or "unknown"}
-            return json.dumps({"error": told}).encode() + b"\n"
-        self.passwords[given["username"]] = base64.b64decode(given["password"]).decode()
-        return b'{"return": {}}\n'
+    async def _cache(self, wanted: WantedImage) -> bool:
+        self.images.append(wanted.image.id)
+        return True
 
 
-@contextlib.asynccontextmanager
-async def listening(path: Path, agent: GuestAgent) -> AsyncIterator[GuestAgent]:
-    """The agent at that socket."""
-    made = sockets.listen(path)
-    server = await asyncio.start_unix_server(agent.serve, sock=made)
-    try:
-        yield agent
-    finally:
-        await agent.idle.wait()
-        server.close()
-        path.unlink(missing_ok=True)
+async def _nobody(status: object) -> None:
+    """Nobody listens to events here."""

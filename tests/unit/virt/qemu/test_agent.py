@@ -6,7 +6,7 @@ import pytest
 
 from kilonova.base.errors import Conflict, NotSupported
 from kilonova.virt.qemu import agent
-from tests.support.agents import GuestAgent, listening
+from tests.support.guest_agent import GuestAgent, listening
 
 
 async def test_a_password_is_set(tmp_path: Path) -> None:
