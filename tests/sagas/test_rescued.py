@@ -33,8 +33,8 @@ async def test_a_rescue_ends_in_time() -> None:
         assert ended.count("server.unrescue") == 1
         end = await stage.outcome()
         assert end["server"][CELL]["states"][:2] == ["active", None]
-        shown = end["server"][CELL]["actions"][-1]
-        assert shown == ["unrescue", None, True, [["compute_unrescue_instance", "Success"]]]
+        shown = ["unrescue", None, True, [["compute_unrescue_instance", "Success"]]]
+        assert shown in end["server"][CELL]["actions"]
         assert await stage.audit() == []
 
 
