@@ -106,8 +106,7 @@ class Conductor:
         )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
-        timeout = float(settings.default.rescue_timeout)
-        self.rescues = RescueEnder(cell=cell, clock=clock, ids=ids, seconds=timeout)
+        self.rescues = _rescues(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -241,6 +240,11 @@ def _cleaner(
 
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
     return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
+
+
+def _rescues(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> RescueEnder:
+    seconds = float(settings.default.rescue_timeout)
+    return RescueEnder(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _world(
