@@ -509,6 +509,8 @@ class Cloud:
         now = self.clock.now()
         done = self.cell1.db.run_sync(servers.finish, server_id, vm_state, power=power, now=now)
         self.db.run_sync(mappings.forget_request, server_id)
+        aside = vm_state == VmState.SOFT_DELETED
+        self.db.run_sync(mappings.set_aside, server_id, aside=aside)
         self.end_sagas()
         return done
 
