@@ -48,8 +48,6 @@ STEPS: tuple[Step, ...] = (
 
 LATER: tuple[Step, ...] = (
     (1, "changePassword", {"adminPass": "foo"}, 501, "ACTIVE"),
-    (45, "createImage", {"name": "walk"}, 501, "ACTIVE"),
-    (45, "createBackup", {"name": "b", "backup_type": "daily", "rotation": 1}, 501, "ACTIVE"),
     (1, "migrate", None, 501, "ACTIVE"),
     (30, "os-migrateLive", {"host": None, "block_migration": "auto"}, 501, "ACTIVE"),
     (1, "rescue", {}, 501, "ACTIVE"),
