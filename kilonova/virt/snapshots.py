@@ -39,13 +39,17 @@ log = logging.getLogger(__name__)
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Where a copy goes: ``part`` while it is made, in ``form``; then converted to ``last``."""
+    """Where a copy goes: ``part`` while it is made, in ``form``; then it gets the format ``last``.
+
+    ``compress``: its clusters are. ``twice``: it is converted when it is whole.
+    """
 
     image_id: str
     part: Path
     form: str
     last: str
     compress: bool = False
+    twice: bool = False
 
     @property
     def whole(self) -> Path:
@@ -67,12 +71,24 @@ def root_of(guest: GuestSpec) -> Disk:
     raise Conflict(f"The guest {guest.name} has no disk of its own that an image could be made of.")
 
 
-def plan(settings: Settings, where: Path, file: DiskFile, image_id: str, *, live: bool) -> Plan:
-    """How to copy that disk. What QEMU cannot write while a guest runs is converted afterwards."""
+def plan(
+    settings: Settings,
+    where: Path,
+    file: DiskFile,
+    image_id: str,
+    *,
+    live: bool,
+    packs: bool = True,
+) -> Plan:
+    """How to copy that disk. What cannot be written while a guest runs is converted afterwards.
+
+    ``packs``: a running guest's disk can be copied compressed.
+    """
     last = settings.libvirt.snapshot_image_format or file.format
     form = last if not live or last in ("raw", "qcow2") else "qcow2"
     compress = settings.libvirt.snapshot_compression and last == "qcow2"
-    return Plan(image_id, where / f"{PREFIX}{image_id}{PART}", form, last, compress)
+    twice = form != last or (compress and live and not packs)
+    return Plan(image_id, where / f"{PREFIX}{image_id}{PART}", form, last, compress, twice)
 
 
 def find(where: Path, image_id: str) -> tuple[Path, str] | None:
@@ -140,7 +156,7 @@ async def convert(file: DiskFile, made: Plan, *, form: str) -> None:
 
 async def finish(made: Plan) -> Snapped:
     """A copy is complete: bring it into its last form and give it its name."""
-    if made.form != made.last:
+    if made.twice:
         first = made.part.with_name(f"{PREFIX}{made.image_id}.first{PART}")
         await asyncio.to_thread(made.part.replace, first)
         try:
