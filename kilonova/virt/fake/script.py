@@ -16,17 +16,22 @@ OPERATIONS = frozenset(
         "detach_disk",
         "detach_nic",
         "diagnostics",
+        "drop_snapshot",
         "inject_nmi",
         "pause",
         "power_off",
         "power_on",
+        "quiesce",
         "reboot",
         "report",
         "resize_disk",
         "resume",
+        "send_snapshot",
+        "snapshot",
         "spawn",
         "swap_disk",
         "switch_host",
+        "unquiesce",
     }
 )
 
