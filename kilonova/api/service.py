@@ -50,7 +50,8 @@ from kilonova.api.actions import (
     moves,
     pause,
     power,
-    remake,
+    rebuild,
+    rescue,
     tags,
 )
 from kilonova.api.servers import create, delete, show, update
@@ -76,8 +77,9 @@ ROUTES: tuple[Routes[Services], ...] = (
     admin.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
-    remake.ROUTES,
     imaging.ROUTES,
+    rebuild.ROUTES,
+    rescue.ROUTES,
     groups.ROUTES,
     addresses.ROUTES,
     interfaces.ROUTES,

@@ -125,6 +125,12 @@ class VolumeService(Protocol):
     async def roll_detaching(self, volume_id: str) -> None:
         """It is not."""
 
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        """Begin to write an image over a volume that is only reserved.
+
+        Its server hears of the end by the external event ``volume-reimaged``.
+        """
+
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
     ) -> Any:

@@ -17,6 +17,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import ROLE
 from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
 from kilonova.virt.fake.world import (
@@ -27,6 +28,7 @@ from kilonova.virt.fake.world import (
     volumes_of,
 )
 
+RESCUES_VOLUMES = "COMPUTE_RESCUE_BFV"
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
@@ -71,7 +73,7 @@ class FakeDriver:
                 "topology": {"sockets": 4, "cores": 1, "threads": 1},
             },
             supported=(("x86_64", "fake", "hvm"),),
-            traits=capacity.traits,
+            traits=(RESCUES_VOLUMES, *capacity.traits),
             pcpus=capacity.pcpus,
             shape=capacity.shape,
         )
@@ -115,7 +117,7 @@ class FakeDriver:
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
         there = self._need(guest.server_id)
-        self._plug(there, volumes_of(guest))
+        self._start(there, guest)
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
@@ -136,10 +138,49 @@ class FakeDriver:
             if there.deaf:
                 await self._host.clock.sleep(self._host.settings.libvirt.wait_soft_reboot_seconds)
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
-        self._plug(there, volumes_of(guest))
+        self._start(there, guest)
         there.console += f"{there.name}: reboot\n"
         there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
+        return _end(there, late)
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """The guest once more, as it is described now."""
+        late = await self._before("rebuild", guest.server_id)
+        power = PowerState.PAUSED if paused else PowerState.RUNNING
+        return _end(self._world.make(self._host.name, guest, power), late)
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        """The guest starts from its rescue disk."""
+        late = await self._before("rescue", guest.server_id)
+        there = self._need(guest.server_id)
+        self._start(there, guest)
+        self._turn(there, PowerState.SHUTDOWN)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        """The guest starts from its own disk."""
+        late = await self._before("unrescue", guest.server_id)
+        there = self._need(guest.server_id)
+        self._start(there, guest)
+        self._turn(there, PowerState.SHUTDOWN)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """It is counted, and forgotten."""
+        late = await self._before("set_password", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power != PowerState.RUNNING:
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        if not there.agent:
+            raise NotSupported(
+                "set_admin_password is not implemented by this driver or guest instance."
+            )
+        there.passwords += 1
+        there.console += f"{there.name}: {user} has a new password\n"
+        self._world.keep(self._host.name, there)
         return _end(there, late)
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
@@ -320,6 +361,13 @@ class FakeDriver:
         if guest is None:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    def _start(self, there: FakeGuest, guest: GuestSpec) -> None:
+        """What a start changes: volumes, and which disk it starts from."""
+        images = (disk.image for disk in guest.disks if disk.role == ROLE)
+        there.rescue = next((image.id for image in images if image is not None), "")
+        there.volumes = volumes_of(guest)
+        self._world.keep(self._host.name, there)
 
     def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
         if guest.volumes != volumes:

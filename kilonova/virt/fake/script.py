@@ -23,8 +23,10 @@ OPERATIONS = frozenset(
         "power_on",
         "quiesce",
         "reboot",
+        "rebuild",
         "report",
         "resize_disk",
+        "rescue",
         "resume",
         "send_snapshot",
         "snapshot",
@@ -32,6 +34,8 @@ OPERATIONS = frozenset(
         "swap_disk",
         "switch_host",
         "unquiesce",
+        "set_password",
+        "unrescue",
     }
 )
 
