@@ -65,9 +65,8 @@ class Manila:
             if found is not None:
                 return found
         if answer.status in (400, 403, 409):
-            raise Forbidden(
-                f"Share access could not be granted to share id {share_id}: {keystone.reason(answer)}"
-            )
+            said = keystone.reason(answer)
+            raise Forbidden(f"Share access could not be granted to share id {share_id}: {said}")
         made: dict[str, Any] = expect(answer, 200, 202, what=f"Share {share_id}")["access"]
         return made
 

@@ -20,9 +20,11 @@ from kilonova.domain.sagas import (
     DETACH_INTERFACE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
+    MERGE_VOLUME,
     PAUSE,
     REBOOT,
     RESTORE,
+    SNAPSHOT_VOLUME,
     SOFT_DELETE,
     START,
     STOP,
@@ -30,10 +32,12 @@ from kilonova.domain.sagas import (
     UNPAUSE,
     AttachArgs,
     DiskSaga,
+    MergeSaga,
     PortArgs,
     RebootArgs,
     SagaKind,
     ServerArgs,
+    SnapshotSaga,
     SwapSaga,
 )
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
@@ -434,6 +438,74 @@ class FailingSwap(SwapVolume):
         self.fakes.fails("swap_disk")
 
 
+class SnapshotVolume(ThereWithVolumes):
+    """The volume service has the volume v1 snapshotted; row and guest agree on its file."""
+
+    async def start(self) -> tuple[str, str]:
+        return await self.assist(
+            SNAPSHOT_VOLUME, SnapshotSaga(self.server, "disk-1", "s1", "v1.s1")
+        )
+
+    async def assist(self, kind: SagaKind[Any], args: Any) -> tuple[str, str]:
+        """The API's part."""
+
+        def work(tx: Tx) -> None:
+            servers.begin(tx, self.server, kind.action, task=None, now=self.clock.now())
+            self._accept(tx, kind, args, "req-assist")
+
+        await self.cell.run(work)
+        return await self.saga()
+
+    async def audit(self) -> list[str]:
+        found = await super().audit()
+        guest = self.fakes.guests("h1").get(self.server)
+        chain = guest.chains.get("v1", []) if guest is not None else []
+        for disk in await self.cell.read(block_devices.of_server, self.server):
+            if disk.volume_id != "v1" or disk.connection is None:
+                continue
+            name = disk.connection["data"]["device_path"].rpartition("/")[2]
+            if name != (chain[0] if len(chain) > 1 else "v1"):
+                found.append(f"the volume is kept as {name}, its guest has {chain}")
+        return found
+
+    async def outcome(self) -> Any:
+        told = {key: words[-1] for key, words in self.volumes.told.items()}
+        return await super().outcome() | {"told": told}
+
+
+class FailingSnapshot(SnapshotVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("snapshot_volume", late=True)
+
+
+class MergeVolume(SnapshotVolume):
+    """A snapshot in the middle goes."""
+
+    args: tuple[str | None, str | None] = ("v1.s1", "volume-v1")
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        for name in ("s1", "s2"):
+            args = SnapshotSaga(self.server, "disk-1", name, f"v1.{name}")
+            await self.assist(SNAPSHOT_VOLUME, args)
+            await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        args = MergeSaga(self.server, "disk-1", "s1", *self.args)
+        return await self.assist(MERGE_VOLUME, args)
+
+
+class MergeNewest(MergeVolume):
+    args = ("volume-v1", None)
+
+
+class FailingMerge(MergeVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("merge_volume")
+
+
 class Pause(There):
     async def start(self) -> tuple[str, str]:
         return await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
@@ -542,6 +614,11 @@ for name, saga, kind, ends in (
     ("extend a volume", "server.extend_volume", ExtendVolume, "done"),
     ("swap a volume", "server.swap_volume", SwapVolume, "done"),
     ("swap a volume in vain", "server.swap_volume", FailingSwap, "undone"),
+    ("snapshot of a volume", "server.snapshot_volume", SnapshotVolume, "done"),
+    ("snapshot of a volume in vain", "server.snapshot_volume", FailingSnapshot, "undone"),
+    ("merge of a volume's files", "server.merge_volume", MergeVolume, "done"),
+    ("merge of a volume's newest files", "server.merge_volume", MergeNewest, "done"),
+    ("merge of a volume's files in vain", "server.merge_volume", FailingMerge, "undone"),
     ("build in a group, a race lost", "server.build", InGroup, "done"),
     ("build in a group that is full", "server.build", FullGroup, "undone"),
     ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),

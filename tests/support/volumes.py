@@ -18,6 +18,7 @@ class Volumes:
         self.uses: dict[str, VolumeAttachment] = {}
         self.snapshots: dict[str, VolumeSnapshot] = {}
         self.kinds = {"__DEFAULT__", "fast"}
+        self.told: dict[str, list[str]] = {}
         self.count = 0
         self.slow = 1
         self.broken = False
@@ -141,6 +142,9 @@ class Volumes:
     async def roll_detaching(self, volume_id: str) -> None:
         if volume_id in self.table and self.table[volume_id].status == "detaching":
             self._settle(volume_id)
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        self.told[snapshot_id] = [*self.told.get(snapshot_id, []), status]
 
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""

@@ -25,6 +25,8 @@ OPERATIONS = frozenset(
         "resize_disk",
         "resume",
         "spawn",
+        "snapshot_volume",
+        "merge_volume",
         "swap_disk",
         "switch_host",
     }

@@ -70,6 +70,8 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    chains: dict[str, list[str]] = {}
+    """Volume id → the files it is made of, its own first, of volumes with snapshots."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
