@@ -102,7 +102,7 @@ async def _target(call: Context, volume_id: str) -> Target:
 def _file(name: str) -> str:
     """The name of a file beside the volume's own, wherever it was said to be."""
     file = PurePosixPath(name).name
-    if not file or len(file) > MOST_NAME:
+    if file in ("", "..") or len(file) > MOST_NAME:
         raise BadRequest(f"{name[:MOST_NAME]} is no name of a file.")
     return file
 
