@@ -79,6 +79,13 @@ class MergeSaga(msgspec.Struct, frozen=True):
     into: str | None = None
 
 
+class ShareSaga(msgspec.Struct, frozen=True):
+    """A saga about one file share of a server."""
+
+    server_id: str
+    share_id: str
+
+
 class AttachArgs(msgspec.Struct, frozen=True):
     """A network card that shall come to a server."""
 
@@ -114,6 +121,8 @@ EXTEND_VOLUME = SagaKind("server.extend_volume", DiskSaga, action="extend_volume
 SWAP_VOLUME = SagaKind("server.swap_volume", SwapSaga, action="swap_volume")
 SNAPSHOT_VOLUME = SagaKind("server.snapshot_volume", SnapshotSaga, action="volume_snapshot_create")
 MERGE_VOLUME = SagaKind("server.merge_volume", MergeSaga, action="volume_snapshot_delete")
+ATTACH_SHARE = SagaKind("server.attach_share", ShareSaga, action="attach_share")
+DETACH_SHARE = SagaKind("server.detach_share", ShareSaga, action="detach_share")
 PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
 UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
 CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")

@@ -273,6 +273,7 @@ def _world(
         cells=cells,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
+        shares=neighbours.shares,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

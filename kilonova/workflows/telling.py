@@ -22,6 +22,7 @@ START, END, ERROR = "start", "end", "error"
 ALONGSIDE = {"instance.delete": "instance.shutdown"}
 """Notifications that go with the phases of another: inside them."""
 STOPPED = "Cancelled"
+SHARE = "instance.share_"
 VOLUME, SWAP = "instance.volume_", "instance.volume_swap"
 
 
@@ -73,8 +74,10 @@ def cause(error: ErrorInfo) -> Cause:
 
 
 def about(tx: Tx, env: Env, server_id: str) -> dict[str, Any]:
-    """The volumes a saga was asked to work on."""
+    """The volumes or the file share a saga was asked to work on."""
     event = event_of(env.saga_name)
+    if event.startswith(SHARE):
+        return {"more": {"share_id": msgspec.json.decode(env.args)[1]}}
     if not event.startswith(VOLUME):
         return {}
     args = msgspec.json.decode(env.args)

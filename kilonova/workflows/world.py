@@ -12,6 +12,7 @@ from kilonova.db.database import Database
 from kilonova.domain.request import RequestSpec, Selection, ServerGroup
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.shares import ShareService
 from kilonova.interfaces.volume import VolumeService
 from kilonova.workflows.engine.steps import StepEnv
 
@@ -37,6 +38,7 @@ class World(msgspec.Struct, frozen=True):
     cells: Cells
     networks: NetworkService
     volumes: VolumeService
+    shares: ShareService
     placement: PlacementService
     select: Select
     group: Group

@@ -37,7 +37,16 @@ from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
 from kilonova.scheduler.hosts import StoredHosts
-from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
+from kilonova.store import (
+    actions,
+    block_devices,
+    mappings,
+    nodes,
+    quotas,
+    servers,
+    services,
+    shares,
+)
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import FakeGuest
 from kilonova.web.client import HttpClient
@@ -52,6 +61,7 @@ from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
+from tests.support.shares import Shares
 from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
@@ -257,6 +267,7 @@ class Snapshot(msgspec.Struct):
     databases: dict[str, bytes]
     ports: dict[str, Port]
     volumes: Volumes
+    shares: Shares
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -286,6 +297,7 @@ class CloudStage:
         self.bus = MemoryBus()
         self.network = Networks(self)
         self.volumes = Volumes()
+        self.shares = Shares()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -313,6 +325,7 @@ class CloudStage:
         else:
             self.network.table, self.network.made = dict(known.ports), known.made
             self.volumes = copy.deepcopy(known.volumes)
+            self.shares = copy.deepcopy(known.shares)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -324,6 +337,7 @@ class CloudStage:
             {name: raw(database(name)).serialize() for name in KINDS},
             dict(self.network.table),
             copy.deepcopy(self.volumes),
+            copy.deepcopy(self.shares),
             self.network.made,
             {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
             self.clock.now().timestamp(),
@@ -392,6 +406,7 @@ class CloudStage:
             cells=self.cells,
             networks=self.network,
             volumes=self.volumes,
+            shares=self.shares,
             placement=self.placement,
             select=self.select,
             group=self._group,
@@ -569,6 +584,13 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.shares.table:
+            rows = await self.cell.read(shares.of_server, self.server)
+            found["shares"] = [[row.share_id, row.status] for row in rows]
+            found["rules"] = sorted(self.shares.rules)
+            found["mounted"] = {
+                host: [sorted(g.shares) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
         if self.volumes.table:
             found["volumes"] = sorted(
                 [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]

@@ -12,12 +12,14 @@ from kilonova.domain.fit.host import Wanted
 from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
 from kilonova.domain.guest import Disk, HostReport
 from kilonova.domain.request import RequestSpec, Selection
-from kilonova.domain.resources import Group
+from kilonova.domain.resources import Group, ShareMapping
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_SHARE,
     ATTACH_VOLUME,
     CRASH_DUMP,
     DETACH_INTERFACE,
+    DETACH_SHARE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
     MERGE_VOLUME,
@@ -37,13 +39,14 @@ from kilonova.domain.sagas import (
     RebootArgs,
     SagaKind,
     ServerArgs,
+    ShareSaga,
     SnapshotSaga,
     SwapSaga,
 )
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import block_devices, groups, holds, nodes, servers
+from kilonova.store import block_devices, groups, holds, nodes, servers, shares
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
 from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
@@ -593,6 +596,94 @@ class DetachRefused(Detach):
         self.fakes.fails("detach_nic", times=None)
 
 
+class AttachShare(There):
+    """A server that is off gets a file share."""
+
+    async def prepare(self) -> None:
+        self.shares.add("s1")
+        await super().prepare()
+        await self.act(STOP, ServerArgs(self.server), "os-stop", Task.POWERING_OFF)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.share("s1")
+
+    async def share(self, share_id: str) -> tuple[str, str]:
+        """The API's part of attaching."""
+        row = ShareMapping(
+            f"m-{share_id}", self.server, share_id, share_id, "10.0.0.50:/foo", "NFS"
+        )
+        await self.cell.run(shares.add, row, now=self.clock.now())
+        args = ShareSaga(self.server, share_id)
+        return await self.act(ATTACH_SHARE, args, "attach_share", None)
+
+    async def audit(self) -> list[str]:
+        """What the server has, its host may use; what it has not, no host."""
+        found = await super().audit()
+        rows = {row.share_id: row for row in await self.cell.read(shares.of_server, self.server)}
+        allowed = {share_id for share_id, _ in self.shares.rules}
+        for share_id, row in rows.items():
+            if row.status in ("active", "inactive") and share_id not in allowed:
+                found.append(f"the host may not use the share {share_id}")
+        found += [f"the share {one} is left open" for one in allowed - rows.keys()]
+        if self.shares.refuses:
+            found += [f"the share {one} is left open" for one in allowed]
+        return found
+
+
+class AttachShareRefused(AttachShare):
+    async def open(self) -> None:
+        await super().open()
+        self.shares.refuses = True
+
+
+class AttachShareNeverOpen(AttachShare):
+    async def open(self) -> None:
+        await super().open()
+        self.shares.slow = 10**6
+
+
+class WithShare(AttachShare):
+    """A server that is off has a file share."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.share("s1")
+        await Runner(self.kit()).drain()
+
+
+class DetachShare(WithShare):
+    async def start(self) -> tuple[str, str]:
+        now = self.clock.now()
+        await self.cell.run(shares.set_status, self.server, "s1", "detaching", now=now)
+        args = ShareSaga(self.server, "s1")
+        return await self.act(DETACH_SHARE, args, "detach_share", None)
+
+
+class StartWithShare(WithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(START, ServerArgs(self.server), "os-start", Task.POWERING_ON)
+
+
+class RunsWithShare(WithShare):
+    """A server that runs has a file share."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(START, ServerArgs(self.server), "os-start", Task.POWERING_ON)
+        await Runner(self.kit()).drain()
+
+
+class StopWithShare(RunsWithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(STOP, ServerArgs(self.server), "os-stop", Task.POWERING_OFF)
+
+
+class DeleteWithShare(RunsWithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
 for name, saga, kind, ends in (
     ("build", "server.build", Build, "done"),
     ("build with a given port", "server.build", GivenPort, "done"),
@@ -644,6 +735,13 @@ for name, saga, kind, ends in (
     ("detach of a card", "server.detach_interface", Detach, "done"),
     ("detach of a given port", "server.detach_interface", DetachGiven, "done"),
     ("detach that fails", "server.detach_interface", DetachRefused, "undone"),
+    ("attach of a share", "server.attach_share", AttachShare, "done"),
+    ("attach of a share, refused", "server.attach_share", AttachShareRefused, "undone"),
+    ("attach of a share, never open", "server.attach_share", AttachShareNeverOpen, "undone"),
+    ("detach of a share", "server.detach_share", DetachShare, "done"),
+    ("start with a share", "server.start", StartWithShare, "done"),
+    ("stop with a share", "server.stop", StopWithShare, "done"),
+    ("delete with a share", "server.delete", DeleteWithShare, "done"),
     ("failing reboot", "server.reboot", FailingReboot, "undone"),
 ):
     scenario(f"server {name}", saga, ends=ends)(stage(kind))

@@ -16,7 +16,7 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
+from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, shares_of, volumes_of
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
@@ -106,7 +106,7 @@ class FakeDriver:
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
         there = self._need(guest.server_id)
-        self._plug(there, volumes_of(guest))
+        self._plug(there, volumes_of(guest), shares_of(guest))
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
@@ -115,7 +115,8 @@ class FakeDriver:
         there = self._need(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING and seconds:
             await self._host.clock.sleep(seconds)
-        self._turn(there, PowerState.SHUTDOWN)
+        there.shares = {}
+        self._turn(there, PowerState.SHUTDOWN, always=True)
         return _end(there, late)
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
@@ -127,7 +128,7 @@ class FakeDriver:
             if there.deaf:
                 await self._host.clock.sleep(self._host.settings.libvirt.wait_soft_reboot_seconds)
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
-        self._plug(there, volumes_of(guest))
+        self._plug(there, volumes_of(guest), shares_of(guest))
         there.console += f"{there.name}: reboot\n"
         there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
@@ -286,7 +287,12 @@ class FakeDriver:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
 
-    def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
+    def _plug(
+        self, guest: FakeGuest, volumes: dict[str, int], shares: dict[str, str] | None = None
+    ) -> None:
+        if shares is not None and guest.shares != shares:
+            guest.shares = shares
+            self._world.keep(self._host.name, guest)
         if guest.volumes != volumes:
             guest.volumes = volumes
             guest.chains = {key: files for key, files in guest.chains.items() if key in volumes}

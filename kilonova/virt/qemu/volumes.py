@@ -42,7 +42,6 @@ async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) 
         return
     if device.bus == "scsi" and "scsi0" not in present:
         await _add(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"}, q35=q35)
-    node = node_name(device.disk, device.device)
     await _add_node(qemu, device, file)
     front = front_device(device, 0)
     front.pop("scsi-id", None)  # QEMU finds a free one

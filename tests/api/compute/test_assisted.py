@@ -92,8 +92,9 @@ async def test_who_may_and_what_is_wrong(cloud: Cloud) -> None:
     admin = cloud.client("admin")
     assert (await cloud.client().post(ROOT, json=wanted())).status == 403
     assert (await cloud.client().delete(gone())).status == 403
-    for body_ in (wanted(type="raw"), wanted(new_file=""), {"snapshot": {}}):
-        assert (await admin.post(ROOT, json=body_)).status == 400
+    wrong: list[dict[str, Any]] = [wanted(type="raw"), wanted(new_file=""), {"snapshot": {}}]
+    for asked in wrong:
+        assert (await admin.post(ROOT, json=asked)).status == 400
     assert (await admin.post(ROOT, json=wanted())).status == 400  # no server has it
     assert (await admin.delete(gone())).status == 400
     await server_with(cloud)
