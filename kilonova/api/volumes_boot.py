@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import moves, pause, power, rebuild, remake
+from kilonova.api.actions import imaging, moves, pause, power, rebuild
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -36,7 +36,7 @@ for _group in (
     power.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
-    remake.ROUTES,
+    imaging.ROUTES,
     rebuild.ROUTES,
 ):
     for _row in filter(_wanted, _group):

@@ -19,10 +19,11 @@ class Volumes:
         self.uses: dict[str, VolumeAttachment] = {}
         self.snapshots: dict[str, VolumeSnapshot] = {}
         self.kinds = {"__DEFAULT__", "fast"}
+        self.told: dict[str, list[str]] = {}
         self.count = 0
         self.slow = 1
         self.broken = False
-        self.told: Callable[[str, str], Awaitable[None]] | None = None
+        self.tell: Callable[[str, str], Awaitable[None]] | None = None
         self._left: dict[str, int] = {}
 
     def add(self, volume_id: str, **values: Any) -> Volume:
@@ -64,6 +65,19 @@ class Volumes:
         if snapshot_id not in self.snapshots:
             raise NotFound(f"Snapshot {snapshot_id} could not be found.")
         return self.snapshots[snapshot_id]
+
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        volume = self._get(volume_id)
+        key = f"snapshot-{len(self.snapshots) + 1}"
+        self.snapshots[key] = made = VolumeSnapshot(
+            key, volume_id, volume.size, "creating", name=name, description=description
+        )
+        return made
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        self.snapshots.pop(snapshot_id, None)
 
     async def types(self, *, token: str) -> set[str]:
         return self.kinds
@@ -152,9 +166,12 @@ class Volumes:
             raise BadRequest(f"Volume {volume_id} status must be reserved, not {volume.status}.")
         metadata = {**volume.image_metadata, "image_id": image_id}
         self._put(msgspec.structs.replace(volume, image_metadata=metadata))
-        if self.told is not None:
+        if self.tell is not None:
             for use in (u for u in self.uses.values() if u.volume_id == volume_id):
-                await self.told(use.server_id, f"volume-reimaged:{volume_id}")
+                await self.tell(use.server_id, f"volume-reimaged:{volume_id}")
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        self.told[snapshot_id] = [*self.told.get(snapshot_id, []), status]
 
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
