@@ -90,6 +90,19 @@ class Wish(msgspec.Struct, frozen=True):
     force: bool = False
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """Where another host fetches a guest's disks: NBD exports with TLS by a key (RFC 4279).
+
+    ``disks``: device name → name of its export.
+    """
+
+    host: str
+    port: int
+    identity: str
+    key: str
+    disks: dict[str, str] = {}
+
+
 def kept(before: Before) -> dict[str, Any]:
     """As the migration's row keeps it."""
     data: dict[str, Any] = msgspec.to_builtins(before)

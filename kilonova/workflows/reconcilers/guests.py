@@ -138,7 +138,7 @@ class Guests:
             id=OperationId(f"reap-{self._ids.uuid()}", DESTROY.name, 1),
             name=DESTROY.name,
             server_id=spec.server_id,
-            args=encode(Destroy(spec)),
+            args=encode(Destroy(spec, aside=True)),
             seconds=DESTROY.seconds,
         )
         reply = await self._bus.call(
