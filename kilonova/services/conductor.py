@@ -32,6 +32,7 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
+from kilonova.workflows.reconcilers.confirm import Confirmer
 from kilonova.workflows.reconcilers.guests import Guests
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
@@ -54,6 +55,7 @@ PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
+CONFIRM_EVERY = 60.0
 RECLAIM_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
@@ -104,6 +106,8 @@ class Conductor:
         )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        window = float(settings.default.resize_confirm_window)
+        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -174,6 +178,8 @@ class Conductor:
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
+        if self._settings.default.resize_confirm_window > 0:
+            self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
@@ -271,6 +277,7 @@ def _world(
     return World(
         db=db,
         cells=cells,
+        images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
         placement=neighbours.placement,

@@ -1,6 +1,15 @@
 """The operations of an agent: one decorated function per row of the operations table."""
 
-from kilonova.compute.operations import consoles, devices, disks, guests, hosts, moves, power
+from kilonova.compute.operations import (
+    consoles,
+    devices,
+    disks,
+    guests,
+    hosts,
+    images,
+    moves,
+    power,
+)
 from kilonova.compute.operations.handlers import HANDLERS, At, Handler
 
 __all__ = [
@@ -12,6 +21,7 @@ __all__ = [
     "disks",
     "guests",
     "hosts",
+    "images",
     "moves",
     "power",
 ]
