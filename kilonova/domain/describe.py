@@ -78,6 +78,12 @@ def image_properties(server: Server, private: Private) -> dict[str, str]:
     }
 
 
+def with_properties(system: dict[str, str], properties: dict[str, str]) -> dict[str, str]:
+    """``Private.system`` with these properties of what the root volume was made from."""
+    other = {name: value for name, value in system.items() if not name.startswith(IMAGE_PREFIX)}
+    return {**other, **{IMAGE_PREFIX + name: value for name, value in properties.items()}}
+
+
 def dedicated_cpus(held: Held | msgspec.UnsetType) -> tuple[int, ...]:
     """The vCPUs with a CPU of their own, as the metadata service tells them to the guest."""
     if held is msgspec.UNSET or held.topology is None:

@@ -146,11 +146,54 @@ class SwapDisk(msgspec.Struct, frozen=True):
     new: Disk
 
 
+class Rebuild(msgspec.Struct, frozen=True):
+    """Make the guest's local disks anew, from the spec as it is now; cards and volumes stay.
+
+    A guest that runs may take ``seconds`` to shut down first. ``paused`` leaves the new one frozen.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+    paused: bool = False
+    preserve_ephemeral: bool = False
+
+
+class Rescue(msgspec.Struct, frozen=True):
+    """Start the guest as ``guest`` describes it: from its rescue disk, see ``domain.rescue``.
+
+    A guest that runs may take ``seconds`` to shut down first.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+
+
+class SetPassword(msgspec.Struct, frozen=True):
+    """Have the guest's agent give its administrator another password."""
+
+    guest: GuestSpec
+    password: str
+
+
 class NicArgs(msgspec.Struct, frozen=True):
     """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
 
     guest: GuestSpec
     nic: Nic
+
+
+class SnapshotArgs(msgspec.Struct, frozen=True):
+    """A copy of the guest's root disk, named after the image that shall be made of it."""
+
+    guest: GuestSpec
+    image_id: str
+
+
+class Snapped(msgspec.Struct, frozen=True):
+    """A copy that is kept on the host; ``size`` in bytes."""
+
+    disk_format: str
+    size: int
 
 
 class GuestName(msgspec.Struct, frozen=True):
@@ -176,4 +219,13 @@ PAUSE = Operation("pause", GuestArgs, GuestStatus, seconds=120)
 INJECT_NMI = Operation("inject_nmi", GuestArgs, GuestStatus, seconds=60)
 ATTACH_NIC = Operation("attach_nic", NicArgs, GuestStatus, seconds=120)
 DETACH_NIC = Operation("detach_nic", NicArgs, GuestStatus, seconds=120)
+SNAPSHOT = Operation("snapshot", SnapshotArgs, Snapped, seconds=4 * 3600)
+SEND_SNAPSHOT = Operation("send_snapshot", SnapshotArgs, Snapped, seconds=6 * 3600)
+DROP_SNAPSHOT = Operation("drop_snapshot", SnapshotArgs, GuestStatus, seconds=300)
+QUIESCE = Operation("quiesce", GuestArgs, GuestStatus, seconds=120)
+UNQUIESCE = Operation("unquiesce", GuestArgs, GuestStatus, seconds=120)
 DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)
+REBUILD = Operation("rebuild", Rebuild, GuestStatus, seconds=7200)
+RESCUE = Operation("rescue", Rescue, GuestStatus, seconds=7200)
+UNRESCUE = Operation("unrescue", GuestArgs, GuestStatus, seconds=4000)
+SET_PASSWORD = Operation("set_password", SetPassword, GuestStatus, seconds=60)

@@ -15,7 +15,7 @@ import msgspec
 from kilonova.base import programs
 from kilonova.base.errors import BadRequest, NotSupported, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import configdrive, qcow2
+from kilonova.virt import configdrive, consolelog, qcow2
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
@@ -151,6 +151,26 @@ class Maker:
                 files[disk.device] = await self.make(directory, guest, disk)
         return files
 
+    async def for_rescue(
+        self,
+        directory: Path,
+        guest: GuestSpec,
+        disks: Iterable[DiskDevice],
+        have: Mapping[str, DiskFile],
+    ) -> dict[str, DiskFile]:
+        """The files for a rescue: its disk anew, and of ``have`` (disk id → file) what it keeps."""
+        files = {}
+        for disk in disks:
+            known = have.get(disk.disk.id)
+            if known is None or disk.disk.role == "config" or disk.disk.source == "volume":
+                known = await self.make(directory, guest, disk)
+            files[disk.device] = known
+        return files
+
+    async def begin_anew(self, directory: Path) -> None:
+        """Remove the local disks of a guest that are to be made once more, and its console log."""
+        await asyncio.to_thread(_clear, directory)
+
     async def _blank(self, target: Path, disk: DiskDevice) -> None:
         what = disk.disk
         with target.open("wb") as out:
@@ -256,10 +276,21 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def name(disk: DiskDevice) -> str:
-    """The file name of a disk: ``disk``, ``disk.config``, ``disk.vdb`` …"""
+    """The file name of a disk: ``disk``, ``disk.config``, ``disk.rescue``, ``disk.vdb`` …"""
     if disk.disk.role == "root":
         return "disk"
-    return "disk.config" if disk.disk.role == "config" else f"disk.{disk.device}"
+    named = disk.disk.role in ("config", "rescue")
+    return f"disk.{disk.disk.role if named else disk.device}"
+
+
+def end_rescue(directory: Path) -> None:
+    """Remove the disk a guest was rescued with; nothing there is success."""
+    (directory / "disk.rescue").unlink(missing_ok=True)
+
+
+def _clear(directory: Path) -> None:
+    for file in (*directory.glob("disk"), *directory.glob("disk.*"), directory / consolelog.FILE):
+        file.unlink(missing_ok=True)
 
 
 async def _format(*command: str) -> None:

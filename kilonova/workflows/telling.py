@@ -22,7 +22,9 @@ START, END, ERROR = "start", "end", "error"
 ALONGSIDE = {"instance.delete": "instance.shutdown"}
 """Notifications that go with the phases of another: inside them."""
 STOPPED = "Cancelled"
+RESCUE = "instance.rescue"
 VOLUME, SWAP = "instance.volume_", "instance.volume_swap"
+SNAPSHOT = "instance.snapshot"
 
 
 def event_of(saga_name: str) -> str:
@@ -73,8 +75,12 @@ def cause(error: ErrorInfo) -> Cause:
 
 
 def about(tx: Tx, env: Env, server_id: str) -> dict[str, Any]:
-    """The volumes a saga was asked to work on."""
+    """The volumes a saga was asked to work on, the image it makes or was asked to rescue with."""
     event = event_of(env.saga_name)
+    if event == SNAPSHOT:
+        return {"more": {"snapshot_image_id": msgspec.json.decode(env.args)[1]}}
+    if event == RESCUE:
+        return {"more": {"rescue_image_ref": msgspec.json.decode(env.args)[2]}}
     if not event.startswith(VOLUME):
         return {}
     args = msgspec.json.decode(env.args)

@@ -53,10 +53,17 @@ def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
     )
 
 
+def disk_content(name: str) -> bytes:
+    """What is on a guest's disk, as a raw image."""
+    return f"the disk of {name}\n".encode().ljust(64 << 10, b"\0")
+
+
 class FakeGuest(msgspec.Struct):
     """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
 
-    ``volumes``: volume id → MiB, of those plugged in.
+    ``volumes``: volume id → MiB, of those plugged in. ``image``: what its root disk was made of;
+    ``rescue``: what it starts from instead, while it is rescued. ``agent``: something inside it
+    answers. ``passwords``: how often it was given another one.
     """
 
     server_id: str
@@ -70,6 +77,13 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    copies: dict[str, str] = {}
+    """Image id → disk format, of the copies of its disk that are kept."""
+    frozen: bool = False
+    image: str = ""
+    rescue: str = ""
+    agent: bool = True
+    passwords: int = 0
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -113,6 +127,12 @@ class FakeWorld(Script):
         guest.deaf = deaf
         self.keep(host, guest)
 
+    def without_agent(self, server_id: str) -> None:
+        """Let nothing inside a guest answer any more."""
+        host, guest = self._find(server_id)
+        guest.agent = False
+        self.keep(host, guest)
+
     def says(self, server_id: str, text: str) -> None:
         """Add to a guest's serial console."""
         host, guest = self._find(server_id)
@@ -153,6 +173,7 @@ class FakeWorld(Script):
             console=boot_messages(spec.name, flavor.vcpus, flavor.memory_mb),
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
+            image=spec.image.id if spec.image is not None else "",
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)
