@@ -17,6 +17,9 @@ class Default(msgspec.Struct, frozen=True):
         socket.gethostname()
     )
     my_ip: Annotated[str, Opt("Address of this host towards the other hosts.")] = "127.0.0.1"
+    my_shared_fs_storage_ip: Annotated[
+        str | None, Opt("Address of this host towards shared file systems; my_ip without it.")
+    ] = None
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )

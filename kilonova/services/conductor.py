@@ -274,6 +274,7 @@ def _world(
         images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
+        shares=neighbours.shares,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

@@ -185,6 +185,22 @@ class AttachesDisks(Protocol):
 
 
 @runtime_checkable
+class SnapshotsVolumes(Protocol):
+    """Drivers that help a volume service with snapshots of volumes that are files.
+
+    All are idempotent; NotFound when the volume has no such file below it.
+    """
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Let new data go to another file; ``guest`` and ``disk`` have it already."""
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Make one of two files; see ``operations.MergeVolume``."""
+
+
+@runtime_checkable
 class RemembersGuests(Protocol):
     """Drivers that know, without being told, which guests ran when the host went down."""
 

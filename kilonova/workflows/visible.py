@@ -34,6 +34,8 @@ EVENTS: dict[str, Event] = {
     "server.reboot": Event(
         "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
     ),
+    "server.attach_share": Event("compute_allow_share"),
+    "server.detach_share": Event("compute_deny_share"),
     "server.pause": Event("compute_pause_instance", (Task.PAUSING,)),
     "server.unpause": Event("compute_unpause_instance", (Task.UNPAUSING,)),
     "server.soft_delete": Event("compute_soft_delete_instance", (Task.SOFT_DELETING,)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from kilonova.api import crypto
 from kilonova.api.actions.later import check
 from kilonova.api.actions.power import PATH, run
 from kilonova.api.actions.rebuild import refuse_vtpm
@@ -250,6 +249,8 @@ def _keep(tx: Tx, call: Context, server_id: str, password: str) -> None:
     private = servers.private(tx, server_id)
     if private is None or servers.get(tx, server_id) is None:
         return
+    from kilonova.api import crypto  # noqa: PLC0415 (a large library, for those who ask)
+
     sealed = crypto.encrypt(private.public_key or "", password.encode())
     if sealed is not None:
         servers.note(tx, server_id, KEPT, base64.b64encode(sealed).decode(), now=call.clock.now())

@@ -31,6 +31,8 @@ OPERATIONS = frozenset(
         "send_snapshot",
         "snapshot",
         "spawn",
+        "snapshot_volume",
+        "merge_volume",
         "swap_disk",
         "switch_host",
         "unquiesce",

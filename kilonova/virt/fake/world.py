@@ -18,6 +18,10 @@ from kilonova.virt.fake.script import Script
 CONSOLE_KEPT = 1 << 20
 
 
+SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
+"""Traits of hosts whose guests can have file shares."""
+
+
 class Capacity(msgspec.Struct, frozen=True):
     """What a fake host offers: memory MiB, disk GiB."""
 
@@ -26,7 +30,7 @@ class Capacity(msgspec.Struct, frozen=True):
     disk_gb: int = 600_000
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
-    traits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = SHARES
     pcpus: int = 0
     shape: HostShape | None = None
 
@@ -39,6 +43,11 @@ SMALL = Capacity(vcpus=2, memory_mb=8192, disk_gb=1028)
 def volumes_of(spec: GuestSpec) -> dict[str, int]:
     """Volume id → MiB of the volumes in a description."""
     return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
+
+
+def shares_of(spec: GuestSpec) -> dict[str, str]:
+    """Tag → share id of the file shares in a description."""
+    return {share.tag: share.share_id for share in spec.shares or ()}
 
 
 def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
@@ -84,6 +93,10 @@ class FakeGuest(msgspec.Struct):
     rescue: str = ""
     agent: bool = True
     passwords: int = 0
+    chains: dict[str, list[str]] = {}
+    """Volume id → the files it is made of, its own first, of volumes with snapshots."""
+    shares: dict[str, str] = {}
+    """Tag → share id, of those it was started with."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -174,6 +187,7 @@ class FakeWorld(Script):
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
             image=spec.image.id if spec.image is not None else "",
+            shares=shares_of(spec),
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)

@@ -225,6 +225,22 @@ class QemuDriver:
             await there.swap(guest, old, new)
             return there.status()
 
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Put a file on top of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.go_on_in(guest, disk, file)
+            return there.status()
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Take a file out of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.merge(guest, disk, file, into)
+            return there.status()
+
     async def console_log(self, server_id: str) -> bytes:
         directory = self._find(server_id).directory
         return await asyncio.to_thread(consolelog.tail, directory)

@@ -17,6 +17,7 @@ from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import is_rescued
+from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
@@ -26,7 +27,7 @@ from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, command, hotplug, snapshots, usernet, volumes
+from kilonova.virt.qemu import agent, chains, command, hotplug, snapshots, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record, Rescued
@@ -370,6 +371,27 @@ class Guest:
                 await copy(before, file)
             self._keep(spec, {new.device: file})
             await self._given.maker.release(old, before)
+
+    async def go_on_in(self, spec: GuestSpec, disk: Disk, name: str) -> None:
+        """Let a volume's new data go to another file, now or at the guest's next start."""
+        device = volumes.device_of(spec, disk, self._settings)
+        file = await self._given.maker.volume(self.directory, disk)
+        self._home.hand_over(file.owned)
+        with self._busy():
+            if self.alive:
+                await chains.put_on(self._qemu, device, file)
+            self._keep(spec, {disk.device: file})
+        log.info("The volume %s of %s goes on in %s", disk.volume_id, spec.name, name)
+
+    async def merge(self, spec: GuestSpec, disk: Disk, name: str | None, into: str | None) -> None:
+        """Make one of two files of a volume."""
+        with self._busy():
+            if self.alive:
+                await chains.merge(self._qemu, disk, name, into)
+            else:
+                await files.merge(await self._given.maker.volume(self.directory, disk), name, into)
+            file = await self._given.maker.volume(self.directory, disk)
+            self._keep(spec, {disk.device: file})
 
     def _file(self, disk: Disk) -> DiskFile | None:
         return self.record.disks.get(disk.device) if self.record is not None else None

@@ -8,7 +8,18 @@ from kilonova.workflows.sagas import (
     pause,
     power,
     remake,
+    shares,
     volumes,
 )
 
-__all__ = ["build", "delete", "images", "interfaces", "pause", "power", "remake", "volumes"]
+__all__ = [
+    "build",
+    "delete",
+    "images",
+    "interfaces",
+    "pause",
+    "power",
+    "remake",
+    "shares",
+    "volumes",
+]
