@@ -13,7 +13,7 @@ from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.domain import states
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/shares", tag="server shares")
 RULE = "os_compute_api:os-server-shares:"
@@ -39,7 +39,13 @@ CREATE = Schema(
 )
 
 
-@ROUTES.get("", since=97, query=NO_QUERY, summary="List a server's shares")
+@ROUTES.get(
+    "",
+    since=97,
+    query=NO_QUERY,
+    responses=answers(shares=[{"type": "object"}]),
+    summary="List a server's shares",
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """None are attached."""
     await find(call, server_id, RULE + "index")

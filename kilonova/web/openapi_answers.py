@@ -70,14 +70,15 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
     """The ``responses`` of an operation: status → answer, errors by reference."""
     forms: dict[int, list[Any]] = {}
     for row in rows:
-        tree = row.responses.tree_at(version) if row.responses is not None else None
+        tree = _unsaid(row) if row.responses is None else row.responses.tree_at(version)
         for status in (row.status, *(status for status in row.also_at(version) if status < 400)):
             forms.setdefault(status, []).append(tree)
     answers: dict[str, Any] = {}
     for status, trees in forms.items():
         answer: dict[str, Any] = {"description": phrase(status)}
         said = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
-        if said != [None] and status not in (204, 304):
+        said = [tree for tree in said if tree is not None]
+        if said and status not in (204, 304):
             schema = said[0] if len(said) == 1 else _any_of(said)
             answer["content"] = {"application/json": {"schema": schema}}
         answers[str(status)] = answer
@@ -86,8 +87,18 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
     return answers
 
 
+def silent(route: Route) -> bool:
+    """Whether the route answers no body at all."""
+    return route.handler.__annotations__.get("return") in (None, "None")
+
+
+def _unsaid(route: Route) -> dict[str, Any] | None:
+    """The form of a body nobody described: anything."""
+    return None if silent(route) else {}
+
+
 def _any_of(trees: list[Any]) -> dict[str, Any]:
-    return {} if None in trees else {"anyOf": trees}
+    return {} if {} in trees else {"anyOf": trees}
 
 
 def components(api: Api[Any], paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -41,8 +41,12 @@ class Truth:
         said = f"{method} {slot.first.path} at {version}: {answer.status}"
         if str(answer.status) not in operation["responses"]:
             raise Untrue(f"{said} is not in the document: {answer.body[:300]!r}")
+        if not answer.body:
+            return
         schema = self._schema(version, shape, method, answer.status)
         if schema is None:
+            if answer.headers.get("content-type", "").startswith("application/json"):
+                raise Untrue(f"{said} has a body that the document does not have.")
             return
         for error in schema.iter_errors(json.loads(answer.body)):
             place = ".".join(map(str, error.instance_path))
@@ -71,7 +75,7 @@ class Truth:
     ) -> jsonschema_rs.Draft202012Validator | None:
         answer = self._document(version)[shape, method]["responses"][str(status)]
         tree = answer.get("content", {}).get("application/json", {}).get("schema")
-        return jsonschema_rs.Draft202012Validator(tree) if tree else None
+        return jsonschema_rs.Draft202012Validator(tree) if tree is not None else None
 
 
 class Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api.schemas import LINK
 from kilonova.api.servers import schema
 from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
@@ -15,9 +16,24 @@ from kilonova.context import Context, Services
 from kilonova.store import servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema, shape
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 CREATE = "os_compute_api:servers:create"
+
+
+_SERVER = {
+    "id": str,
+    "links": [LINK],
+    "OS-DCF:diskConfig": str,
+    "security_groups": [{"name": str}],
+    "adminPass?": str,
+}
+CREATED = Schema(
+    shape(
+        {"server?": _SERVER, "reservation_id?": str, "dry_run?": {"type": "object"}},
+    )
+)
 
 
 @ROUTES.post(
@@ -26,6 +42,7 @@ CREATE = "os_compute_api:servers:create"
     policy=CREATE,
     status=202,
     also=(200,),
+    responses=CREATED,
     summary="Create servers; with `Prefer: dry-run` only say (200) whether they fit",
 )
 async def create(call: Context) -> Reply:
