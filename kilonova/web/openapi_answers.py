@@ -88,8 +88,8 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
 
 
 def silent(route: Route) -> bool:
-    """Whether the route answers no body at all."""
-    return route.handler.__annotations__.get("return") in (None, "None")
+    """Whether the route answers no JSON: nothing at all, or a stream of its own."""
+    return route.handler.__annotations__.get("return") in (None, "None", "Response")
 
 
 def _unsaid(route: Route) -> dict[str, Any] | None:
