@@ -30,6 +30,8 @@ _NAMES = {
     503: "unavailable",
     504: "timeout",
 }
+SOMETIMES = "x-openstack-sometimes"
+"""The form of a body that only some actions of a path answer with."""
 _WORD = "req-00000000-0000-0000-0000-000000000000"
 
 
@@ -77,10 +79,14 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
     for status, trees in forms.items():
         answer: dict[str, Any] = {"description": phrase(status)}
         said = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
-        said = [tree for tree in said if tree is not None]
-        if said and status not in (204, 304):
-            schema = said[0] if len(said) == 1 else _any_of(said)
-            answer["content"] = {"application/json": {"schema": schema}}
+        bodies = [tree for tree in said if tree is not None]
+        if bodies and status not in (204, 304):
+            schema = bodies[0] if len(bodies) == 1 else _any_of(bodies)
+            if len(bodies) == len(said):
+                answer["content"] = {"application/json": {"schema": schema}}
+            else:
+                # A content would say that there is always one.
+                answer[SOMETIMES] = schema
         answers[str(status)] = answer
     for status in statuses(api, rows, version):
         answers[str(status)] = {"$ref": f"#/components/responses/{_NAMES[status]}"}

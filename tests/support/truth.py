@@ -10,6 +10,7 @@ import jsonschema_rs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kilonova.web.openapi import document
+from kilonova.web.openapi_answers import SOMETIMES
 from kilonova.web.router import Router
 from kilonova.web.routes import PARAMETER, Api
 
@@ -73,6 +74,7 @@ class Truth:
     ) -> jsonschema_rs.Draft202012Validator | None:
         answer = self._document(version)[shape, method]["responses"][str(status)]
         tree = answer.get("content", {}).get("application/json", {}).get("schema")
+        tree = answer.get(SOMETIMES) if tree is None else tree
         return jsonschema_rs.Draft202012Validator(tree) if tree is not None else None
 
 

@@ -13,7 +13,8 @@ from kilonova.api.servers.resolve import resolve
 from kilonova.api.servers.volumes import reserve, unreserve
 from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.context import Context, Services
-from kilonova.store import servers
+from kilonova.store import lists, servers
+from kilonova.store.lists import ServerFilter
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, shape
@@ -89,6 +90,9 @@ async def _unique_name(call: Context, name: str) -> None:
     if not scope:
         return
     project = call.caller.project_id if scope == "project" else None
+    waiting = await call.app.db.read(lists.building, ServerFilter(project_id=project))
+    if any(request.server.name.lower() == name.lower() for request in waiting):
+        raise Conflict(f"Instance {name} already exists.")
     answers = await call.app.cells.gather(servers.name_taken, name, project)
     if any(taken for _, taken in answers.found):
         raise Conflict(f"Instance {name} already exists.")
