@@ -1,4 +1,4 @@
-"""``/os-hosts`` (to 2.42) and ``/os-baremetal-nodes`` (to 2.35): what administrators had before."""
+"""``/os-hosts`` (to 2.42): the hosts as administrators had them before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kilonova.api import providers
 from kilonova.api.agents import ask
 from kilonova.api.schemas import QUERY_NONE, closed
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
-from kilonova.base.errors import BadRequest, NotFound, NotSupported
+from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
@@ -21,8 +21,7 @@ from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="hosts")
 RULE = "os_compute_api:os-hosts:"
-NODES_RULE = "os_compute_api:os-baremetal-nodes:"
-LAST, NODES_LAST = 42, 35
+LAST = 42
 
 _SWITCH = {
     "type": "string",
@@ -213,74 +212,3 @@ async def shutdown(call: Context, host: str) -> dict[str, str]:
 async def startup(call: Context, host: str) -> dict[str, str]:
     """Where its hypervisor can."""
     return await _power(call, host, "startup")
-
-
-# --- bare metal -----------------------------------------------------------------------------------
-
-
-def _no_bare_metal() -> NotSupported:
-    return NotSupported("Ironic client unavailable, cannot access Ironic.")
-
-
-def _old_command() -> BadRequest:
-    return BadRequest("Command Not supported. Please use Ironic commands to perform this action.")
-
-
-@ROUTES.get(
-    "/os-baremetal-nodes",
-    until=NODES_LAST,
-    policy=NODES_RULE + "list",
-    query=QUERY_NONE,
-    also=(501,),
-    summary="List bare metal nodes",
-)
-async def list_nodes(call: Context) -> None:
-    """There is no bare metal service here."""
-    raise _no_bare_metal()
-
-
-@ROUTES.get(
-    "/os-baremetal-nodes/{node_id}",
-    until=NODES_LAST,
-    policy=NODES_RULE + "show",
-    query=QUERY_NONE,
-    also=(501,),
-    summary="Show a bare metal node",
-)
-async def show_node(call: Context, node_id: str) -> None:
-    """There is no bare metal service here."""
-    raise _no_bare_metal()
-
-
-@ROUTES.post("/os-baremetal-nodes", until=NODES_LAST, summary="Kept for old clients")
-async def create_node(call: Context) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.delete("/os-baremetal-nodes/{node_id}", until=NODES_LAST, summary="Kept for old clients")
-async def delete_node(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.post(
-    "/os-baremetal-nodes/{node_id}/action",
-    action="add_interface",
-    until=NODES_LAST,
-    summary="Kept for old clients",
-)
-async def add_interface(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.post(
-    "/os-baremetal-nodes/{node_id}/action",
-    action="remove_interface",
-    until=NODES_LAST,
-    summary="Kept for old clients",
-)
-async def remove_interface(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import moves, pause, power, remake
+from kilonova.api.actions import imaging, moves, pause, power, rebuild
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -38,7 +38,8 @@ for _group in (
     power.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
-    remake.ROUTES,
+    imaging.ROUTES,
+    rebuild.ROUTES,
 ):
     for _row in filter(_wanted, _group):
         _more: dict[str, Any] = {name: getattr(_row, name) for name in _SAME}

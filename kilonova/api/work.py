@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kilonova.api.find import is_admin
 from kilonova.base import log as logs
 from kilonova.base.errors import Conflict
 from kilonova.context import Context
@@ -14,21 +15,36 @@ from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_SHARE,
     ATTACH_VOLUME,
     DETACH_INTERFACE,
+    DETACH_SHARE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
+    MERGE_VOLUME,
+    SNAPSHOT_VOLUME,
     SagaContext,
     SagaKind,
 )
-from kilonova.store import actions
+from kilonova.domain.server import Server
+from kilonova.store import actions, servers
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
 
 _UNSEEN = frozenset(
     kind.name
-    for kind in (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, ATTACH_INTERFACE, DETACH_INTERFACE)
+    for kind in (
+        ATTACH_VOLUME,
+        DETACH_VOLUME,
+        EXTEND_VOLUME,
+        SNAPSHOT_VOLUME,
+        MERGE_VOLUME,
+        ATTACH_INTERFACE,
+        DETACH_INTERFACE,
+        ATTACH_SHARE,
+        DETACH_SHARE,
+    )
 )
 PATIENCE, PAUSE = 60.0, 0.1
 
@@ -68,6 +84,22 @@ def record(tx: Tx, call: Context, action: str, server_id: str) -> None:
         user_id=call.caller.user_id,
         project_id=call.caller.project_id,
         now=call.clock.now(),
+    )
+
+
+def begin_unseen(tx: Tx, call: Context, server_id: str, rule: str, *, word: str = "") -> Server:
+    """Begin work that shows no task: Conflict when the server's state or lock forbids it.
+
+    ``rule`` names the states that allow it, ``word`` what the refusal calls it.
+    """
+    return servers.begin(
+        tx,
+        server_id,
+        rule,
+        task=None,
+        now=call.clock.now(),
+        override_lock=is_admin(call),
+        word=word,
     )
 
 

@@ -271,8 +271,10 @@ def _world(
     return World(
         db=db,
         cells=cells,
+        images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
+        shares=neighbours.shares,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),
