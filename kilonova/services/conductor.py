@@ -32,6 +32,7 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
+from kilonova.workflows.reconcilers.confirm import Confirmer
 from kilonova.workflows.reconcilers.guests import Guests
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
@@ -55,6 +56,7 @@ PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
+CONFIRM_EVERY = 60.0
 RECLAIM_EVERY = 60.0
 RESCUES_EVERY = 60.0
 USAGE_EVERY = 60.0
@@ -107,6 +109,8 @@ class Conductor:
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
+        window = float(settings.default.resize_confirm_window)
+        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -179,6 +183,8 @@ class Conductor:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         if self._settings.default.rescue_timeout > 0:
             self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
+        if self._settings.default.resize_confirm_window > 0:
+            self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
