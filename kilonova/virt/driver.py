@@ -19,6 +19,7 @@ from kilonova.domain.guest import (
     ImageRef,
     Nic,
 )
+from kilonova.domain.live import LiveProgress, LiveShape, LiveTarget
 
 GuestEvent = Callable[[GuestStatus], Awaitable[None]]
 
@@ -219,3 +220,35 @@ class HasDiagnostics(Protocol):
 
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of a guest; NotFound when there is none."""
+
+
+@runtime_checkable
+class MovesLive(Protocol):
+    """Drivers that move guests to another host while they run. All but the last two idempotent.
+
+    Never both ends run: a guest that was sent stands still on either host until one of them is told
+    that it is its own, by ``live_arrive`` or by ``live_stay``.
+    """
+
+    async def live_check(self, guest: GuestSpec) -> LiveShape:
+        """What the destination must know of a guest here; Conflict when it is off."""
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
+    ) -> LiveTarget:
+        """Make the guest's like, which waits. Conflict when the hosts do not go together."""
+
+    async def live_move(self, guest: GuestSpec, target: LiveTarget) -> GuestStatus:
+        """Send disks and memory, then let the guest stand still. A failure leaves it running."""
+
+    async def live_arrive(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """The guest that was sent here goes on here; Conflict when nothing came."""
+
+    async def live_stay(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """End a move from here, or take it back; the guest goes on here."""
+
+    async def live_force(self, server_id: str) -> None:
+        """Let a move end soon, whatever it costs the guest; Conflict when there is none."""
+
+    async def live_progress(self, server_id: str) -> LiveProgress:
+        """Counters of a move from here; Conflict when there is none."""

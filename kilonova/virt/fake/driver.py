@@ -16,18 +16,20 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.virt.driver import Host
+from kilonova.virt.fake.live import FakeMoves
 from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
-class FakeDriver:
+class FakeDriver(FakeMoves):
     """A virt driver; ``world`` holds the guests and the script."""
 
     name = "fake"
 
     def __init__(self, host: Host, world: FakeWorld) -> None:
+        super().__init__()
         self._host = host
         self._world = world
 
@@ -86,7 +88,9 @@ class FakeDriver:
 
     async def resume(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("resume", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
+        if there.arriving:
+            raise Conflict(f"The guest {there.name} waits for its memory.")
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.RUNNING)
@@ -105,14 +109,14 @@ class FakeDriver:
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         self._plug(there, volumes_of(guest))
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
     async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
         late = await self._before("power_off", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING and seconds:
             await self._host.clock.sleep(seconds)
         self._turn(there, PowerState.SHUTDOWN)
@@ -120,7 +124,7 @@ class FakeDriver:
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
         late = await self._before("reboot", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         if not hard:
             if there.power != PowerState.RUNNING:
                 raise Conflict(f"The guest {there.name} does not run; reboot it hard.")
@@ -135,13 +139,13 @@ class FakeDriver:
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("attach_disk", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
         return _end(there, late)
 
     async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("detach_disk", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING:
             raise Conflict(f"The guest {there.name} does not let go of {disk.device}.")
         gone = disk.volume_id or disk.id
@@ -150,24 +154,24 @@ class FakeDriver:
 
     async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("resize_disk", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
         return _end(there, late)
 
     async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
         late = await self._before("swap_disk", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         kept = {key: size for key, size in there.volumes.items() if key != old.volume_id}
         self._plug(there, {**kept, new.volume_id or new.id: new.size_mb})
         return _end(there, late)
 
     async def console_log(self, server_id: str) -> bytes:
         await self._before("console_log", server_id)
-        return self._need(server_id).console.encode()
+        return self._there(server_id).console.encode()
 
     async def console(self, server_id: str, kind: str) -> ConsoleTarget:
         """A made-up address, the same for every guest."""
-        guest = self._need(server_id)
+        guest = self._there(server_id)
         if kind not in CONSOLE_PORTS:
             raise NotFound(f"The guest {guest.name} has no {kind} console.")
         if guest.power != PowerState.RUNNING:
@@ -177,7 +181,7 @@ class FakeDriver:
     async def pause(self, guest: GuestSpec) -> GuestStatus:
         """Freeze a guest."""
         late = await self._before("pause", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.PAUSED)
@@ -186,7 +190,7 @@ class FakeDriver:
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """The guest's kernel says that it dumps its memory."""
         late = await self._before("inject_nmi", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         there.console += f"{there.name}: crash dump\n"
@@ -196,7 +200,7 @@ class FakeDriver:
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card more."""
         late = await self._before("attach_nic", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         there.cards = {**there.cards, nic.port_id: nic.mac}
         self._world.keep(self._host.name, there)
         return _end(there, late)
@@ -204,7 +208,7 @@ class FakeDriver:
     async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card less."""
         late = await self._before("detach_nic", guest.server_id)
-        there = self._need(guest.server_id)
+        there = self._there(guest.server_id)
         there.cards = {port: mac for port, mac in there.cards.items() if port != nic.port_id}
         self._world.keep(self._host.name, there)
         return _end(there, late)
@@ -212,7 +216,7 @@ class FakeDriver:
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Made-up counters, the same for every guest."""
         await self._before("diagnostics", server_id)
-        guest = self._need(server_id)
+        guest = self._there(server_id)
         return Diagnostics(
             state=guest.power.name.lower(),
             driver="libvirt",
@@ -246,12 +250,6 @@ class FakeDriver:
 
     async def _before(self, operation: str, server_id: str) -> Exception | None:
         return await self._world.before(operation, self._host.name, server_id)
-
-    def _need(self, server_id: str) -> FakeGuest:
-        guest = self._world.guests(self._host.name).get(server_id)
-        if guest is None:
-            raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
-        return guest
 
     def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
         if guest.volumes != volumes:

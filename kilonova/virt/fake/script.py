@@ -17,6 +17,11 @@ OPERATIONS = frozenset(
         "detach_nic",
         "diagnostics",
         "inject_nmi",
+        "live_arrive",
+        "live_check",
+        "live_move",
+        "live_prepare",
+        "live_stay",
         "pause",
         "power_off",
         "power_on",
@@ -105,6 +110,10 @@ class Script:
                 late = _again(rule.error)
         self._rules = [rule for rule in self._rules if rule.left != 0]
         return late
+
+    def lasts(self, operation: str, host: str, server_id: str | None) -> float:
+        """How many seconds the next call will take."""
+        return sum(r.seconds for r in self._rules if r.meets(operation, host, server_id))
 
     def _add(self, rule: Rule) -> None:
         if rule.operation not in OPERATIONS:
