@@ -23,6 +23,7 @@ from kilonova.web.schema import Schema
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 FORCE = Schema(closed({"forceDelete": {}}, "forceDelete"))
+_LEAVING = (Task.SOFT_DELETING, Task.DELETING)
 RESTORE_BODY = Schema(closed({"restore": {}}, "restore"))
 
 
@@ -53,7 +54,7 @@ async def _set_aside(call: Context, found: Found) -> bool:
     """Ask for the server's soft deletion; False for one that has nothing worth keeping."""
     server = found.server
     states.check("delete", server, override_lock=is_admin(call))
-    if server.vm_state == VmState.SOFT_DELETED or server.task_state == Task.SOFT_DELETING:
+    if server.vm_state == VmState.SOFT_DELETED or server.task_state in _LEAVING:
         return True
     if found.cell is None or server.launched_at is None or server.host is None:
         return False
@@ -64,6 +65,9 @@ async def _set_aside(call: Context, found: Found) -> bool:
 
 def _begin_soft(tx: Tx, call: Context, server_id: str) -> None:
     now, admin = call.clock.now(), is_admin(call)
+    server = servers.get(tx, server_id, lock=True)
+    if server is not None and server.task_state in _LEAVING:
+        return
     servers.begin(tx, server_id, "delete", task=Task.SOFT_DELETING, now=now, override_lock=admin)
     record(tx, call, SOFT_DELETE.action, server_id)
     start(tx, call, SOFT_DELETE, ServerArgs(server_id), server_id)

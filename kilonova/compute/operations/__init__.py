@@ -1,6 +1,6 @@
 """The operations of an agent: one decorated function per row of the operations table."""
 
-from kilonova.compute.operations import consoles, devices, disks, guests, hosts, live, power
+from kilonova.compute.operations import consoles, devices, disks, guests, hosts, live, moves, power
 from kilonova.compute.operations.handlers import HANDLERS, At, Handler
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "guests",
     "hosts",
     "live",
+    "moves",
     "power",
 ]

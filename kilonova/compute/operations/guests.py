@@ -6,6 +6,7 @@ from kilonova.base.errors import Forbidden
 from kilonova.compute.operations.handlers import At, handles
 from kilonova.domain.guest import GuestStatus, PowerState
 from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArgs, Spawn
+from kilonova.virt.driver import MovesGuests
 
 
 @handles(SPAWN)
@@ -31,4 +32,6 @@ async def resume(at: At, args: GuestArgs) -> GuestStatus:
 async def destroy(at: At, args: Destroy) -> GuestStatus:
     """Remove the guest; whatever else is done to it at the moment is given up."""
     await at.driver.destroy(args.guest, keep_disks=args.keep_disks)
+    if args.aside is True and isinstance(at.driver, MovesGuests):
+        await at.driver.forget_aside(args.guest, "")
     return GuestStatus(args.guest.server_id, args.guest.name, PowerState.NOSTATE)

@@ -15,6 +15,7 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.moves import Offer
 from kilonova.virt.driver import Host
 from kilonova.virt.fake.live import FakeMoves
 from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
@@ -70,7 +71,10 @@ class FakeDriver(FakeMoves):
         )
 
     async def guests(self) -> list[GuestStatus]:
-        return [guest.status() for guest in self._world.guests(self._host.name).values()]
+        here = self._world.guests(self._host.name)
+        aside = self._world.aside(self._host.name)
+        left = [guest for server_id, guest in aside.items() if server_id not in here]
+        return [guest.status() for guest in (*here.values(), *left)]
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._world.guests(self._host.name).get(server_id)
@@ -88,7 +92,7 @@ class FakeDriver(FakeMoves):
 
     async def resume(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("resume", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.arriving:
             raise Conflict(f"The guest {there.name} waits for its memory.")
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
@@ -109,14 +113,15 @@ class FakeDriver(FakeMoves):
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
-        there = self._there(guest.server_id)
+        self._recall(guest.server_id)
+        there = self._need(guest.server_id)
         self._plug(there, volumes_of(guest))
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
     async def power_off(self, guest: GuestSpec, *, seconds: int) -> GuestStatus:
         late = await self._before("power_off", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING and seconds:
             await self._host.clock.sleep(seconds)
         self._turn(there, PowerState.SHUTDOWN)
@@ -124,7 +129,8 @@ class FakeDriver(FakeMoves):
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
         late = await self._before("reboot", guest.server_id)
-        there = self._there(guest.server_id)
+        self._recall(guest.server_id)
+        there = self._need(guest.server_id)
         if not hard:
             if there.power != PowerState.RUNNING:
                 raise Conflict(f"The guest {there.name} does not run; reboot it hard.")
@@ -139,13 +145,13 @@ class FakeDriver(FakeMoves):
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("attach_disk", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
         return _end(there, late)
 
     async def detach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("detach_disk", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING:
             raise Conflict(f"The guest {there.name} does not let go of {disk.device}.")
         gone = disk.volume_id or disk.id
@@ -154,24 +160,24 @@ class FakeDriver(FakeMoves):
 
     async def resize_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         late = await self._before("resize_disk", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         self._plug(there, {**there.volumes, disk.volume_id or disk.id: disk.size_mb})
         return _end(there, late)
 
     async def swap_disk(self, guest: GuestSpec, old: Disk, new: Disk) -> GuestStatus:
         late = await self._before("swap_disk", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         kept = {key: size for key, size in there.volumes.items() if key != old.volume_id}
         self._plug(there, {**kept, new.volume_id or new.id: new.size_mb})
         return _end(there, late)
 
     async def console_log(self, server_id: str) -> bytes:
         await self._before("console_log", server_id)
-        return self._there(server_id).console.encode()
+        return self._need(server_id).console.encode()
 
     async def console(self, server_id: str, kind: str) -> ConsoleTarget:
         """A made-up address, the same for every guest."""
-        guest = self._there(server_id)
+        guest = self._need(server_id)
         if kind not in CONSOLE_PORTS:
             raise NotFound(f"The guest {guest.name} has no {kind} console.")
         if guest.power != PowerState.RUNNING:
@@ -181,7 +187,7 @@ class FakeDriver(FakeMoves):
     async def pause(self, guest: GuestSpec) -> GuestStatus:
         """Freeze a guest."""
         late = await self._before("pause", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.PAUSED)
@@ -190,7 +196,7 @@ class FakeDriver(FakeMoves):
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """The guest's kernel says that it dumps its memory."""
         late = await self._before("inject_nmi", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         there.console += f"{there.name}: crash dump\n"
@@ -200,7 +206,7 @@ class FakeDriver(FakeMoves):
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card more."""
         late = await self._before("attach_nic", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         there.cards = {**there.cards, nic.port_id: nic.mac}
         self._world.keep(self._host.name, there)
         return _end(there, late)
@@ -208,15 +214,86 @@ class FakeDriver(FakeMoves):
     async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card less."""
         late = await self._before("detach_nic", guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         there.cards = {port: mac for port, mac in there.cards.items() if port != nic.port_id}
         self._world.keep(self._host.name, there)
         return _end(there, late)
 
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch a guest off and put it aside."""
+        late = await self._before("depart", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if there is not None:
+            if there.deaf and there.power == PowerState.RUNNING and seconds:
+                await self._host.clock.sleep(seconds)
+            self._turn(there, PowerState.SHUTDOWN)
+            self._world.put_aside(self._host.name, guest.server_id, move)
+        elif aside is None or aside.move != move:
+            raise NotFound(f"Host {self._host.name} has no guest for server {guest.server_id}.")
+        if late is not None:
+            raise late
+        return Offer(self._host.name, 1, "fake", "00", {"vda": "vda"}) if offer else None
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make a guest again; one that is not offered must be aside here."""
+        late = await self._before("arrive", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if there is None:
+            if offer is None and (aside is None or aside.move != move):
+                raise NotFound(f"Nothing of server {guest.server_id} is aside on this host.")
+            running = PowerState.PAUSED if paused else PowerState.RUNNING
+            power = running if start else PowerState.SHUTDOWN
+            there = self._world.make(self._host.name, guest, power)
+        return _end(there, late)
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """A guest that was aside is there again."""
+        late = await self._before("come_back", guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if aside is not None and aside.move == move:
+            self._world.drop(self._host.name, guest.server_id)
+            self._world.take_back(self._host.name, guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        if there is None:
+            return GuestStatus(guest.server_id, "", PowerState.NOSTATE)
+        self._plug(there, volumes_of(guest))
+        if start and there.power == PowerState.SHUTDOWN:
+            self._turn(there, PowerState.PAUSED if paused else PowerState.RUNNING)
+        return _end(there, late)
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Nothing was exported."""
+        late = await self._before("end_offer", guest.server_id)
+        if late is not None:
+            raise late
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """A guest that is aside is gone."""
+        late = await self._before("forget_aside", guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if aside is not None and move in ("", aside.move):
+            self._world.drop_aside(self._host.name, guest.server_id)
+        if late is not None:
+            raise late
+
+    def _recall(self, server_id: str) -> None:
+        """A guest that nobody brought back takes its place when it is wanted."""
+        aside = self._world.aside(self._host.name)
+        if server_id in aside and server_id not in self._world.guests(self._host.name):
+            self._world.take_back(self._host.name, server_id)
+
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Made-up counters, the same for every guest."""
         await self._before("diagnostics", server_id)
-        guest = self._there(server_id)
+        guest = self._need(server_id)
         return Diagnostics(
             state=guest.power.name.lower(),
             driver="libvirt",
@@ -242,14 +319,24 @@ class FakeDriver(FakeMoves):
         await self._world.before("switch_host", self._host.name, None)
 
     async def leftovers(self, known: frozenset[str]) -> list[str]:
+        found = [
+            *self._world.guests(self._host.name).items(),
+            *self._world.aside(self._host.name).items(),
+        ]
         return [
             f"guest {guest.name} of server {server_id}"
-            for server_id, guest in self._world.guests(self._host.name).items()
+            for server_id, guest in found
             if server_id not in known
         ]
 
     async def _before(self, operation: str, server_id: str) -> Exception | None:
         return await self._world.before(operation, self._host.name, server_id)
+
+    def _need(self, server_id: str) -> FakeGuest:
+        guest = self._world.guests(self._host.name).get(server_id)
+        if guest is None:
+            raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
+        return guest
 
     def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
         if guest.volumes != volumes:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import Conflict
 from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
 from kilonova.domain.live import LiveDisk, LiveProgress, LiveShape, LiveTarget
 from kilonova.virt.driver import Host
@@ -38,7 +38,7 @@ class FakeMoves:
     async def live_check(self, guest: GuestSpec) -> LiveShape:
         """The guest's disk is its host's own unless the root disk is a volume."""
         await self._world.before("live_check", self._host.name, guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.power not in (PowerState.RUNNING, PowerState.PAUSED):
             raise Conflict(f"The guest {there.name} is off; it cannot be moved while it runs.")
         local = [disk for disk in guest.disks if disk.source != "volume"]
@@ -73,7 +73,7 @@ class FakeMoves:
 
     async def live_move(self, guest: GuestSpec, target: LiveTarget) -> GuestStatus:
         """Takes what the script says; the other host's guest has the console then."""
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         seconds = self._world.lasts("live_move", self._host.name, guest.server_id)
         disks = there.disk_gb if target.disks else 0
         move = _Move(there, disks, self._host.clock.monotonic(), seconds, asyncio.Event())
@@ -96,7 +96,7 @@ class FakeMoves:
     async def live_arrive(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
         """It goes on."""
         late = await self._world.before("live_arrive", self._host.name, guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         there.arriving = False
         there.volumes = volumes_of(guest)
         there.power = PowerState.RUNNING if running else PowerState.PAUSED
@@ -108,7 +108,7 @@ class FakeMoves:
     async def live_stay(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
         """It goes on where it was."""
         late = await self._world.before("live_stay", self._host.name, guest.server_id)
-        there = self._there(guest.server_id)
+        there = self._need(guest.server_id)
         if there.power in (PowerState.RUNNING, PowerState.PAUSED):
             there.power = PowerState.RUNNING if running else PowerState.PAUSED
             self._world.keep(self._host.name, there)
@@ -152,8 +152,5 @@ class FakeMoves:
             raise Conflict(f"No guest of server {server_id} is being moved from here.")
         return self._moves[server_id]
 
-    def _there(self, server_id: str) -> FakeGuest:
-        guest = self._world.guests(self._host.name).get(server_id)
-        if guest is None:
-            raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
-        return guest
+    def _need(self, server_id: str) -> FakeGuest:
+        raise AssertionError
