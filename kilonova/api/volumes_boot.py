@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import moves, pause, power, remake
+from kilonova.api.actions import moves, pause, power, remake, resize
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -35,6 +35,7 @@ for _group in (
     power.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
+    resize.ROUTES,
     remake.ROUTES,
 ):
     for _row in filter(_wanted, _group):

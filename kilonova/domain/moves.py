@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from kilonova.domain.guest import Disk, FlavorSpec, Nic, PowerState
 from kilonova.domain.resources import Migration
+from kilonova.domain.states import VmState
 
 
 class Kind(enum.StrEnum):
@@ -46,13 +48,27 @@ COLD = frozenset({Kind.RESIZE, Kind.MIGRATION})
 
 
 class Before(msgspec.Struct, frozen=True):
-    """What a server was before its move, to make it so again. Volumes are left out of ``disks``."""
+    """What a server was before its move, to make it so again.
+
+    ``disks`` are the local ones; ``order``: the ids of all.
+    """
 
     vm_state: str
     power: PowerState
     flavor: FlavorSpec
     zone: str | None = None
     disks: tuple[Disk, ...] = ()
+    order: tuple[str, ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the guest ran when the move began."""
+        return self.vm_state != VmState.STOPPED
+
+    def with_volumes(self, volumes: Iterable[Disk]) -> list[Disk]:
+        """All disks as they were, with the volumes as they are now; new ones come last."""
+        place = {disk_id: number for number, disk_id in enumerate(self.order)}
+        return sorted((*self.disks, *volumes), key=lambda disk: place.get(disk.id, len(place)))
 
 
 class Moving(msgspec.Struct, frozen=True):
@@ -75,7 +91,12 @@ class Moving(msgspec.Struct, frozen=True):
     @property
     def ran(self) -> bool:
         """Whether the guest ran when the move began."""
-        return self.before.power != PowerState.SHUTDOWN
+        return self.before.ran
+
+    @property
+    def away(self) -> bool:
+        """Whether it goes, or went, to another host."""
+        return self.dest != self.source
 
 
 class Wish(msgspec.Struct, frozen=True):

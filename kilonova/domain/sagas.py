@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
+from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.server import WantedNic
 
 A = TypeVar("A", bound=msgspec.Struct)
@@ -74,6 +75,20 @@ class PortArgs(msgspec.Struct, frozen=True):
     port_id: str
 
 
+class ResizeArgs(msgspec.Struct, frozen=True):
+    """Another flavor for a server."""
+
+    server_id: str
+    flavor: FlavorSpec
+
+
+class MigrateArgs(msgspec.Struct, frozen=True):
+    """Another host for a server: a named one, or the scheduler's choice."""
+
+    server_id: str
+    host: str | None = None
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -100,3 +115,7 @@ ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attac
 DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")
 SOFT_DELETE = SagaKind("server.soft_delete", ServerArgs, action="delete", cancels=True)
 RESTORE = SagaKind("server.restore", ServerArgs, action="restore")
+RESIZE = SagaKind("server.resize", ResizeArgs, action="resize")
+MIGRATE = SagaKind("server.migrate", MigrateArgs, action="migrate")
+CONFIRM_RESIZE = SagaKind("server.confirm_resize", ServerArgs, action="confirmResize")
+REVERT_RESIZE = SagaKind("server.revert_resize", ServerArgs, action="revertResize")

@@ -19,6 +19,7 @@ from kilonova.db.tables.api import (
     instance_mappings,
     request_specs,
 )
+from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import CellRow
 from kilonova.domain.server import BuildSpec, Mapping
 from kilonova.store import sql
@@ -67,6 +68,20 @@ def release(tx: Tx, server_id: str) -> None:
     )
     tx.execute(instance_group_places.delete().where(instance_group_places.c.server_id == server_id))
     tx.execute(request_specs.delete().where(request_specs.c.server_id == server_id))
+
+
+def resize(tx: Tx, server_id: str, flavor: FlavorSpec, *, also: FlavorSpec | None = None) -> None:
+    """What the server counts for by quota: its flavor, and of ``also`` what that has more."""
+    flavors = (flavor, also or flavor)
+    values = {
+        "vcpus": max(one.vcpus for one in flavors),
+        "memory_mb": max(one.memory_mb for one in flavors),
+    }
+    which = instance_mappings.c.server_id == server_id
+    tx.execute(instance_mappings.update().where(which).values(**values))
+    spec = find_spec(tx, server_id)
+    if spec is not None and spec.flavor is not None:
+        save_spec(tx, server_id, msgspec.structs.replace(spec, flavor=flavor))
 
 
 def forget(tx: Tx, server_id: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from kilonova.domain.guest import GuestSpec
 from kilonova.domain.operations import DESTROY, POWER_OFF, POWER_ON, Destroy, GuestArgs, PowerOff
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.sagas.power import patience, where
+from kilonova.workflows.sagas.resize import end_move
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
 from kilonova.workflows.steps.records import (
@@ -17,6 +19,7 @@ from kilonova.workflows.steps.records import (
     set_aside,
     settle,
 )
+from kilonova.workflows.steps.resizing import settle_move, waiting_moves
 from kilonova.workflows.steps.volumes import release_volumes
 
 
@@ -29,6 +32,7 @@ async def delete(s: Saga, server_id: str) -> None:
     place = await s.do(seize, server_id)
     if place.cell_id is not None:
         s.cell = place.cell_id
+        await end_moves(s, server_id, place.guest)
         if place.host and place.guest:
             await s.on(
                 place.host, DESTROY, Destroy(place.guest), task=Task.DELETING, even_if_down=True
@@ -47,6 +51,8 @@ async def soft_delete(s: Saga, server_id: str) -> None:
     host, guest = await where(s, server_id)
     off = PowerOff(guest, patience(s, guest))
     status = await s.on(host, POWER_OFF, off, task=Task.SOFT_DELETING)
+    await s.pivot()
+    await end_moves(s, server_id, guest)
     await s.do(set_aside, server_id, status.power)
 
 
@@ -56,3 +62,14 @@ async def restore(s: Saga, server_id: str) -> None:
     host, guest = await where(s, server_id)
     status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.RESTORING)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
+
+
+async def end_moves(s: Saga, server_id: str, guest: GuestSpec | None) -> None:
+    """What resizes that nobody confirmed have left elsewhere goes, as if they had been confirmed.
+
+    On a host that is down it goes when the host returns.
+    """
+    for moving in await s.do(waiting_moves, server_id):
+        if guest is not None:
+            await end_move(s, server_id, moving, guest)
+        await s.do(settle_move, moving, key=moving.uuid)

@@ -59,6 +59,7 @@ def open_migration(
         flavor=server.flavor,
         zone=server.availability_zone,
         disks=tuple(disk for disk in private.disks if disk.source != "volume"),
+        order=tuple(disk.id for disk in private.disks),
     )
     wanted = flavor or server.flavor
     now = env.clock.now()
@@ -272,10 +273,16 @@ def return_shape(tx: Tx, env: Env, server_id: str, uuid: str, source: str) -> No
     holds.hand_over(tx, uuid, server_id, source, now=env.clock.now())
 
 
-@transaction(db="own")
+@transaction(db="cell")
 def end_shape(tx: Tx, env: Env, uuid: str) -> None:
     """What the migration held of the source is free."""
     holds.leave(tx, uuid, now=env.clock.now())
+
+
+@transaction(db="own")
+def drop_shape(tx: Tx, env: Env, server_id: str) -> None:
+    """The server itself holds nothing of any host's shape."""
+    holds.leave(tx, server_id, now=env.clock.now())
 
 
 @transaction(db="own")
