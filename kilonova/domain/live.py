@@ -77,8 +77,8 @@ class LiveCheck(msgspec.Struct, frozen=True):
     guest: GuestSpec
 
 
-class LivePrepare(msgspec.Struct, frozen=True):
-    """Have a guest wait for its memory; ``guest`` is as it will be here.
+class LiveSuits(msgspec.Struct, frozen=True):
+    """Look whether a guest could come here.
 
     ``block``: whether local disks are copied, None: where they are not shared. ``over_commit``:
     there need be no room for more than the disks take now.
@@ -88,6 +88,14 @@ class LivePrepare(msgspec.Struct, frozen=True):
     shape: LiveShape
     block: bool | None = None
     over_commit: bool = True
+
+
+class LivePrepare(msgspec.Struct, frozen=True):
+    """Have a guest wait for its memory; ``guest`` is as it will be here, ``block`` as above."""
+
+    guest: GuestSpec
+    shape: LiveShape
+    block: bool | None = None
 
 
 class LiveMove(msgspec.Struct, frozen=True):
@@ -105,6 +113,7 @@ class LiveSettle(msgspec.Struct, frozen=True):
 
 
 LIVE_CHECK = Operation("live_check", LiveCheck, LiveShape, seconds=120)
+LIVE_SUITS = Operation("live_suits", LiveSuits, GuestName, seconds=120)
 LIVE_PREPARE = Operation("live_prepare", LivePrepare, LiveTarget, seconds=3600)
 LIVE_MOVE = Operation("live_move", LiveMove, GuestStatus, seconds=DAY)
 LIVE_ARRIVE = Operation("live_arrive", LiveSettle, GuestStatus, seconds=300)

@@ -270,10 +270,15 @@ class MovesLive(Protocol):
     async def live_check(self, guest: GuestSpec) -> LiveShape:
         """What the destination must know of a guest here; Conflict when it is off."""
 
-    async def live_prepare(
+    async def live_suits(
         self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
+    ) -> None:
+        """Conflict when the two hosts do not go together for this guest, or it has no room."""
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None
     ) -> LiveTarget:
-        """Make the guest's like, which waits. Conflict when the hosts do not go together."""
+        """Make the guest's like, which waits."""
 
     async def live_move(self, guest: GuestSpec, target: LiveTarget) -> GuestStatus:
         """Send disks and memory, then let the guest stand still. A failure leaves it running."""

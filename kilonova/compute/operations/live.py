@@ -13,12 +13,14 @@ from kilonova.domain.live import (
     LIVE_MOVE,
     LIVE_PREPARE,
     LIVE_STAY,
+    LIVE_SUITS,
     LiveCheck,
     LiveMove,
     LivePrepare,
     LiveProgress,
     LiveSettle,
     LiveShape,
+    LiveSuits,
     LiveTarget,
 )
 from kilonova.domain.operations import GuestName
@@ -37,12 +39,19 @@ async def check(at: At, args: LiveCheck) -> LiveShape:
     return await _mover(at).live_check(args.guest)
 
 
-@handles(LIVE_PREPARE)
-async def prepare(at: At, args: LivePrepare) -> LiveTarget:
-    """Have a guest wait here; Conflict when the two hosts do not go together."""
-    return await _mover(at).live_prepare(
+@handles(LIVE_SUITS, changes=False)
+async def suits(at: At, args: LiveSuits) -> GuestName:
+    """Conflict when the two hosts do not go together."""
+    await _mover(at).live_suits(
         args.guest, args.shape, block=args.block, over_commit=args.over_commit
     )
+    return GuestName(args.guest.server_id)
+
+
+@handles(LIVE_PREPARE)
+async def prepare(at: At, args: LivePrepare) -> LiveTarget:
+    """Have a guest wait here."""
+    return await _mover(at).live_prepare(args.guest, args.shape, block=args.block)
 
 
 @handles(LIVE_MOVE)

@@ -48,17 +48,24 @@ class FakeMoves:
             disks={disk.device: LiveDisk(size, size) for disk in local[:1]},
         )
 
-    async def live_prepare(
+    async def live_suits(
         self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
-    ) -> LiveTarget:
-        """A guest that stands still and waits."""
-        late = await self._world.before("live_prepare", self._host.name, guest.server_id)
+    ) -> None:
+        """Whether storage fits what is asked, and there is room."""
+        await self._world.before("live_suits", self._host.name, guest.server_id)
         copied = must_copy(shape, self._world.store_of(self._host.name), block=block)
         free = self._world.capacity_of(self._host.name).disk_gb * GIB
         if copied and not over_commit and sum(disk.size for disk in shape.disks.values()) > free:
             raise Conflict(
                 f"Host {self._host.name} has no room on its disks for the guest {guest.name}."
             )
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None
+    ) -> LiveTarget:
+        """A guest that stands still and waits."""
+        late = await self._world.before("live_prepare", self._host.name, guest.server_id)
+        copied = must_copy(shape, self._world.store_of(self._host.name), block=block)
         guests = self._world.guests(self._host.name)
         if guest.server_id not in guests:
             made = self._world.make(self._host.name, guest, PowerState.PAUSED)

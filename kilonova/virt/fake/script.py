@@ -27,6 +27,7 @@ OPERATIONS = frozenset(
         "live_move",
         "live_prepare",
         "live_stay",
+        "live_suits",
         "pause",
         "power_off",
         "power_on",

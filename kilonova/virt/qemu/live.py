@@ -58,18 +58,34 @@ class QemuMoves:
             cards=cards,
         )
 
-    async def live_prepare(
+    async def live_suits(
         self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
-    ) -> LiveTarget:
-        """QEMU with the same devices, which waits for disks and memory on this host's address."""
-        self._suits(shape)
+    ) -> None:
+        """The same CPU, a directory of guests of its own, and room in that."""
+        own = self._need().accel
+        if shape.cpu != own.cpu and "host" in (shape.cpu, own.cpu):
+            raise Conflict(
+                f"Migration pre-check error: the guest's CPU is {shape.cpu}, host "
+                f"{self._host.name} gives {own.cpu}."
+            )
         store = await asyncio.to_thread(store_id, self._host.state_dir)
         if shape.disks and not must_copy(shape, store, block=block):
             raise Conflict(
                 "Migration pre-check error: guests cannot be moved between hosts that share the "
                 "directory of their guests; use block migration between directories of their own."
             )
-        await self._room(guest, shape, over_commit=over_commit)
+        need = sum(disk.used if over_commit else disk.size for disk in shape.disks.values())
+        free = (await asyncio.to_thread(shutil.disk_usage, self._host.state_dir)).free
+        if need > free:
+            raise Conflict(
+                f"Migration pre-check error: the disks of {guest.name} need {need / GIB:.1f} GiB, "
+                f"host {self._host.name} has {free / GIB:.1f} GiB."
+            )
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None
+    ) -> LiveTarget:
+        """QEMU with the same devices, which waits for disks and memory on this host's address."""
         there = self._guest(guest.server_id)
         async with there.lock:
             await there.receive(guest, shape)
@@ -140,23 +156,6 @@ class QemuMoves:
 
     def _devices(self, spec: GuestSpec) -> Devices:
         return plan(spec, default_machine=self._host.settings.qemu.machine_type)
-
-    def _suits(self, shape: LiveShape) -> None:
-        own = self._need().accel
-        if shape.cpu != own.cpu and "host" in (shape.cpu, own.cpu):
-            raise Conflict(
-                f"Migration pre-check error: the guest's CPU is {shape.cpu}, host "
-                f"{self._host.name} gives {own.cpu}."
-            )
-
-    async def _room(self, guest: GuestSpec, shape: LiveShape, *, over_commit: bool) -> None:
-        need = sum(disk.used if over_commit else disk.size for disk in shape.disks.values())
-        free = (await asyncio.to_thread(shutil.disk_usage, self._host.state_dir)).free
-        if need > free:
-            raise Conflict(
-                f"Migration pre-check error: the disks of {guest.name} need {need / GIB:.1f} GiB, "
-                f"host {self._host.name} has {free / GIB:.1f} GiB."
-            )
 
     async def _listen(self, there: Guest, shape: LiveShape) -> LiveTarget:
         settings, qemu = self._host.settings, there.qemu
