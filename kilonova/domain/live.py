@@ -8,6 +8,8 @@ from kilonova.domain.guest import GuestSpec, GuestStatus
 from kilonova.domain.operations import GuestName, Operation
 
 DAY = 86_400.0
+SENT_AWAY = "sent away"
+"""The detail of a guest's status that stands still because another host has all of it."""
 
 
 class LiveDisk(msgspec.Struct, frozen=True):

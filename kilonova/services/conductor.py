@@ -32,7 +32,8 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
-from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
@@ -97,6 +98,13 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
+            evacuations=Evacuations(
+                db=db,
+                cell=cell,
+                placement=neighbours.placement,
+                clock=clock,
+                unknown=unknown_guest,
+            ),
         )
         self._cell = cell
         self.networks = NetworkInfo(

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kilonova.base.errors import Conflict, Fault
+from kilonova.base.errors import Conflict
 from kilonova.config.hypervisor import Libvirt, Qemu
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import (

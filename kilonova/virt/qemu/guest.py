@@ -15,7 +15,7 @@ import msgspec
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
-from kilonova.domain.live import LiveShape
+from kilonova.domain.live import SENT_AWAY, LiveShape
 from kilonova.virt import ports, records, vifs
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
@@ -101,6 +101,8 @@ class Guest:
         """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
         record = self.record
         words = [detail] if detail else []
+        if self.alive and self._qemu.run in ("finish-migrate", "postmigrate"):
+            words.append(SENT_AWAY)
         if record is not None:
             words += [record.ended] if record.ended and not detail else []
             if self.alive:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from kilonova.base.errors import Timeout
+from kilonova.base.errors import Timeout, Unavailable
+from kilonova.domain.guest import Disk
 from kilonova.domain.moves import Moving, Wish
 from kilonova.domain.operations import (
     DESTROY,
@@ -24,10 +25,10 @@ from kilonova.workflows.engine.steps import Undo, saga
 from kilonova.workflows.sagas.power import where
 from kilonova.workflows.steps import evacuating as steps
 from kilonova.workflows.steps import moving as moves
-from kilonova.workflows.steps.live import zone_there
 from kilonova.workflows.steps.networking import plugged
 from kilonova.workflows.steps.placing import NoValidHost
 from kilonova.workflows.steps.records import without_secrets
+from kilonova.workflows.steps.resizing import zone_there
 from kilonova.workflows.steps.volumes import complete_volume
 
 
@@ -82,10 +83,32 @@ async def _make(s: Saga, server_id: str, moving: Moving, host: HostRef, off: boo
     volumes = await s.each(
         moves.take_volume, *to, moving.volumes, undo=moves.leave_volume, task=task
     )
-    guest = await s.do(steps.describe_evacuated, server_id, moving.uuid, bound.nics, volumes)
     zone = await s.do(zone_there, host)
+    if not await s.attempt(start, server_id, moving, host, bound, volumes, off):
+        raise s.last_error or Unavailable("The guest could not be made.")
+    await s.each(complete_volume, volumes)
+    await s.pivot()
+    ready = zone, bound.nics, volumes, off
+    await s.do(steps.finish_evacuation, server_id, moving, host, *ready)
+    await s.each(moves.leave_volume, *to, volumes)
+    await s.do(moves.leave_group_on, server_id, moving.source)
+
+
+async def start(
+    s: Saga,
+    server_id: str,
+    moving: Moving,
+    host: HostRef,
+    bound: moves.Rebound,
+    volumes: list[Disk],
+    off: bool,
+) -> None:
+    """The guest; a part of its own, as nobody may read its password afterwards."""
+    described = server_id, moving.uuid, bound.nics, volumes
+    guest = await s.do(steps.describe_evacuated, *described)
+    bare = without_secrets(guest)
     for former in await s.do(steps.stale_there, server_id, host):
-        await s.on(host.host, DESTROY, Destroy(without_secrets(guest)), key=former)
+        await s.on(host.host, DESTROY, Destroy(bare), key=former)
         await s.do(moves.end_shape, former, key=former)
         await s.do(moves.end_source, former, key=former)
         await s.do(steps.settle_stale, former, key=former)
@@ -93,25 +116,19 @@ async def _make(s: Saga, server_id: str, moving: Moving, host: HostRef, off: boo
         host.host,
         SPAWN,
         Spawn(guest, paused=True),
-        undo=Undo(DESTROY, Destroy(without_secrets(guest)), even_if_down=True),
+        undo=Undo(DESTROY, Destroy(bare), even_if_down=True),
         task=Task.REBUILD_SPAWNING,
     )
     if off:
-        await s.on(host.host, POWER_OFF, PowerOff(without_secrets(guest), 0))
-    else:
-        default = s.settings.default
-        opening = plugged(server_id, list(bound.ports))
-        if opening is not None and default.vif_plugging_timeout:
-            patient = () if default.vif_plugging_is_fatal else (Timeout,)
-            with contextlib.suppress(*patient):
-                await s.wait(opening, within=default.vif_plugging_timeout)
-        await s.on(host.host, RESUME, GuestArgs(without_secrets(guest)))
-    await s.each(complete_volume, volumes)
-    await s.pivot()
-    ready = zone, bound.nics, volumes, off
-    await s.do(steps.finish_evacuation, server_id, moving, host, *ready)
-    await s.each(moves.leave_volume, *to, volumes)
-    await s.do(moves.leave_group_on, server_id, moving.source)
+        await s.on(host.host, POWER_OFF, PowerOff(bare, 0))
+        return
+    opening = plugged(server_id, list(bound.ports))
+    default = s.settings.default
+    if opening is not None and default.vif_plugging_timeout:
+        patient = () if default.vif_plugging_is_fatal else (Timeout,)
+        with contextlib.suppress(*patient):
+            await s.wait(opening, within=default.vif_plugging_timeout)
+    await s.on(host.host, RESUME, GuestArgs(bare))
 
 
 def _was_off(moving: Moving) -> bool:

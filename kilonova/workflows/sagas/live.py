@@ -32,6 +32,7 @@ from kilonova.workflows.sagas.power import where
 from kilonova.workflows.steps import live as steps
 from kilonova.workflows.steps import moving as moves
 from kilonova.workflows.steps.placing import NoValidHost
+from kilonova.workflows.steps.resizing import zone_there
 from kilonova.workflows.steps.volumes import complete_volume
 
 
@@ -92,7 +93,7 @@ async def _carry(
     )
     volumes = await s.each(moves.take_volume, *to, moving.volumes, undo=moves.leave_volume)
     there = await s.do(steps.describe_there, server_id, nics, volumes)
-    zone = await s.do(steps.zone_there, host)
+    zone = await s.do(zone_there, host)
     target = await s.on(
         host.host,
         LIVE_PREPARE,

@@ -21,7 +21,7 @@ from kilonova.workflows import telling
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.engine import journal
 from kilonova.workflows.engine.steps import remote, transaction
-from kilonova.workflows.steps.moving import find_server, zone_of
+from kilonova.workflows.steps.moving import find_server
 from kilonova.workflows.steps.records import end_action, find_place
 from kilonova.workflows.steps.resizing import begin_part, end_part, give_up_move
 from kilonova.workflows.visible import EVENTS
@@ -121,12 +121,6 @@ def running(tx: Tx, env: Env, server_id: str, moving: Moving) -> None:
     note(tx, f"{LIVE}pre.{telling.END}", server_id)
     migrations.update(tx, moving.uuid, now=now, status=Status.RUNNING)
     begin_part(tx, env, server_id, MOVE, host=moving.source)
-
-
-@remote()
-async def zone_there(env: Env, host: HostRef) -> str:
-    """The availability zone the server will be in."""
-    return await zone_of(env, host.host)
 
 
 @transaction(db="own")
