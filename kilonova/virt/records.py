@@ -24,8 +24,8 @@ class Record(msgspec.Struct, frozen=True):
 
     ``made``: its disks are complete. ``running``: it ought to run. ``boot``: the host's boot it
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
-    forwarded port of 127.0.0.1. ``disks``: device name → file. ``arriving``: it runs on another
-    host and waits for its memory.
+    forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
+    directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
     """
 
     spec: GuestSpec
@@ -35,6 +35,7 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+    aside: str = ""
     arriving: bool = False
 
 

@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import live_scenarios, scenarios
+from tests.sagas import live_scenarios, moves, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -40,7 +40,9 @@ async def test_a_hard_reboot_mends_what_is_attached() -> None:
 
 
 def test_every_server_saga_is_played() -> None:
-    assert scenarios.Build and live_scenarios.Live
+    assert scenarios.Build
+    assert moves.Resize
+    assert live_scenarios.Live
     assert unplayed() == []
 
 

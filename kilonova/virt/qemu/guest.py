@@ -18,7 +18,8 @@ from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.live import SENT_AWAY, LiveShape
 from kilonova.virt import ports, records, vifs
 from kilonova.virt.accel import Accel
-from kilonova.virt.devices import Devices, plan
+from kilonova.virt.aside import Movable
+from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
@@ -61,7 +62,7 @@ class Given(msgspec.Struct, frozen=True):
     taken: set[int]
 
 
-class Guest:
+class Guest(Movable[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -253,6 +254,10 @@ class Guest:
             self._given.taken.discard(forwarded.pop(nic.port_id, 0))
             left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
             self._note(spec=msgspec.structs.replace(spec, nics=left), ports=forwarded)
+
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return plan(spec, default_machine=self._settings.qemu.machine_type).disks
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
