@@ -96,8 +96,8 @@ def _checks(tx: Tx, server_id: str, request_id: str) -> tuple[bool, str]:
     action = actions.show(tx, server_id, request_id)
     if action is None:
         return True, ""
-    if action.finish is not None and action.message:
+    if action.finish is not None:
         told = (event.details for event in action.events if event.details)
-        return True, next(told, "Migration pre-check error")
+        return True, next(told, "Migration pre-check error") if action.message else ""
     under_way = migrations.running(tx, server_id)
     return any(row.status == Status.RUNNING for row in under_way), ""
