@@ -33,7 +33,8 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.confirm import Confirmer
-from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
@@ -101,6 +102,13 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
+            evacuations=Evacuations(
+                db=db,
+                cell=cell,
+                placement=neighbours.placement,
+                clock=clock,
+                unknown=unknown_guest,
+            ),
         )
         self._cell = cell
         self.networks = NetworkInfo(
