@@ -18,8 +18,10 @@ ACTIONS = frozenset(
     {"confirmResize", "revertResize", "reboot", "resize", "rebuild", "createImage", "os-start",
      "os-stop", "trigger_crash_dump"}
 )  # fmt: skip
-_SAME = ("policy", "body", "query", "status", "action", "since", "gone", "max_body", "consumes",
-         "responses")  # fmt: skip
+_SAME = (
+    "policy", "body", "query", "responses", "status", "also", "action", "since", "gone", "max_body",
+    "consumes",
+)  # fmt: skip
 
 
 def _wanted(row: Route) -> bool:

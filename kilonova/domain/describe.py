@@ -63,6 +63,7 @@ def guest_spec(
         properties=image_properties(server, private),
         launched=server.launched_at is not None,
         held=private.held,
+        shares=private.shares,
     )
 
 

@@ -178,6 +178,30 @@ class SetPassword(msgspec.Struct, frozen=True):
     password: str
 
 
+class SnapshotVolume(msgspec.Struct, frozen=True):
+    """New data of a volume that is a file goes to another one beside it, which is there already.
+
+    ``guest`` and ``disk`` are as they shall be afterwards; ``file`` is the other one's name.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str
+
+
+class MergeVolume(msgspec.Struct, frozen=True):
+    """Files below a volume's own become one.
+
+    With ``into``: the data of ``file`` goes into the one below it, ``into``. Without: all data
+    above ``file`` (None: all there is) goes into the volume's own file.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str | None = None
+    into: str | None = None
+
+
 class NicArgs(msgspec.Struct, frozen=True):
     """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
 
@@ -263,6 +287,8 @@ ATTACH_DISK = Operation("attach_disk", DiskArgs, GuestStatus, seconds=300)
 DETACH_DISK = Operation("detach_disk", DiskArgs, GuestStatus, seconds=600)
 RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
 SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
+SNAPSHOT_VOLUME = Operation("snapshot_volume", SnapshotVolume, GuestStatus, seconds=600)
+MERGE_VOLUME = Operation("merge_volume", MergeVolume, GuestStatus, seconds=7200)
 SWITCH_HOST = Operation("switch_host", HostSwitch, HostSwitch, seconds=60)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
@@ -285,3 +311,4 @@ REBUILD = Operation("rebuild", Rebuild, GuestStatus, seconds=7200)
 RESCUE = Operation("rescue", Rescue, GuestStatus, seconds=7200)
 UNRESCUE = Operation("unrescue", GuestArgs, GuestStatus, seconds=4000)
 SET_PASSWORD = Operation("set_password", SetPassword, GuestStatus, seconds=60)
+FENCE = Operation("fence", GuestArgs, GuestStatus, seconds=60)

@@ -99,6 +99,32 @@ class RescueArgs(msgspec.Struct, frozen=True):
     named: str | None = None
 
 
+class SnapshotSaga(msgspec.Struct, frozen=True):
+    """A snapshot of a server's volume that the volume service wants; ``file`` is to be its own."""
+
+    server_id: str
+    disk_id: str
+    snapshot_id: str
+    file: str
+
+
+class MergeSaga(msgspec.Struct, frozen=True):
+    """Such a snapshot goes; ``file`` and ``into`` as in ``operations.MergeVolume``."""
+
+    server_id: str
+    disk_id: str
+    snapshot_id: str
+    file: str | None = None
+    into: str | None = None
+
+
+class ShareSaga(msgspec.Struct, frozen=True):
+    """A saga about one file share of a server."""
+
+    server_id: str
+    share_id: str
+
+
 class AttachArgs(msgspec.Struct, frozen=True):
     """A network card that shall come to a server."""
 
@@ -143,6 +169,30 @@ class BackupSaga(msgspec.Struct, frozen=True):
     rotation: int
 
 
+class LiveArgs(msgspec.Struct, frozen=True):
+    """Another host for a server whose guest runs on.
+
+    ``host``: that one, checked by the scheduler unless ``force``. ``block`` and ``over_commit`` as
+    in ``domain.live.LiveSuits``.
+    """
+
+    server_id: str
+    host: str | None = None
+    block: bool | None = None
+    over_commit: bool = True
+    force: bool = False
+
+
+class EvacuateArgs(msgspec.Struct, frozen=True):
+    """A server made anew elsewhere, as its host is down; ``off``: it is not started there."""
+
+    server_id: str
+    uuid: str
+    host: str | None = None
+    force: bool = False
+    off: bool = False
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -162,6 +212,10 @@ ATTACH_VOLUME = SagaKind("server.attach_volume", DiskSaga, action="attach_volume
 DETACH_VOLUME = SagaKind("server.detach_volume", DiskSaga, action="detach_volume")
 EXTEND_VOLUME = SagaKind("server.extend_volume", DiskSaga, action="extend_volume")
 SWAP_VOLUME = SagaKind("server.swap_volume", SwapSaga, action="swap_volume")
+SNAPSHOT_VOLUME = SagaKind("server.snapshot_volume", SnapshotSaga, action="volume_snapshot_create")
+MERGE_VOLUME = SagaKind("server.merge_volume", MergeSaga, action="volume_snapshot_delete")
+ATTACH_SHARE = SagaKind("server.attach_share", ShareSaga, action="attach_share")
+DETACH_SHARE = SagaKind("server.detach_share", ShareSaga, action="detach_share")
 PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
 UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
 CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")
@@ -179,3 +233,5 @@ RESIZE = SagaKind("server.resize", ResizeArgs, action="resize")
 MIGRATE = SagaKind("server.migrate", MigrateArgs, action="migrate")
 CONFIRM_RESIZE = SagaKind("server.confirm_resize", ServerArgs, action="confirmResize")
 REVERT_RESIZE = SagaKind("server.revert_resize", ServerArgs, action="revertResize")
+LIVE_MIGRATE = SagaKind("server.live_migrate", LiveArgs, action="live-migration")
+EVACUATE = SagaKind("server.evacuate", EvacuateArgs, action="evacuate", cancels=True)

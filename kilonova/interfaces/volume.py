@@ -131,6 +131,10 @@ class VolumeService(Protocol):
         Its server hears of the end by the external event ``volume-reimaged``.
         """
 
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        """How far a snapshot is that we help with: creating, deleting or an error; one that is not
+        there, or is not in a state for that, is left."""
+
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
     ) -> Any:

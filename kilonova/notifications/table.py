@@ -130,9 +130,7 @@ def _instance() -> Iterator[Notification]:
             old = f"{USAGE}volume.{word}" if phase == END else None
             event = f"instance.volume_{word}.{phase}"
             yield Notification(event, "InstanceActionVolumePayload", legacy=old)
-        yield from _phases(
-            f"instance.share_{word}", ALL, "InstanceActionSharePayload", waits="shares"
-        )
+        yield from _phases(f"instance.share_{word}", ALL, "InstanceActionSharePayload")
     yield from _phases("instance.volume_swap", ALL, "InstanceActionVolumeSwapPayload")
 
 

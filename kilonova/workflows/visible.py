@@ -34,6 +34,8 @@ EVENTS: dict[str, Event] = {
     "server.reboot": Event(
         "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
     ),
+    "server.attach_share": Event("compute_allow_share"),
+    "server.detach_share": Event("compute_deny_share"),
     "server.pause": Event("compute_pause_instance", (Task.PAUSING,)),
     "server.unpause": Event("compute_unpause_instance", (Task.UNPAUSING,)),
     "server.soft_delete": Event("compute_soft_delete_instance", (Task.SOFT_DELETING,)),
@@ -51,6 +53,8 @@ EVENTS: dict[str, Event] = {
     "server.migrate": Event("conductor_migrate_server"),
     "server.confirm_resize": Event("compute_confirm_resize"),
     "server.revert_resize": Event("compute_revert_resize"),
+    "server.live_migrate": Event("conductor_live_migrate_instance"),
+    "server.evacuate": Event("conductor_rebuild_server"),
 }
 BURIED = "conductor_schedule_and_build_instances"
 """The event of a server that found no host."""

@@ -123,7 +123,7 @@ class Reimaged(Secretive, ThereWithVolumes):
 
     async def open(self) -> None:
         await super().open()
-        self.volumes.told = self.tell
+        self.volumes.tell = self.tell
 
     async def tell(self, server_id: str, name: str) -> None:
         def write(tx: Tx) -> None:

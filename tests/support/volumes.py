@@ -19,10 +19,11 @@ class Volumes:
         self.uses: dict[str, VolumeAttachment] = {}
         self.snapshots: dict[str, VolumeSnapshot] = {}
         self.kinds = {"__DEFAULT__", "fast"}
+        self.told: dict[str, list[str]] = {}
         self.count = 0
         self.slow = 1
         self.broken = False
-        self.told: Callable[[str, str], Awaitable[None]] | None = None
+        self.tell: Callable[[str, str], Awaitable[None]] | None = None
         self._left: dict[str, int] = {}
 
     def add(self, volume_id: str, **values: Any) -> Volume:
@@ -165,9 +166,12 @@ class Volumes:
             raise BadRequest(f"Volume {volume_id} status must be reserved, not {volume.status}.")
         metadata = {**volume.image_metadata, "image_id": image_id}
         self._put(msgspec.structs.replace(volume, image_metadata=metadata))
-        if self.told is not None:
+        if self.tell is not None:
             for use in (u for u in self.uses.values() if u.volume_id == volume_id):
-                await self.told(use.server_id, f"volume-reimaged:{volume_id}")
+                await self.tell(use.server_id, f"volume-reimaged:{volume_id}")
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        self.told[snapshot_id] = [*self.told.get(snapshot_id, []), status]
 
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""

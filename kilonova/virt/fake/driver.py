@@ -21,11 +21,13 @@ from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import ROLE
 from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
+from kilonova.virt.fake.live import FakeMoves
 from kilonova.virt.fake.world import (
     FakeGuest,
     FakeWorld,
     boot_messages,
     disk_content,
+    shares_of,
     volumes_of,
 )
 
@@ -34,12 +36,13 @@ CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
-class FakeDriver:
+class FakeDriver(FakeMoves):
     """A virt driver; ``world`` holds the guests and the script."""
 
     name = "fake"
 
     def __init__(self, host: Host, world: FakeWorld) -> None:
+        super().__init__()
         self._host = host
         self._world = world
 
@@ -102,6 +105,8 @@ class FakeDriver:
     async def resume(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("resume", guest.server_id)
         there = self._need(guest.server_id)
+        if there.arriving:
+            raise Conflict(f"The guest {there.name} waits for its memory.")
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.RUNNING)
@@ -131,7 +136,8 @@ class FakeDriver:
         there = self._need(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING and seconds:
             await self._host.clock.sleep(seconds)
-        self._turn(there, PowerState.SHUTDOWN)
+        there.shares = {}
+        self._turn(there, PowerState.SHUTDOWN, always=True)
         return _end(there, late)
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
@@ -216,6 +222,39 @@ class FakeDriver:
         kept = {key: size for key, size in there.volumes.items() if key != old.volume_id}
         self._plug(there, {**kept, new.volume_id or new.id: new.size_mb})
         return _end(there, late)
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """One file more; at first there is one, with the name volume services give it."""
+        late = await self._before("snapshot_volume", guest.server_id)
+        there, chain = self._chain(guest, disk)
+        if file not in chain:
+            there.chains = {**there.chains, disk.volume_id or "": [file, *chain]}
+            self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """One file less, or several."""
+        late = await self._before("merge_volume", guest.server_id)
+        there, chain = self._chain(guest, disk)
+        if into is not None:
+            # The one at the end has a name that only the volume service knows.
+            left = [name for name in chain[:-1] if name != file] + chain[-1:]
+        elif file is not None:
+            left = [chain[0], *chain[_need_file(chain, file) :]]
+        else:
+            left = chain[:1]
+        if left != chain:
+            there.chains = {**there.chains, disk.volume_id or "": left}
+            self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    def _chain(self, guest: GuestSpec, disk: Disk) -> tuple[FakeGuest, list[str]]:
+        there = self._need(guest.server_id)
+        if disk.volume_id not in there.volumes:
+            raise NotFound(f"The guest {there.name} has no volume {disk.volume_id}.")
+        return there, there.chains.get(disk.volume_id, [f"volume-{disk.volume_id}"])
 
     async def console_log(self, server_id: str) -> bytes:
         await self._before("console_log", server_id)
@@ -447,12 +486,18 @@ class FakeDriver:
         """What a start changes: volumes, and which disk it starts from."""
         images = (disk.image for disk in guest.disks if disk.role == ROLE)
         there.rescue = next((image.id for image in images if image is not None), "")
-        there.volumes = volumes_of(guest)
+        self._plug(there, volumes_of(guest), shares_of(guest))
         self._world.keep(self._host.name, there)
 
-    def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
+    def _plug(
+        self, guest: FakeGuest, volumes: dict[str, int], shares: dict[str, str] | None = None
+    ) -> None:
+        if shares is not None and guest.shares != shares:
+            guest.shares = shares
+            self._world.keep(self._host.name, guest)
         if guest.volumes != volumes:
             guest.volumes = volumes
+            guest.chains = {key: files for key, files in guest.chains.items() if key in volumes}
             self._world.keep(self._host.name, guest)
 
     def _drop(self, guest: FakeGuest, image_id: str) -> None:
@@ -480,3 +525,9 @@ def _end(guest: FakeGuest, late: Exception | None) -> GuestStatus:
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+def _need_file(chain: list[str], file: str) -> int:
+    if file not in chain:
+        raise NotFound(f"The volume has no file {file}.")
+    return chain.index(file)

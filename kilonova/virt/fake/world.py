@@ -20,6 +20,10 @@ ASIDE = "/aside"
 """Behind a host's name: its guests that are aside. No host has such a name."""
 
 
+SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
+"""Traits of hosts whose guests can have file shares."""
+
+
 class Capacity(msgspec.Struct, frozen=True):
     """What a fake host offers: memory MiB, disk GiB."""
 
@@ -28,7 +32,7 @@ class Capacity(msgspec.Struct, frozen=True):
     disk_gb: int = 600_000
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
-    traits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = SHARES
     pcpus: int = 0
     shape: HostShape | None = None
 
@@ -41,6 +45,11 @@ SMALL = Capacity(vcpus=2, memory_mb=8192, disk_gb=1028)
 def volumes_of(spec: GuestSpec) -> dict[str, int]:
     """Volume id → MiB of the volumes in a description."""
     return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
+
+
+def shares_of(spec: GuestSpec) -> dict[str, str]:
+    """Tag → share id of the file shares in a description."""
+    return {share.tag: share.share_id for share in spec.shares or ()}
 
 
 def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
@@ -79,6 +88,7 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    arriving: bool = False
     move: str = ""
     """The move it is aside for."""
     copies: dict[str, str] = {}
@@ -88,6 +98,10 @@ class FakeGuest(msgspec.Struct):
     rescue: str = ""
     agent: bool = True
     passwords: int = 0
+    chains: dict[str, list[str]] = {}
+    """Volume id → the files it is made of, its own first, of volumes with snapshots."""
+    shares: dict[str, str] = {}
+    """Tag → share id, of those it was started with."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -107,6 +121,7 @@ class FakeWorld(Script):
         super().__init__(clock)
         self.capacity = capacity
         self._capacities: dict[str, Capacity] = {}
+        self._shared: bool | None = None
         self._hosts: dict[str, dict[str, FakeGuest]] = {}
         self._listeners: dict[str, GuestEvent] = {}
         self._file = _open(file) if file is not None else None
@@ -124,6 +139,14 @@ class FakeWorld(Script):
     def capacity_of(self, host: str) -> Capacity:
         """What that host offers."""
         return self._capacities.get(host, self.capacity)
+
+    def shares_disks(self, shared: bool | None) -> None:
+        """Whether the hosts' guests lie in one directory; None: hosts agree to either."""
+        self._shared = shared
+
+    def store_of(self, host: str) -> str:
+        """The name of the directory that holds the host's guests."""
+        return {None: "", True: "shared", False: host}[self._shared]
 
     def deaf(self, server_id: str, *, deaf: bool = True) -> None:
         """Let a guest ignore polite requests to shut down or reboot."""
@@ -203,6 +226,7 @@ class FakeWorld(Script):
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
             image=spec.image.id if spec.image is not None else "",
+            shares=shares_of(spec),
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)

@@ -3,23 +3,29 @@
 from kilonova.workflows.sagas import (
     build,
     delete,
+    evacuate,
     images,
     interfaces,
+    live,
     pause,
     power,
     remake,
     resize,
+    shares,
     volumes,
 )
 
 __all__ = [
     "build",
     "delete",
+    "evacuate",
     "images",
     "interfaces",
+    "live",
     "pause",
     "power",
     "remake",
     "resize",
+    "shares",
     "volumes",
 ]

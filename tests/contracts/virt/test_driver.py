@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from kilonova.base.errors import Conflict, NotFound, NotSupported
+from kilonova.domain.disks import on_file
 from kilonova.domain.guest import Disk, ImageRef, PowerState
 from kilonova.domain.rescue import rescued
 from kilonova.virt import records
@@ -21,6 +23,7 @@ from kilonova.virt.driver import (
     Rebuilds,
     Rescues,
     SetsPasswords,
+    SnapshotsVolumes,
 )
 from tests.contracts.virt.conftest import Lab
 from tests.support.guests import SERVER, booting, image_of, spec
@@ -185,6 +188,25 @@ async def test_a_volume_comes_and_goes(lab: Lab) -> None:
     await lab.driver.destroy(plain, keep_disks=False)
     assert (lab.path / "volume-1").exists()
     assert (lab.path / "volume-2").exists()
+
+
+async def test_a_volume_goes_on_in_another_file(lab: Lab) -> None:
+    if not isinstance(lab.driver, SnapshotsVolumes):
+        pytest.skip("it cannot")
+    old = volume(lab.path)
+    new = on_file(old, "volume-1.s1")
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "volume-1"]
+    subprocess.run([*command, "volume-1.s1"], check=True, cwd=lab.path)
+    plain = spec()
+    before, after = (msgspec.structs.replace(plain, disks=(*plain.disks, d)) for d in (old, new))
+    await lab.driver.spawn(before, paused=False)
+    for _ in range(2):
+        status = await lab.driver.snapshot_volume(after, new, "volume-1.s1")
+        assert status.power == PowerState.RUNNING
+    for _ in range(2):
+        await lab.driver.merge_volume(after, new, None, None)
+    with pytest.raises(NotFound):
+        await lab.driver.merge_volume(after, new, "none", None)
 
 
 async def test_a_guest_is_made_with_a_volume(lab: Lab) -> None:
