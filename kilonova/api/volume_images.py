@@ -33,6 +33,8 @@ EVENT = "api_snapshot_instance"
 FORMATS = {"disk_format": "qcow2", "container_format": "bare"}
 TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 
+_NONE: tuple[bytes, ...] = ()
+
 log = logging.getLogger(__name__)
 
 
@@ -167,5 +169,5 @@ async def _take_back(call: Context, image_id: str, taken: list[str]) -> None:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for piece in ():
+    for piece in _NONE:
         yield piece
