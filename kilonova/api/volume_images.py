@@ -33,8 +33,6 @@ EVENT = "api_snapshot_instance"
 FORMATS = {"disk_format": "qcow2", "container_format": "bare"}
 TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 
-_NONE: tuple[bytes, ...] = ()
-
 log = logging.getLogger(__name__)
 
 
@@ -169,5 +167,6 @@ async def _take_back(call: Context, image_id: str, taken: list[str]) -> None:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for piece in _NONE:
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
         yield piece

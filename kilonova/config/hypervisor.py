@@ -77,6 +77,9 @@ class Libvirt(msgspec.Struct, frozen=True):
         int,
         Opt("PCI Express slots of guests; what they need and 8 more when 0.", min=0, max=28),
     ] = 0
+    rescue_image_id: Annotated[
+        str | None, Opt("Image servers are rescued with that ask for none; their own when unset.")
+    ] = None
     mem_stats_period_seconds: Annotated[
         int, Opt("How often a guest's balloon counts its memory; 0 or less: never.")
     ] = 10

@@ -38,6 +38,7 @@ from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from kilonova.workflows.reconcilers.rescued import RescueEnder
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
@@ -55,6 +56,7 @@ JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
 RECLAIM_EVERY = 60.0
+RESCUES_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
 
@@ -104,6 +106,7 @@ class Conductor:
         )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        self.rescues = _rescues(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -174,6 +177,8 @@ class Conductor:
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
+        if self._settings.default.rescue_timeout > 0:
+            self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
@@ -237,6 +242,11 @@ def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
     return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
 
 
+def _rescues(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> RescueEnder:
+    seconds = float(settings.default.rescue_timeout)
+    return RescueEnder(cell=cell, clock=clock, ids=ids, seconds=seconds)
+
+
 def _world(
     agents: Agents,
     *,
@@ -274,6 +284,7 @@ def _world(
         images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
+        shares=neighbours.shares,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

@@ -185,6 +185,22 @@ class AttachesDisks(Protocol):
 
 
 @runtime_checkable
+class SnapshotsVolumes(Protocol):
+    """Drivers that help a volume service with snapshots of volumes that are files.
+
+    All are idempotent; NotFound when the volume has no such file below it.
+    """
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Let new data go to another file; ``guest`` and ``disk`` have it already."""
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Make one of two files; see ``operations.MergeVolume``."""
+
+
+@runtime_checkable
 class RemembersGuests(Protocol):
     """Drivers that know, without being told, which guests ran when the host went down."""
 
@@ -269,3 +285,38 @@ class HasDiagnostics(Protocol):
 
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of a guest; NotFound when there is none."""
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """Drivers that make a guest anew where it is."""
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """End the guest, make its local disks anew and start it with the cards and volumes of
+        ``guest``. A guest that is not there, or was left half-made, is made."""
+
+
+@runtime_checkable
+class Rescues(Protocol):
+    """Drivers whose guests can start from another disk for a while, with their own beside it."""
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        """Make the rescue disk of ``guest`` anew and start from it; the other disks are kept.
+
+        What fails before the guest is started leaves it off, as it was before.
+        """
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        """Start from the guest's own disks again, and remove the rescue disk."""
+
+
+@runtime_checkable
+class SetsPasswords(Protocol):
+    """Drivers that reach an agent inside their guests."""
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """Give a user of the guest's system another password.
+
+        Conflict when the guest has no agent, is off, or its agent refuses; NotSupported when the
+        agent does not answer.
+        """

@@ -38,7 +38,16 @@ from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
 from kilonova.scheduler.hosts import StoredHosts
-from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
+from kilonova.store import (
+    actions,
+    block_devices,
+    mappings,
+    nodes,
+    quotas,
+    servers,
+    services,
+    shares,
+)
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import FakeGuest
 from kilonova.web.client import HttpClient
@@ -54,6 +63,7 @@ from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
 from tests.support.images import Images
+from tests.support.shares import Shares
 from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
@@ -260,6 +270,7 @@ class Snapshot(msgspec.Struct):
     ports: dict[str, Port]
     volumes: Volumes
     images: Images
+    shares: Shares
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -290,6 +301,7 @@ class CloudStage:
         self.network = Networks(self)
         self.volumes = Volumes()
         self.images = Images()
+        self.shares = Shares()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -318,6 +330,7 @@ class CloudStage:
             self.network.table, self.network.made = dict(known.ports), known.made
             self.volumes = copy.deepcopy(known.volumes)
             self.images.__dict__ |= copy.deepcopy(known.images.__dict__)
+            self.shares = copy.deepcopy(known.shares)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -330,6 +343,7 @@ class CloudStage:
             dict(self.network.table),
             copy.deepcopy(self.volumes),
             copy.deepcopy(self.images),
+            copy.deepcopy(self.shares),
             self.network.made,
             {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
             self.clock.now().timestamp(),
@@ -400,6 +414,7 @@ class CloudStage:
             images=self.images,
             networks=self.network,
             volumes=self.volumes,
+            shares=self.shares,
             placement=self.placement,
             select=self.select,
             group=self._group,
@@ -577,6 +592,13 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.shares.table:
+            rows = await self.cell.read(shares.of_server, self.server)
+            found["shares"] = [[row.share_id, row.status] for row in rows]
+            found["rules"] = sorted(self.shares.rules)
+            found["mounted"] = {
+                host: [sorted(g.shares) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
         if self.volumes.table:
             found["volumes"] = sorted(
                 [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]

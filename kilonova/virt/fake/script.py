@@ -23,15 +23,21 @@ OPERATIONS = frozenset(
         "power_on",
         "quiesce",
         "reboot",
+        "rebuild",
         "report",
         "resize_disk",
+        "rescue",
         "resume",
         "send_snapshot",
         "snapshot",
         "spawn",
+        "snapshot_volume",
+        "merge_volume",
         "swap_disk",
         "switch_host",
         "unquiesce",
+        "set_password",
+        "unrescue",
     }
 )
 

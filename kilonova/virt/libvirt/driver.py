@@ -214,6 +214,31 @@ class LibvirtDriver:
             await self._link.call(lambda c: _domain(c, guest.server_id).injectNMI())
             return there.status()
 
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        async with self._held(guest) as there:
+            _check_running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
+            return there.status()
+
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         async with self._held(guest) as there:
             await there.plug(guest, disk)
@@ -308,7 +333,7 @@ class LibvirtDriver:
         told = await self._link.call(lambda c: counters.ask(c, server_id))
         power = there.seen(await self._link.ask(lambda c: domains.look(c, server_id))).power
         kind = self._need().accel.virt_type
-        return counters.diagnostics(there.record.spec, power=power, kind=kind, told=told)
+        return counters.diagnostics(there.record.started, power=power, kind=kind, told=told)
 
     async def cache_image(self, image: ImageRef) -> bool:
         """Fetch the base of an image, unless it is here."""
@@ -322,7 +347,7 @@ class LibvirtDriver:
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._guests.values()
             if guest.record is not None
             and guest.record.made

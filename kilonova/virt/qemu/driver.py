@@ -171,6 +171,36 @@ class QemuDriver:
             await there.start(guest)
             return there.status()
 
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            if not there.alive:
+                await self._end_stray(guest.server_id)
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            _running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
+            return there.status()
+
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         there = self._find(guest.server_id)
         async with there.lock:
@@ -193,6 +223,22 @@ class QemuDriver:
         there = self._find(guest.server_id)
         async with there.lock:
             await there.swap(guest, old, new)
+            return there.status()
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Put a file on top of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.go_on_in(guest, disk, file)
+            return there.status()
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Take a file out of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.merge(guest, disk, file, into)
             return there.status()
 
     async def console_log(self, server_id: str) -> bytes:
@@ -288,7 +334,7 @@ class QemuDriver:
         assert there.record is not None
         alive = there.alive
         return counters.diagnostics(
-            there.record.spec,
+            there.record.started,
             power=there.power,
             kind=self._need().accel.virt_type,
             pid=there.status().pid,
@@ -314,7 +360,7 @@ class QemuDriver:
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._made()
             if guest.record is not None and guest.record.running and not guest.alive
         ]

@@ -1,5 +1,25 @@
 """The sagas: each reads top to bottom like what it does. Importing this registers them all."""
 
-from kilonova.workflows.sagas import build, delete, images, interfaces, pause, power, volumes
+from kilonova.workflows.sagas import (
+    build,
+    delete,
+    images,
+    interfaces,
+    pause,
+    power,
+    remake,
+    shares,
+    volumes,
+)
 
-__all__ = ["build", "delete", "images", "interfaces", "pause", "power", "volumes"]
+__all__ = [
+    "build",
+    "delete",
+    "images",
+    "interfaces",
+    "pause",
+    "power",
+    "remake",
+    "shares",
+    "volumes",
+]

@@ -61,13 +61,6 @@ GOOD: list[tuple[str, Any, VmState, int]] = [
     ("unshelve", None, VmState.SHELVED, 76),
     ("unshelve", {"availability_zone": "nova"}, VmState.SHELVED_OFFLOADED, 77),
     ("unshelve", {"availability_zone": None, "host": "h1"}, VmState.SHELVED_OFFLOADED, 91),
-    ("rebuild", {"imageRef": IMAGE}, VmState.ERROR, 1),
-    ("rebuild", {"imageRef": IMAGE, "description": None, "name": "n"}, VmState.ACTIVE, 19),
-    ("rebuild", {"imageRef": IMAGE, "hostname": "web", "user_data": None}, VmState.ACTIVE, 90),
-    ("rescue", None, VmState.STOPPED, 1),
-    ("rescue", {"adminPass": "x", "rescue_image_ref": IMAGE}, VmState.ACTIVE, 104),
-    ("unrescue", None, VmState.RESCUED, 1),
-    ("changePassword", {"adminPass": "secret"}, VmState.ACTIVE, 1),
     ("suspend", None, VmState.ACTIVE, 1),
     ("resume", None, VmState.SUSPENDED, 1),
 ]
