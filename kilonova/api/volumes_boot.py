@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import moves, pause, power, remake, resize
+from kilonova.api.actions import imaging, moves, pause, power, rebuild, resize
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -18,7 +18,10 @@ ACTIONS = frozenset(
     {"confirmResize", "revertResize", "reboot", "resize", "rebuild", "createImage", "os-start",
      "os-stop", "trigger_crash_dump"}
 )  # fmt: skip
-_SAME = ("policy", "body", "query", "status", "action", "since", "gone", "max_body", "consumes")
+_SAME = (
+    "policy", "body", "query", "responses", "status", "also", "action", "since", "gone", "max_body",
+    "consumes",
+)  # fmt: skip
 
 
 def _wanted(row: Route) -> bool:
@@ -36,7 +39,8 @@ for _group in (
     pause.ROUTES,
     moves.ROUTES,
     resize.ROUTES,
-    remake.ROUTES,
+    imaging.ROUTES,
+    rebuild.ROUTES,
 ):
     for _row in filter(_wanted, _group):
         _more: dict[str, Any] = {name: getattr(_row, name) for name in _SAME}

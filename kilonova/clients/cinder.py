@@ -12,6 +12,7 @@ from kilonova.interfaces.volume import NewVolume, Volume, VolumeAttachment, Volu
 from kilonova.web.client import Answer
 
 VERSION = "3.44"
+REIMAGES = "3.68"
 MOST_PAGES = 1000
 
 
@@ -35,16 +36,19 @@ class Cinder:
         answer = await self._ask("GET", f"/snapshots/{snapshot_id}", token=token)
         if answer.status in (400, 403, 404):
             raise NotFound(f"Snapshot {snapshot_id} could not be found.")
-        doc = expect(answer, 200, what=f"Snapshot {snapshot_id}")["snapshot"]
-        return VolumeSnapshot(
-            doc["id"],
-            doc["volume_id"],
-            doc["size"],
-            doc["status"],
-            name=doc.get("name") or "",
-            description=doc.get("description"),
-            created_at=doc.get("created_at") or "",
-        )
+        return snapshot(expect(answer, 200, what=f"Snapshot {snapshot_id}")["snapshot"])
+
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        wanted = {"volume_id": volume_id, "name": name, "description": description, "force": True}
+        answer = await self._ask("POST", "/snapshots", token=token, json={"snapshot": wanted})
+        return snapshot(expect(answer, 202, what=f"Volume {volume_id}")["snapshot"])
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        answer = await self._ask("DELETE", f"/snapshots/{snapshot_id}", token=token)
+        if answer.status != 404:
+            expect(answer, 202, 204, what=f"Snapshot {snapshot_id}")
 
     async def types(self, *, token: str) -> set[str]:
         found = expect(await self._ask("GET", "/types", token=token), 200, what="Volume types")
@@ -134,6 +138,21 @@ class Cinder:
         if answer.status not in (400, 404):
             expect(answer, 200, 202, what=f"Volume {volume_id}")
 
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        wanted = {"os-reimage": {"image_id": image_id, "reimage_reserved": True}}
+        answer = await self._ask(
+            "POST", f"/volumes/{volume_id}/action", json=wanted, version=REIMAGES
+        )
+        expect(answer, 202, what=f"Volume {volume_id}")
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        # 90 % is the word for "the part of compute is done".
+        words = {"status": status, "progress": "90%"}
+        path = f"/snapshots/{snapshot_id}/action"
+        answer = await self._ask("POST", path, json={"os-update_snapshot_status": words})
+        if answer.status not in (400, 404):
+            expect(answer, 200, 202, what=f"Snapshot {snapshot_id}")
+
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
     ) -> Any:
@@ -157,6 +176,7 @@ class Cinder:
         json: Any = None,
         params: dict[str, str] | None = None,
         seconds: float = 60,
+        version: str = VERSION,
     ) -> Answer:
         return await self._endpoint.request(
             method,
@@ -164,7 +184,7 @@ class Cinder:
             token=token,
             json=json,
             params=params,
-            headers={"OpenStack-API-Version": f"volume {VERSION}"},
+            headers={"OpenStack-API-Version": f"volume {version}"},
             seconds=seconds,
         )
 
@@ -198,4 +218,17 @@ def volume(doc: dict[str, Any]) -> Volume:
         image_metadata=doc.get("volume_image_metadata") or {},
         attachments={a["server_id"]: a["attachment_id"] for a in attachments if a["server_id"]},
         devices={a["server_id"]: a.get("device") or "" for a in attachments if a["server_id"]},
+    )
+
+
+def snapshot(doc: dict[str, Any]) -> VolumeSnapshot:
+    """A snapshot document as our Struct."""
+    return VolumeSnapshot(
+        doc["id"],
+        doc["volume_id"],
+        doc["size"],
+        doc["status"],
+        name=doc.get("name") or "",
+        description=doc.get("description"),
+        created_at=doc.get("created_at") or "",
     )

@@ -17,6 +17,9 @@ class Default(msgspec.Struct, frozen=True):
         socket.gethostname()
     )
     my_ip: Annotated[str, Opt("Address of this host towards the other hosts.")] = "127.0.0.1"
+    my_shared_fs_storage_ip: Annotated[
+        str | None, Opt("Address of this host towards shared file systems; my_ip without it.")
+    ] = None
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
@@ -53,6 +56,9 @@ class Default(msgspec.Struct, frozen=True):
         str,
         Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
     ] = "month"
+    non_inheritable_image_properties: Annotated[
+        tuple[str, ...], Opt("Image properties that images made of servers do not get.")
+    ] = ("cache_in_nova", "bittorrent")
     max_local_block_devices: Annotated[
         int, Opt("Local disks a server may have; 0 lets servers start from volumes only.", min=-1)
     ] = 3
@@ -107,6 +113,12 @@ class Default(msgspec.Struct, frozen=True):
     shutdown_timeout: Annotated[
         int, Opt("Seconds a guest may take to shut down before its power is cut.", min=0)
     ] = 60
+    rescue_timeout: Annotated[
+        int, Opt("Seconds after which a rescued server goes back to its own disk; 0 never.", min=0)
+    ] = 0
+    reimage_timeout_per_gb: Annotated[
+        int, Opt("Seconds a volume may take to be written anew, per GiB of the image.", min=1)
+    ] = 20
     sync_power_state_interval: Annotated[
         int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
     ] = 600

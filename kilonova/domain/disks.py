@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from pathlib import PurePosixPath
+from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import BadRequest
+from kilonova.base.errors import BadRequest, NotSupported
 from kilonova.domain.guest import Disk, FlavorSpec, ImageRef
 
 _PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 GIB = 1024
+
+
+_FILES = {"local": "device_path", "nfs": "name"}
+"""Kinds of connection to volumes that are files, and where the file's name is in them."""
 
 
 class BlankDisk(msgspec.Struct, frozen=True):
@@ -262,3 +268,28 @@ def letters(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         text = chr(ord("a") + rest) + text
     return text
+
+
+def file_of(disk: Disk) -> str:
+    """The name of the file a volume is, without its directory; NotSupported when it is none."""
+    return PurePosixPath(_file(disk)[2]).name
+
+
+def on_file(disk: Disk, file: str) -> Disk:
+    """The disk as it is once its volume goes on in another file (qcow2) beside its own.
+
+    NotSupported for a volume that is no file.
+    """
+    kind, field, path = _file(disk)
+    changed = {field: str(PurePosixPath(path).with_name(file)), "format": "qcow2"}
+    data = {**(disk.connection or {})["data"], **changed}
+    return msgspec.structs.replace(disk, connection={"driver_volume_type": kind, "data": data})
+
+
+def _file(disk: Disk) -> tuple[str, str, str]:
+    connection: dict[str, Any] = disk.connection or {}
+    kind = str(connection.get("driver_volume_type"))
+    path = connection.get("data", {}).get(_FILES.get(kind, ""))
+    if not isinstance(path, str) or not PurePosixPath(path).name:
+        raise NotSupported(f"Volume {disk.volume_id} is no file, but a connection by {kind}.")
+    return kind, _FILES[kind], path

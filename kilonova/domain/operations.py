@@ -149,11 +149,78 @@ class SwapDisk(msgspec.Struct, frozen=True):
     new: Disk
 
 
+class Rebuild(msgspec.Struct, frozen=True):
+    """Make the guest's local disks anew, from the spec as it is now; cards and volumes stay.
+
+    A guest that runs may take ``seconds`` to shut down first. ``paused`` leaves the new one frozen.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+    paused: bool = False
+    preserve_ephemeral: bool = False
+
+
+class Rescue(msgspec.Struct, frozen=True):
+    """Start the guest as ``guest`` describes it: from its rescue disk, see ``domain.rescue``.
+
+    A guest that runs may take ``seconds`` to shut down first.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+
+
+class SetPassword(msgspec.Struct, frozen=True):
+    """Have the guest's agent give its administrator another password."""
+
+    guest: GuestSpec
+    password: str
+
+
+class SnapshotVolume(msgspec.Struct, frozen=True):
+    """New data of a volume that is a file goes to another one beside it, which is there already.
+
+    ``guest`` and ``disk`` are as they shall be afterwards; ``file`` is the other one's name.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str
+
+
+class MergeVolume(msgspec.Struct, frozen=True):
+    """Files below a volume's own become one.
+
+    With ``into``: the data of ``file`` goes into the one below it, ``into``. Without: all data
+    above ``file`` (None: all there is) goes into the volume's own file.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str | None = None
+    into: str | None = None
+
+
 class NicArgs(msgspec.Struct, frozen=True):
     """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
 
     guest: GuestSpec
     nic: Nic
+
+
+class SnapshotArgs(msgspec.Struct, frozen=True):
+    """A copy of the guest's root disk, named after the image that shall be made of it."""
+
+    guest: GuestSpec
+    image_id: str
+
+
+class Snapped(msgspec.Struct, frozen=True):
+    """A copy that is kept on the host; ``size`` in bytes."""
+
+    disk_format: str
+    size: int
 
 
 class GuestName(msgspec.Struct, frozen=True):
@@ -220,6 +287,8 @@ ATTACH_DISK = Operation("attach_disk", DiskArgs, GuestStatus, seconds=300)
 DETACH_DISK = Operation("detach_disk", DiskArgs, GuestStatus, seconds=600)
 RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
 SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
+SNAPSHOT_VOLUME = Operation("snapshot_volume", SnapshotVolume, GuestStatus, seconds=600)
+MERGE_VOLUME = Operation("merge_volume", MergeVolume, GuestStatus, seconds=7200)
 SWITCH_HOST = Operation("switch_host", HostSwitch, HostSwitch, seconds=60)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
@@ -227,10 +296,19 @@ PAUSE = Operation("pause", GuestArgs, GuestStatus, seconds=120)
 INJECT_NMI = Operation("inject_nmi", GuestArgs, GuestStatus, seconds=60)
 ATTACH_NIC = Operation("attach_nic", NicArgs, GuestStatus, seconds=120)
 DETACH_NIC = Operation("detach_nic", NicArgs, GuestStatus, seconds=120)
+SNAPSHOT = Operation("snapshot", SnapshotArgs, Snapped, seconds=4 * 3600)
+SEND_SNAPSHOT = Operation("send_snapshot", SnapshotArgs, Snapped, seconds=6 * 3600)
+DROP_SNAPSHOT = Operation("drop_snapshot", SnapshotArgs, GuestStatus, seconds=300)
+QUIESCE = Operation("quiesce", GuestArgs, GuestStatus, seconds=120)
+UNQUIESCE = Operation("unquiesce", GuestArgs, GuestStatus, seconds=120)
 DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)
 DEPART = Operation("depart", Depart, Departed, seconds=4200)
 ARRIVE = Operation("arrive", Arrive, GuestStatus, seconds=36_000)
 COME_BACK = Operation("come_back", ComeBack, GuestStatus, seconds=600)
 END_OFFER = Operation("end_offer", Aside, GuestStatus, seconds=120)
 FORGET_ASIDE = Operation("forget_aside", Aside, GuestStatus, seconds=600)
+REBUILD = Operation("rebuild", Rebuild, GuestStatus, seconds=7200)
+RESCUE = Operation("rescue", Rescue, GuestStatus, seconds=7200)
+UNRESCUE = Operation("unrescue", GuestArgs, GuestStatus, seconds=4000)
+SET_PASSWORD = Operation("set_password", SetPassword, GuestStatus, seconds=60)
 FENCE = Operation("fence", GuestArgs, GuestStatus, seconds=60)

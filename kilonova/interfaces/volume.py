@@ -81,6 +81,14 @@ class VolumeService(Protocol):
     async def snapshot(self, snapshot_id: str, *, token: str | None = None) -> VolumeSnapshot:
         """One snapshot."""
 
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        """Begin a snapshot of a volume, also of one in use; Forbidden, TooLarge over the quota."""
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        """Delete a snapshot; nothing there is success."""
+
     async def types(self, *, token: str) -> set[str]:
         """Names and ids of the volume types the user may use."""
 
@@ -116,6 +124,16 @@ class VolumeService(Protocol):
 
     async def roll_detaching(self, volume_id: str) -> None:
         """It is not."""
+
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        """Begin to write an image over a volume that is only reserved.
+
+        Its server hears of the end by the external event ``volume-reimaged``.
+        """
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        """How far a snapshot is that we help with: creating, deleting or an error; one that is not
+        there, or is not in a state for that, is left."""
 
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""

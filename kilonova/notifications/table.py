@@ -79,7 +79,7 @@ _INSTANCE: dict[str, tuple[tuple[str, ...], str | None, str]] = {
     "interface_detach": (BOTH, None, ""),
     "suspend": (BOTH, "suspend", "suspend"),
     "resume": (BOTH, "resume", "resume"),
-    "unrescue": (BOTH, "unrescue", "unrescue"),
+    "unrescue": (BOTH, "unrescue", ""),
     "shelve": (BOTH, "shelve", "shelve"),
     "shelve_offload": (BOTH, "shelve_offload", "shelveOffload"),
     "unshelve": (BOTH, "unshelve", "unshelve"),
@@ -105,9 +105,9 @@ def _instance() -> Iterator[Notification]:
         yield from _phases(f"instance.{name}", phases, ACTION, legacy=legacy, waits=waits)
     for event, phases, payload, old, waits in (
         ("create", ALL, "InstanceCreatePayload", "create", ""),
-        ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", "rebuild"),
-        ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", "rescue"),
-        ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", "createImage"),
+        ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", ""),
+        ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", ""),
+        ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", ""),
         ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", "resize"),
         ("exists", ONCE, "InstanceExistsPayload", "exists", ""),
     ):
@@ -119,7 +119,6 @@ def _instance() -> Iterator[Notification]:
         "InstanceActionRebuildPayload",
         CONDUCTOR,
         f"{USAGE}rebuild.scheduled",
-        waits="rebuild",
     )
     yield Notification("instance.update", "InstanceUpdatePayload", legacy=f"{USAGE}update")
     yield from _phases("instance.lock", ONCE, ACTION, source=API)
@@ -131,9 +130,7 @@ def _instance() -> Iterator[Notification]:
             old = f"{USAGE}volume.{word}" if phase == END else None
             event = f"instance.volume_{word}.{phase}"
             yield Notification(event, "InstanceActionVolumePayload", legacy=old)
-        yield from _phases(
-            f"instance.share_{word}", ALL, "InstanceActionSharePayload", waits="shares"
-        )
+        yield from _phases(f"instance.share_{word}", ALL, "InstanceActionSharePayload")
     yield from _phases("instance.volume_swap", ALL, "InstanceActionVolumeSwapPayload")
 
 
@@ -175,7 +172,7 @@ def _others() -> Iterator[Notification]:
     for word, waits in (
         ("build_instances", ""),
         ("migrate_server", "migrate"),
-        ("rebuild_server", "rebuild"),
+        ("rebuild_server", ""),
     ):
         yield Notification(
             f"compute_task.{word}.error",

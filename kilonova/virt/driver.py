@@ -21,6 +21,7 @@ from kilonova.domain.guest import (
 )
 from kilonova.domain.live import LiveProgress, LiveShape, LiveTarget
 from kilonova.domain.moves import Offer
+from kilonova.domain.operations import Snapped
 
 GuestEvent = Callable[[GuestStatus], Awaitable[None]]
 
@@ -30,6 +31,19 @@ class ImageSource(Protocol):
 
     def download(self, image: ImageRef) -> AsyncIterator[bytes]:
         """The image's data in chunks; raises NotFound, Unavailable."""
+
+
+class ImageSink(Protocol):
+    """Where image bytes go to (the image service, given by the agent)."""
+
+    async def upload(
+        self, image_id: str, disk_format: str, data: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        """Fill a queued image; one that has its data already is left as it is.
+
+        ``data`` gives the bytes from their beginning, each time it is called. NotFound when the
+        image is gone, Unavailable.
+        """
 
 
 class VifPlugger(Protocol):
@@ -58,7 +72,8 @@ class Host:
     """What a driver is given to work with.
 
     ``state_dir`` is the driver's own (``instances_path``). ``config_drive`` fills config drives;
-    ``metadata`` serves guests that have user-mode networking (None: they get no answer).
+    ``metadata`` serves guests that have user-mode networking (None: they get no answer). ``sink``
+    takes the images that are made of guests.
     """
 
     def __init__(
@@ -73,6 +88,7 @@ class Host:
         settings: Settings | None = None,
         config_drive: Content = no_content,
         metadata: MetadataServer | None = None,
+        sink: ImageSink | None = None,
     ) -> None:
         self.name = name
         self.state_dir = state_dir
@@ -83,6 +99,7 @@ class Host:
         self.settings = settings or Settings()
         self.config_drive = config_drive
         self.metadata = metadata
+        self.sink = sink
 
 
 class VirtDriver(Protocol):
@@ -170,6 +187,22 @@ class AttachesDisks(Protocol):
 
 
 @runtime_checkable
+class SnapshotsVolumes(Protocol):
+    """Drivers that help a volume service with snapshots of volumes that are files.
+
+    All are idempotent; NotFound when the volume has no such file below it.
+    """
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Let new data go to another file; ``guest`` and ``disk`` have it already."""
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Make one of two files; see ``operations.MergeVolume``."""
+
+
+@runtime_checkable
 class RemembersGuests(Protocol):
     """Drivers that know, without being told, which guests ran when the host went down."""
 
@@ -202,6 +235,39 @@ class InjectsNmi(Protocol):
 
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """Send a non-maskable interrupt; Conflict when the guest is off."""
+
+
+@runtime_checkable
+class TakesSnapshots(Protocol):
+    """Drivers that can copy a guest's root disk, of guests that run and of guests that are off.
+
+    The copy is named after the image it is for; all are idempotent, and a new copy takes the place
+    of any other of the guest.
+    """
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the disk as it is now, complete in itself, and keep the copy.
+
+        Guests whose image wants it are quiesced for that moment (``hw_qemu_guest_agent``); when
+        that fails, Conflict if ``os_require_quiesce``.
+        """
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy to the host's ``sink``, then remove it; NotFound when there is none."""
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy, whole or half; nothing there is success."""
+
+
+@runtime_checkable
+class Quiesces(Protocol):
+    """Drivers that can have a guest write everything to its disks and stand still."""
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Freeze its file systems for a while; NotSupported when there is nobody to ask there."""
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on; one that does is success."""
 
 
 @runtime_checkable
@@ -257,6 +323,41 @@ class HasDiagnostics(Protocol):
 
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of a guest; NotFound when there is none."""
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """Drivers that make a guest anew where it is."""
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """End the guest, make its local disks anew and start it with the cards and volumes of
+        ``guest``. A guest that is not there, or was left half-made, is made."""
+
+
+@runtime_checkable
+class Rescues(Protocol):
+    """Drivers whose guests can start from another disk for a while, with their own beside it."""
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        """Make the rescue disk of ``guest`` anew and start from it; the other disks are kept.
+
+        What fails before the guest is started leaves it off, as it was before.
+        """
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        """Start from the guest's own disks again, and remove the rescue disk."""
+
+
+@runtime_checkable
+class SetsPasswords(Protocol):
+    """Drivers that reach an agent inside their guests."""
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """Give a user of the guest's system another password.
+
+        Conflict when the guest has no agent, is off, or its agent refuses; NotSupported when the
+        agent does not answer.
+        """
 
 
 @runtime_checkable

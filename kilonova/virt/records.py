@@ -19,6 +19,13 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
+class Rescued(msgspec.Struct, frozen=True):
+    """How a guest was started that does not start from its own disk for a while."""
+
+    spec: GuestSpec
+    disks: dict[str, DiskFile] = {}
+
+
 class Record(msgspec.Struct, frozen=True):
     """One guest.
 
@@ -36,6 +43,18 @@ class Record(msgspec.Struct, frozen=True):
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
     aside: str = ""
+    rescue: Rescued | None = None
+
+    @property
+    def started(self) -> GuestSpec:
+        """The guest as it was started last."""
+        return self.rescue.spec if self.rescue is not None else self.spec
+
+    @property
+    def attached(self) -> dict[str, DiskFile]:
+        """The files of the disks it was started with: device name → file."""
+        return self.rescue.disks if self.rescue is not None else self.disks
+
     arriving: bool = False
 
 
@@ -80,7 +99,7 @@ def boot_id() -> str:
 
 def images(kept: Iterable[Record]) -> set[str]:
     """Ids of the images those guests' disks lie over."""
-    disks = (disk for record in kept for disk in record.spec.disks)
+    disks = (disk for one in kept for disk in (*one.spec.disks, *one.started.disks))
     return {disk.image.id for disk in disks if disk.image is not None}
 
 

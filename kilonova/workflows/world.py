@@ -10,8 +10,10 @@ import msgspec
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
 from kilonova.domain.request import RequestSpec, Selection, ServerGroup
+from kilonova.interfaces.image import ImageMaker
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.shares import ShareService
 from kilonova.interfaces.volume import VolumeService
 from kilonova.workflows.engine.steps import StepEnv
 
@@ -35,8 +37,10 @@ class World(msgspec.Struct, frozen=True):
 
     db: Database
     cells: Cells
+    images: ImageMaker
     networks: NetworkService
     volumes: VolumeService
+    shares: ShareService
     placement: PlacementService
     select: Select
     group: Group

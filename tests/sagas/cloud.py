@@ -19,6 +19,7 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.base.ids import RandomIds, SeededIds
 from kilonova.clients.keystone import Endpoint
 from kilonova.clients.placement import Placement
+from kilonova.compute.images import MadeImages
 from kilonova.compute.journal import Journal
 from kilonova.compute.service import Agent
 from kilonova.config.settings import Settings
@@ -37,7 +38,16 @@ from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
 from kilonova.scheduler.hosts import StoredHosts
-from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
+from kilonova.store import (
+    actions,
+    block_devices,
+    mappings,
+    nodes,
+    quotas,
+    servers,
+    services,
+    shares,
+)
 from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.fake.world import ASIDE, FakeGuest
 from kilonova.web.client import HttpClient
@@ -52,6 +62,8 @@ from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
+from tests.support.images import Images
+from tests.support.shares import Shares
 from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
@@ -284,6 +296,8 @@ class Snapshot(msgspec.Struct):
     databases: dict[str, bytes]
     ports: dict[str, Port]
     volumes: Volumes
+    images: Images
+    shares: Shares
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -313,6 +327,8 @@ class CloudStage:
         self.bus = MemoryBus()
         self.network = Networks(self)
         self.volumes = Volumes()
+        self.images = Images()
+        self.shares = Shares()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -340,6 +356,8 @@ class CloudStage:
         else:
             self.network.table, self.network.made = dict(known.ports), known.made
             self.volumes = copy.deepcopy(known.volumes)
+            self.images.__dict__ |= copy.deepcopy(known.images.__dict__)
+            self.shares = copy.deepcopy(known.shares)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -351,6 +369,8 @@ class CloudStage:
             {name: raw(database(name)).serialize() for name in KINDS},
             dict(self.network.table),
             copy.deepcopy(self.volumes),
+            copy.deepcopy(self.images),
+            copy.deepcopy(self.shares),
             self.network.made,
             {
                 h: [copy.copy(g) for g in self.fakes.guests(h).values()]
@@ -395,6 +415,7 @@ class CloudStage:
             settings=self.settings,
             state_dir=Path("/nonexistent"),
             networks=lambda: self._differences(host),
+            sink=MadeImages(self.images, self.still),
         )
         await made.start()
 
@@ -420,8 +441,10 @@ class CloudStage:
         world = World(
             db=self.api,
             cells=self.cells,
+            images=self.images,
             networks=self.network,
             volumes=self.volumes,
+            shares=self.shares,
             placement=self.placement,
             select=self.select,
             group=self._group,
@@ -599,6 +622,13 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.shares.table:
+            rows = await self.cell.read(shares.of_server, self.server)
+            found["shares"] = [[row.share_id, row.status] for row in rows]
+            found["rules"] = sorted(self.shares.rules)
+            found["mounted"] = {
+                host: [sorted(g.shares) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
         if self.volumes.table:
             found["volumes"] = sorted(
                 [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]

@@ -1,6 +1,16 @@
 """The operations of an agent: one decorated function per row of the operations table."""
 
-from kilonova.compute.operations import consoles, devices, disks, guests, hosts, live, moves, power
+from kilonova.compute.operations import (
+    consoles,
+    devices,
+    disks,
+    guests,
+    hosts,
+    images,
+    live,
+    moves,
+    power,
+)
 from kilonova.compute.operations.handlers import HANDLERS, At, Handler
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "disks",
     "guests",
     "hosts",
+    "images",
     "live",
     "moves",
     "power",

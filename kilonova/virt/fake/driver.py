@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
+from collections.abc import AsyncIterator
 
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import Conflict, NotFound, NotSupported, Unavailable
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
     ConsoleTarget,
@@ -16,10 +17,21 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.domain.moves import Offer
+from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import ROLE
+from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
 from kilonova.virt.fake.live import FakeMoves
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
+from kilonova.virt.fake.world import (
+    FakeGuest,
+    FakeWorld,
+    boot_messages,
+    disk_content,
+    shares_of,
+    volumes_of,
+)
 
+RESCUES_VOLUMES = "COMPUTE_RESCUE_BFV"
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
@@ -65,7 +77,7 @@ class FakeDriver(FakeMoves):
                 "topology": {"sockets": 4, "cores": 1, "threads": 1},
             },
             supported=(("x86_64", "fake", "hvm"),),
-            traits=capacity.traits,
+            traits=(RESCUES_VOLUMES, *capacity.traits),
             pcpus=capacity.pcpus,
             shape=capacity.shape,
         )
@@ -115,7 +127,7 @@ class FakeDriver(FakeMoves):
         late = await self._before("power_on", guest.server_id)
         self._recall(guest.server_id)
         there = self._need(guest.server_id)
-        self._plug(there, volumes_of(guest))
+        self._start(there, guest)
         self._turn(there, PowerState.RUNNING)
         return _end(there, late)
 
@@ -124,7 +136,8 @@ class FakeDriver(FakeMoves):
         there = self._need(guest.server_id)
         if there.deaf and there.power == PowerState.RUNNING and seconds:
             await self._host.clock.sleep(seconds)
-        self._turn(there, PowerState.SHUTDOWN)
+        there.shares = {}
+        self._turn(there, PowerState.SHUTDOWN, always=True)
         return _end(there, late)
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
@@ -137,10 +150,49 @@ class FakeDriver(FakeMoves):
             if there.deaf:
                 await self._host.clock.sleep(self._host.settings.libvirt.wait_soft_reboot_seconds)
                 raise Conflict(f"The guest {there.name} did not react; reboot it hard.")
-        self._plug(there, volumes_of(guest))
+        self._start(there, guest)
         there.console += f"{there.name}: reboot\n"
         there.console += boot_messages(there.name, there.vcpus, there.memory_mb)
         self._turn(there, PowerState.RUNNING, always=True)
+        return _end(there, late)
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """The guest once more, as it is described now."""
+        late = await self._before("rebuild", guest.server_id)
+        power = PowerState.PAUSED if paused else PowerState.RUNNING
+        return _end(self._world.make(self._host.name, guest, power), late)
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        """The guest starts from its rescue disk."""
+        late = await self._before("rescue", guest.server_id)
+        there = self._need(guest.server_id)
+        self._start(there, guest)
+        self._turn(there, PowerState.SHUTDOWN)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        """The guest starts from its own disk."""
+        late = await self._before("unrescue", guest.server_id)
+        there = self._need(guest.server_id)
+        self._start(there, guest)
+        self._turn(there, PowerState.SHUTDOWN)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """It is counted, and forgotten."""
+        late = await self._before("set_password", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power != PowerState.RUNNING:
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        if not there.agent:
+            raise NotSupported(
+                "set_admin_password is not implemented by this driver or guest instance."
+            )
+        there.passwords += 1
+        there.console += f"{there.name}: {user} has a new password\n"
+        self._world.keep(self._host.name, there)
         return _end(there, late)
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
@@ -170,6 +222,39 @@ class FakeDriver(FakeMoves):
         kept = {key: size for key, size in there.volumes.items() if key != old.volume_id}
         self._plug(there, {**kept, new.volume_id or new.id: new.size_mb})
         return _end(there, late)
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """One file more; at first there is one, with the name volume services give it."""
+        late = await self._before("snapshot_volume", guest.server_id)
+        there, chain = self._chain(guest, disk)
+        if file not in chain:
+            there.chains = {**there.chains, disk.volume_id or "": [file, *chain]}
+            self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """One file less, or several."""
+        late = await self._before("merge_volume", guest.server_id)
+        there, chain = self._chain(guest, disk)
+        if into is not None:
+            # The one at the end has a name that only the volume service knows.
+            left = [name for name in chain[:-1] if name != file] + chain[-1:]
+        elif file is not None:
+            left = [chain[0], *chain[_need_file(chain, file) :]]
+        else:
+            left = chain[:1]
+        if left != chain:
+            there.chains = {**there.chains, disk.volume_id or "": left}
+            self._world.keep(self._host.name, there)
+        return _end(there, late)
+
+    def _chain(self, guest: GuestSpec, disk: Disk) -> tuple[FakeGuest, list[str]]:
+        there = self._need(guest.server_id)
+        if disk.volume_id not in there.volumes:
+            raise NotFound(f"The guest {there.name} has no volume {disk.volume_id}.")
+        return there, there.chains.get(disk.volume_id, [f"volume-{disk.volume_id}"])
 
     async def console_log(self, server_id: str) -> bytes:
         await self._before("console_log", server_id)
@@ -202,6 +287,65 @@ class FakeDriver(FakeMoves):
         there.console += f"{there.name}: crash dump\n"
         self._world.keep(self._host.name, there)
         return _end(there, late)
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """A copy is no more than a note."""
+        late = await self._before("snapshot", guest.server_id)
+        there = self._need(guest.server_id)
+        there.copies = {image_id: "raw"}
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
+        return Snapped("raw", len(disk_content(there.name)))
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send what is on every fake disk."""
+        late = await self._before("send_snapshot", guest.server_id)
+        there = self._need(guest.server_id)
+        if self._host.sink is None:
+            raise Unavailable(f"Host {self._host.name} has nowhere to send images to.")
+        content = disk_content(there.name)
+        form = there.copies.get(image_id, "raw")
+
+        def data() -> AsyncIterator[bytes]:
+            if image_id not in there.copies:
+                raise NotFound(f"Host {self._host.name} has no copy for the image {image_id}.")
+            return _once(content)
+
+        await self._host.sink.upload(image_id, form, data)
+        self._drop(there, image_id)
+        if late is not None:
+            raise late
+        return Snapped(form, len(content))
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """The copy is gone."""
+        late = await self._before("drop_snapshot", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        if there is not None:
+            self._drop(there, image_id)
+        if late is not None:
+            raise late
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """The guest stands still, if its image says that somebody in there listens."""
+        late = await self._before("quiesce", guest.server_id)
+        there = self._need(guest.server_id)
+        if not properties.flag(properties.of(guest), "hw_qemu_guest_agent"):
+            raise NotSupported(f"The guest {guest.name} has no agent that could quiesce it.")
+        there.frozen = True
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """It goes on."""
+        late = await self._before("unquiesce", guest.server_id)
+        there = self._need(guest.server_id)
+        there.frozen = False
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card more."""
@@ -338,9 +482,27 @@ class FakeDriver(FakeMoves):
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
 
-    def _plug(self, guest: FakeGuest, volumes: dict[str, int]) -> None:
+    def _start(self, there: FakeGuest, guest: GuestSpec) -> None:
+        """What a start changes: volumes, and which disk it starts from."""
+        images = (disk.image for disk in guest.disks if disk.role == ROLE)
+        there.rescue = next((image.id for image in images if image is not None), "")
+        self._plug(there, volumes_of(guest), shares_of(guest))
+        self._world.keep(self._host.name, there)
+
+    def _plug(
+        self, guest: FakeGuest, volumes: dict[str, int], shares: dict[str, str] | None = None
+    ) -> None:
+        if shares is not None and guest.shares != shares:
+            guest.shares = shares
+            self._world.keep(self._host.name, guest)
         if guest.volumes != volumes:
             guest.volumes = volumes
+            guest.chains = {key: files for key, files in guest.chains.items() if key in volumes}
+            self._world.keep(self._host.name, guest)
+
+    def _drop(self, guest: FakeGuest, image_id: str) -> None:
+        if image_id in guest.copies:
+            guest.copies = {k: v for k, v in guest.copies.items() if k != image_id}
             self._world.keep(self._host.name, guest)
 
     def _turn(self, guest: FakeGuest, power: PowerState, *, always: bool = False) -> None:
@@ -359,3 +521,13 @@ def _end(guest: FakeGuest, late: Exception | None) -> GuestStatus:
     if late is not None:
         raise late
     return guest.status()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _need_file(chain: list[str], file: str) -> int:
+    if file not in chain:
+        raise NotFound(f"The volume has no file {file}.")
+    return chain.index(file)

@@ -20,6 +20,10 @@ ASIDE = "/aside"
 """Behind a host's name: its guests that are aside. No host has such a name."""
 
 
+SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
+"""Traits of hosts whose guests can have file shares."""
+
+
 class Capacity(msgspec.Struct, frozen=True):
     """What a fake host offers: memory MiB, disk GiB."""
 
@@ -28,7 +32,7 @@ class Capacity(msgspec.Struct, frozen=True):
     disk_gb: int = 600_000
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
-    traits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = SHARES
     pcpus: int = 0
     shape: HostShape | None = None
 
@@ -43,6 +47,11 @@ def volumes_of(spec: GuestSpec) -> dict[str, int]:
     return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
 
 
+def shares_of(spec: GuestSpec) -> dict[str, str]:
+    """Tag → share id of the file shares in a description."""
+    return {share.tag: share.share_id for share in spec.shares or ()}
+
+
 def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
     """What a guest says on its serial console when it is switched on."""
     return (
@@ -55,10 +64,17 @@ def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
     )
 
 
+def disk_content(name: str) -> bytes:
+    """What is on a guest's disk, as a raw image."""
+    return f"the disk of {name}\n".encode().ljust(64 << 10, b"\0")
+
+
 class FakeGuest(msgspec.Struct):
     """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
 
-    ``volumes``: volume id → MiB, of those plugged in.
+    ``volumes``: volume id → MiB, of those plugged in. ``image``: what its root disk was made of;
+    ``rescue``: what it starts from instead, while it is rescued. ``agent``: something inside it
+    answers. ``passwords``: how often it was given another one.
     """
 
     server_id: str
@@ -75,6 +91,17 @@ class FakeGuest(msgspec.Struct):
     arriving: bool = False
     move: str = ""
     """The move it is aside for."""
+    copies: dict[str, str] = {}
+    """Image id → disk format, of the copies of its disk that are kept."""
+    frozen: bool = False
+    image: str = ""
+    rescue: str = ""
+    agent: bool = True
+    passwords: int = 0
+    chains: dict[str, list[str]] = {}
+    """Volume id → the files it is made of, its own first, of volumes with snapshots."""
+    shares: dict[str, str] = {}
+    """Tag → share id, of those it was started with."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -125,6 +152,12 @@ class FakeWorld(Script):
         """Let a guest ignore polite requests to shut down or reboot."""
         host, guest = self._find(server_id)
         guest.deaf = deaf
+        self.keep(host, guest)
+
+    def without_agent(self, server_id: str) -> None:
+        """Let nothing inside a guest answer any more."""
+        host, guest = self._find(server_id)
+        guest.agent = False
         self.keep(host, guest)
 
     def says(self, server_id: str, text: str) -> None:
@@ -192,6 +225,8 @@ class FakeWorld(Script):
             console=boot_messages(spec.name, flavor.vcpus, flavor.memory_mb),
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
+            image=spec.image.id if spec.image is not None else "",
+            shares=shares_of(spec),
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)

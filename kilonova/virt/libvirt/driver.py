@@ -21,8 +21,10 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.domain.moves import Offer
-from kilonova.virt import accel, aside, consolelog, hostinfo, records, vifs
+from kilonova.domain.operations import Snapped
+from kilonova.virt import accel, aside, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
+from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -31,6 +33,7 @@ from kilonova.virt.libvirt.events import Event
 from kilonova.virt.libvirt.guest import Given, Guest
 from kilonova.virt.libvirt.host import Link, shown
 from kilonova.virt.libvirt.outside import SYSTEM
+from kilonova.virt.libvirt.snapshots import agent
 
 ARCHITECTURE = "x86_64"
 
@@ -67,6 +70,7 @@ class LibvirtDriver:
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
+        self._thaws = snapshots.Thaws()
 
     async def start(self) -> list[GuestStatus]:
         host = self._host
@@ -112,6 +116,7 @@ class LibvirtDriver:
         return await self.guests()
 
     async def stop(self) -> None:
+        await self._thaws.close()
         for guest in self._guests.values():
             guest.let_go()
         self._guests.clear()
@@ -215,6 +220,31 @@ class LibvirtDriver:
             await self._link.call(lambda c: _domain(c, guest.server_id).injectNMI())
             return there.status()
 
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        async with self._held(guest) as there:
+            _check_running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
+            return there.status()
+
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         async with self._held(guest) as there:
             await there.plug(guest, disk)
@@ -234,6 +264,34 @@ class LibvirtDriver:
         async with self._held(guest) as there:
             await there.swap(guest, old, new)
             return there.status()
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the root disk into one file, flat."""
+        async with self._held(guest) as there:
+            return await there.snapshot(guest, image_id)
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy, and remove it."""
+        there = self._find(guest.server_id)
+        return await snapshots.send(self._host, there.copies, image_id)
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy."""
+        there = self._guests.get(guest.server_id)
+        if there is not None:
+            async with there.lock:
+                await there.drop_snapshot(image_id)
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Have the guest's file systems stand still, for a limited time."""
+        self._find(guest.server_id)
+        snapshots.require_agent(guest, properties.of(guest))
+        await self._thaws.begin(guest.server_id, *agent(self._link, guest.server_id))
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on."""
+        _, thaw = agent(self._link, guest.server_id)
+        await self._thaws.end(guest.server_id, thaw)
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""
@@ -322,7 +380,7 @@ class LibvirtDriver:
         told = await self._link.call(lambda c: counters.ask(c, server_id))
         power = there.seen(await self._link.ask(lambda c: domains.look(c, server_id))).power
         kind = self._need().accel.virt_type
-        return counters.diagnostics(there.record.spec, power=power, kind=kind, told=told)
+        return counters.diagnostics(there.record.started, power=power, kind=kind, told=told)
 
     async def cache_image(self, image: ImageRef) -> bool:
         """Fetch the base of an image, unless it is here."""
@@ -337,7 +395,7 @@ class LibvirtDriver:
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._guests.values()
             if guest.record is not None
             and guest.record.made

@@ -14,12 +14,15 @@ import msgspec
 from kilonova.base.aio import Signal
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records
+from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
 from kilonova.virt.aside import Movable
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy
+from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.libvirt import (
@@ -27,14 +30,16 @@ from kilonova.virt.libvirt import (
     domain_xml,
     domains,
     held_xml,
+    passwords,
     plugging,
     secrets,
+    snapshots,
     volumes,
 )
 from kilonova.virt.libvirt.domains import Live
 from kilonova.virt.libvirt.events import Event, Kind
 from kilonova.virt.libvirt.host import Link
-from kilonova.virt.records import Record
+from kilonova.virt.records import Record, Rescued
 
 ASK_AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
@@ -89,6 +94,12 @@ class Guest(Movable[Given]):
     def alive(self) -> bool:
         """Whether it had a process when last heard of."""
         return self.power in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether it was started with a channel to an agent inside it."""
+        record = self.record
+        return record is not None and self._plan(record.started).machine.guest_agent
 
     def status(self, detail: str = "") -> GuestStatus:
         """As last heard from libvirt."""
@@ -190,21 +201,63 @@ class Guest(Movable[Given]):
         await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
-        """Start a guest that is off, from the spec as it is now, with the disks it has."""
-        record = self.record
-        if record is None or not record.made:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        """Start a guest that is off, from the spec as it is now, with the disks it has.
+
+        A spec with a rescue disk rescues it; another one ends the rescue.
+        """
+        record = self._need(spec)
+        if is_rescued(spec):
+            await self.rescue(spec)
+            return
         devices = self._plan(spec)
         await self._end()
         maker = self._given.maker
         disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
-        kept = {nic.port_id for nic in spec.nics}
-        for nic in record.spec.nics:
-            if nic.port_id not in kept:
-                await self._given.host.vifs.unplug(nic)
+        await self._unplug_others(record.spec, spec)
         await self._plug(spec)
+        end_rescue(self.directory)
         fresh = Record(spec=spec, disks=disks, ports=record.ports)
         await self._start(devices, fresh, paused=paused)
+
+    async def rebuild(self, spec: GuestSpec, *, paused: bool) -> None:
+        """Local disks anew, then start; it counts as not made until they are complete."""
+        devices = self._plan(spec)
+        before = self.record or Record(spec=spec)
+        await self._end()
+        self._home.make()
+        # What the host is connected to is known until it is let go of or taken over.
+        self._save(Record(spec=spec, disks=before.disks, ports=before.ports))
+        await self._given.maker.begin_anew(self.directory)
+        await self._unplug_others(before.spec, spec)
+        await self._plug(spec)
+        disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
+        fresh = Record(spec=spec, disks=disks, ports=before.ports)
+        await self._start(devices, fresh, paused=paused)
+
+    async def rescue(self, spec: GuestSpec) -> None:
+        """Start from the rescue disk of the spec, which is made anew."""
+        record = self._need(spec)
+        devices = self._plan(spec)
+        own = {disk.disk.id: disk.device for disk in self._plan(record.spec).disks}
+        have = {key: record.disks[name] for key, name in own.items() if name in record.disks}
+        await self._end()
+        try:
+            maker = self._given.maker
+            disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
+            await self._plug(spec)
+            wanted = msgspec.structs.replace(record, rescue=Rescued(spec, disks))
+            await self._start(devices, wanted, paused=False)
+        except BaseException:
+            await self._end()
+            end_rescue(self.directory)
+            self._note(rescue=None)
+            self._off()
+            raise
+
+    async def set_password(self, user: str, password: str) -> None:
+        """By the agent inside the guest; see ``passwords.give``."""
+        link = self._given.link
+        await link.ask(lambda c: passwords.give(c, self.server_id, user, password))
 
     async def resume(self) -> None:
         """Let the CPUs run."""
@@ -263,6 +316,7 @@ class Guest(Movable[Given]):
         for disk in self.record.spec.disks if self.record is not None else ():
             await self._given.maker.release(disk, self._file(disk))
         await asyncio.to_thread(self._home.remove)
+        await asyncio.to_thread(copies.clear, self._settings, self.directory)
         self.record = None
         self.power = PowerState.NOSTATE
 
@@ -308,6 +362,27 @@ class Guest(Movable[Given]):
         file = self._file(disk)
         await self._release(disk, file)
         await self._keep(spec, {disk.device: None})
+
+    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
+        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
+        root = copies.root_of(spec)
+        file = self._file(root)
+        if file is None:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        made = copies.plan(
+            self._settings, self.copies, file, image_id, live=self.alive, packs=False
+        )
+        live = root.device if self.alive else ""
+        return await snapshots.take(self._given.link, self.server_id, spec, file, made, live=live)
+
+    async def drop_snapshot(self, image_id: str) -> None:
+        """Remove the copy for an image, and end one that is being made."""
+        await snapshots.drop(self._given.link, self.server_id, self.copies, image_id)
+
+    @property
+    def copies(self) -> Path:
+        """Where copies of its disk lie."""
+        return copies.place(self._settings, self.directory)
 
     def _file(self, disk: Disk) -> DiskFile | None:
         return self.record.disks.get(disk.device) if self.record is not None else None
@@ -389,9 +464,9 @@ class Guest(Movable[Given]):
         record = msgspec.structs.replace(record, made=True, boot="", ports=self._serial(record))
         self._save(record)
         self._home.hand_over(())
-        self._protect(record.disks.values())
+        self._protect(record.attached.values())
         definition = self._definition(devices, record)
-        await self._given.link.call(lambda c: secrets.give(c, record.disks.values()))
+        await self._given.link.call(lambda c: secrets.give(c, record.attached.values()))
         try:
             await self._given.link.call(
                 lambda c: domains.start(c, definition, paused=paused), seconds=START_SECONDS
@@ -411,12 +486,12 @@ class Guest(Movable[Given]):
     def _definition(self, devices: Devices, record: Record) -> str:
         parts = domain_xml.Parts(
             directory=self.directory,
-            guest=record.spec,
+            guest=record.started,
             devices=devices,
-            disks=record.disks,
+            disks=record.attached,
             accel=self._given.accel,
             made=self._given.host.clock.now(),
-            blocks=frozenset(name for name, file in record.disks.items() if _is_block(file)),
+            blocks=frozenset(n for n, file in record.attached.items() if _is_block(file)),
             serial_port=next(iter(record.ports.values()), 0),
             cells=self._given.cells,
         )
@@ -426,7 +501,7 @@ class Guest(Movable[Given]):
         """Have libvirt know the guest's devices for whoever starts it with other tools."""
         assert self.record is not None
         if self.record.running:
-            definition = self._definition(self._plan(self.record.spec), self.record)
+            definition = self._definition(self._plan(self.record.started), self.record)
             await self._given.link.call(lambda c: c.defineXML(definition))
 
     def _serial(self, record: Record) -> dict[str, int]:
@@ -445,6 +520,17 @@ class Guest(Movable[Given]):
         )
         self._given.taken.add(port)
         return {"serial": port}
+
+    def _need(self, spec: GuestSpec) -> Record:
+        if self.record is None or not self.record.made:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        return self.record
+
+    async def _unplug_others(self, before: GuestSpec, now: GuestSpec) -> None:
+        kept = {nic.port_id for nic in now.nics}
+        for nic in before.nics:
+            if nic.port_id not in kept:
+                await self._given.host.vifs.unplug(nic)
 
     async def _plug(self, spec: GuestSpec) -> None:
         for nic in spec.nics:

@@ -19,14 +19,17 @@ from kilonova.domain.guest import (
     PowerState,
 )
 from kilonova.domain.moves import Offer
-from kilonova.virt import accel, aside, consolelog, hostinfo, records, vifs
+from kilonova.domain.operations import Snapped
+from kilonova.virt import accel, aside, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
+from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
 from kilonova.virt.qemu.live import QemuMoves
+from kilonova.virt.qemu.snapshots import agent
 
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
@@ -58,6 +61,7 @@ class QemuDriver(QemuMoves):
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
+        self._thaws = snapshots.Thaws()
 
     async def start(self) -> list[GuestStatus]:
         host = self._host
@@ -86,6 +90,7 @@ class QemuDriver(QemuMoves):
         return await self.guests()
 
     async def stop(self) -> None:
+        await self._thaws.close()
         for guest in self._guests.values():
             await guest.let_go()
         self._guests.clear()
@@ -170,6 +175,36 @@ class QemuDriver(QemuMoves):
             await there.start(guest)
             return there.status()
 
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            if not there.alive:
+                await self._end_stray(guest.server_id)
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            _running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
+            return there.status()
+
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
         there = self._find(guest.server_id)
         async with there.lock:
@@ -192,6 +227,22 @@ class QemuDriver(QemuMoves):
         there = self._find(guest.server_id)
         async with there.lock:
             await there.swap(guest, old, new)
+            return there.status()
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Put a file on top of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.go_on_in(guest, disk, file)
+            return there.status()
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Take a file out of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.merge(guest, disk, file, into)
             return there.status()
 
     async def console_log(self, server_id: str) -> bytes:
@@ -235,6 +286,37 @@ class QemuDriver(QemuMoves):
             _running(there)
             await there.ask("inject-nmi")
             return there.status()
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the root disk into one file, flat."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            return await there.snapshot(guest, image_id)
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy, and remove it."""
+        there = self._find(guest.server_id)
+        return await snapshots.send(self._host, there.copies, image_id)
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy."""
+        there = self._guests.get(guest.server_id)
+        if there is not None:
+            async with there.lock:
+                await there.drop_snapshot(image_id)
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Have the guest's file systems stand still, for a limited time."""
+        there = self._find(guest.server_id)
+        snapshots.require_agent(guest, properties.of(guest))
+        freeze, thaw = agent(there.directory)
+        await self._thaws.begin(guest.server_id, freeze, thaw)
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on."""
+        there = self._find(guest.server_id)
+        _, thaw = agent(there.directory)
+        await self._thaws.end(guest.server_id, thaw)
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""
@@ -294,7 +376,7 @@ class QemuDriver(QemuMoves):
         assert there.record is not None
         alive = there.alive
         return counters.diagnostics(
-            there.record.spec,
+            there.record.started,
             power=there.power,
             kind=self._need().accel.virt_type,
             pid=there.status().pid,
@@ -321,7 +403,7 @@ class QemuDriver(QemuMoves):
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._made()
             if guest.record is not None and guest.record.running and not guest.alive
         ]

@@ -16,18 +16,23 @@ from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.live import SENT_AWAY, LiveShape
+from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import is_rescued
+from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
+from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
 from kilonova.virt.aside import Movable
 from kilonova.virt.devices import Devices, DiskDevice, plan
+from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy
+from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import arrival, command, hotplug, usernet, volumes
+from kilonova.virt.qemu import agent, arrival, chains, command, hotplug, snapshots, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
-from kilonova.virt.records import Record
+from kilonova.virt.records import Record, Rescued
 
 QEMU_LOG = "qemu.log"
 START_TRIES = 5
@@ -98,6 +103,13 @@ class Guest(Movable[Given]):
         """Whether there is a process."""
         return self._qemu.alive
 
+    @property
+    def has_agent(self) -> bool:
+        """Whether it was started with a channel to an agent inside it."""
+        record = self.record
+        default = self._settings.qemu.machine_type
+        return record is not None and machine(record.started, default_type=default).guest_agent
+
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
         record = self.record
@@ -136,7 +148,7 @@ class Guest(Movable[Given]):
             return record.running
         with self.busy():
             self._given.taken.update(record.ports.values())
-            await self._start_metadata(record.spec)
+            await self._start_metadata(record.started)
             try:
                 await self._qemu.attach(process)
             except Unavailable as fault:
@@ -191,23 +203,68 @@ class Guest(Movable[Given]):
         records.save(self.directory, done, durable=True)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
-        """Start a guest that is off, from the spec as it is now, with the disks it has."""
+        """Start a guest that is off, from the spec as it is now, with the disks it has.
+
+        A spec with a rescue disk rescues it; another one ends the rescue.
+        """
         record = self.record
         if record is None or not record.made:
             raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        if is_rescued(spec):
+            await self.rescue(spec)
+            return
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
         with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             maker = self._given.maker
             disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
             self._home.hand_over(path for file in disks.values() for path in file.owned)
-            kept = {nic.port_id for nic in spec.nics}
-            for nic in record.spec.nics:
-                if nic.port_id not in kept:
-                    await self._given.host.vifs.unplug(nic)
+            await self._unplug_others(record.spec, spec)
             await self._plug(spec)
+            end_rescue(self.directory)
             fresh = Record(spec=spec, disks=disks, ports=record.ports)
             await self._start(devices, fresh, paused=paused)
+
+    async def rebuild(self, spec: GuestSpec, *, paused: bool) -> None:
+        """Local disks anew, then start; it counts as not made until they are complete."""
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        before = self.record or Record(spec=spec)
+        with self.busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            self._home.make()
+            # What the host is connected to is known until it is let go of or taken over.
+            self._save(Record(spec=spec, disks=before.disks, ports=before.ports))
+            await self._given.maker.begin_anew(self.directory)
+            await self._unplug_others(before.spec, spec)
+            await self._plug(spec)
+            disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            fresh = Record(spec=spec, disks=disks, ports=before.ports)
+            await self._start(devices, fresh, paused=paused)
+
+    async def rescue(self, spec: GuestSpec) -> None:
+        """Start from the rescue disk of the spec, which is made anew."""
+        record = self.record
+        if record is None or not record.made:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        kind = self._settings.qemu.machine_type
+        devices = plan(spec, default_machine=kind)
+        own = {disk.disk.id: disk.device for disk in plan(record.spec, default_machine=kind).disks}
+        have = {key: record.disks[name] for key, name in own.items() if name in record.disks}
+        with self.busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            try:
+                maker = self._given.maker
+                disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
+                self._home.hand_over(path for file in disks.values() for path in file.owned)
+                await self._plug(spec)
+                wanted = msgspec.structs.replace(record, rescue=Rescued(spec, disks))
+                await self._start(devices, wanted, paused=False)
+            except BaseException:
+                await self._end_process(seconds=0)
+                end_rescue(self.directory)
+                self._note(rescue=None, running=False, ended="")
+                raise
 
     async def resume(self) -> None:
         """Let the CPUs run; Conflict while the guest runs elsewhere."""
@@ -224,6 +281,10 @@ class Guest(Movable[Given]):
             with self.busy():
                 await self._qemu.execute("stop")
                 self._qemu.run = "paused"
+
+    async def set_password(self, user: str, password: str) -> None:
+        """By the agent inside the guest; see ``agent.set_password``."""
+        await agent.set_password(self.directory / command.AGENT, user, password)
 
     async def plug_nic(self, spec: GuestSpec, nic: Nic) -> None:
         """One card more, at once if the guest runs, else at its next start."""
@@ -305,6 +366,7 @@ class Guest(Movable[Given]):
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
+            await asyncio.to_thread(copies.clear, self._settings, self.directory)
             self.record = None
 
     async def plug(self, spec: GuestSpec, disk: Disk) -> None:
@@ -349,6 +411,27 @@ class Guest(Movable[Given]):
             self._keep(spec, {new.device: file})
             await self._given.maker.release(old, before)
 
+    async def go_on_in(self, spec: GuestSpec, disk: Disk, name: str) -> None:
+        """Let a volume's new data go to another file, now or at the guest's next start."""
+        device = volumes.device_of(spec, disk, self._settings)
+        file = await self._given.maker.volume(self.directory, disk)
+        self._home.hand_over(file.owned)
+        with self.busy():
+            if self.alive:
+                await chains.put_on(self._qemu, device, file)
+            self._keep(spec, {disk.device: file})
+        log.info("The volume %s of %s goes on in %s", disk.volume_id, spec.name, name)
+
+    async def merge(self, spec: GuestSpec, disk: Disk, name: str | None, into: str | None) -> None:
+        """Make one of two files of a volume."""
+        with self.busy():
+            if self.alive:
+                await chains.merge(self._qemu, disk, name, into)
+            else:
+                await files.merge(await self._given.maker.volume(self.directory, disk), name, into)
+            file = await self._given.maker.volume(self.directory, disk)
+            self._keep(spec, {disk.device: file})
+
     def _file(self, disk: Disk) -> DiskFile | None:
         return self.record.disks.get(disk.device) if self.record is not None else None
 
@@ -358,6 +441,25 @@ class Guest(Movable[Given]):
         left = {name: file for name, file in disks.items() if file is not None}
         kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
         records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
+
+    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
+        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
+        root = copies.root_of(spec)
+        file = self._file(root)
+        if file is None:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
+        node = command.node_name(root, root.device)
+        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
+
+    async def drop_snapshot(self, image_id: str) -> None:
+        """Remove the copy for an image, and end one that is being made."""
+        await snapshots.drop(self._qemu, self.copies, image_id)
+
+    @property
+    def copies(self) -> Path:
+        """Where copies of its disk lie."""
+        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""
@@ -371,9 +473,9 @@ class Guest(Movable[Given]):
         for attempt in range(1, START_TRIES + 1):
             chosen = self._choose_ports(record)
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
-            await self._start_metadata(record.spec)
+            await self._start_metadata(record.started)
             try:
-                await self._start_once(devices, record.disks, chosen, shape)
+                await self._start_once(devices, record.attached, chosen, shape)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
@@ -397,7 +499,7 @@ class Guest(Movable[Given]):
             fds = self._open(devices, opened)
             parts = command.Parts(
                 directory=self.directory,
-                guest=self.record.spec,
+                guest=self.record.started,
                 devices=devices,
                 disks=disks,
                 accel=self._given.accel,
@@ -459,6 +561,12 @@ class Guest(Movable[Given]):
         raise Unavailable(
             f"QEMU could not start the guest: {text.replace(str(self._given.host.state_dir), '')}"
         ) from None
+
+    async def _unplug_others(self, before: GuestSpec, now: GuestSpec) -> None:
+        kept = {nic.port_id for nic in now.nics}
+        for nic in before.nics:
+            if nic.port_id not in kept:
+                await self._given.host.vifs.unplug(nic)
 
     async def _plug(self, spec: GuestSpec) -> None:
         for nic in spec.nics:

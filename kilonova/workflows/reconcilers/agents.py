@@ -19,7 +19,7 @@ from kilonova.domain.guest import GuestStatus, HostReport, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.placement import Inventory, PlacementService
 from kilonova.notifications.facts import Cause, LibvirtError, Metric, MetricsFacts
-from kilonova.store import mappings, migrations, nodes, servers, services
+from kilonova.store import mappings, migrations, nodes, servers, services, shares
 from kilonova.store.noting import NOTES, note
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers import devices
@@ -127,6 +127,7 @@ class Agents:
                 vm_state=VmState.STOPPED,
                 power_state=int(PowerState.SHUTDOWN),
             )
+            shares.follow(tx, server.id, running=False, now=now)
         elif status.power == PowerState.RUNNING and server.vm_state == VmState.STOPPED:
             log.info("guest of %s was started from outside", server.id)
             servers.update(

@@ -4,11 +4,14 @@ from kilonova.workflows.sagas import (
     build,
     delete,
     evacuate,
+    images,
     interfaces,
     live,
     pause,
     power,
+    remake,
     resize,
+    shares,
     volumes,
 )
 
@@ -16,10 +19,13 @@ __all__ = [
     "build",
     "delete",
     "evacuate",
+    "images",
     "interfaces",
     "live",
     "pause",
     "power",
+    "remake",
     "resize",
+    "shares",
     "volumes",
 ]

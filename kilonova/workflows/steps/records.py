@@ -276,6 +276,16 @@ def close(tx: Tx, env: Env, server_id: str, _what: Any = None) -> None:
     end_action(tx, env, server_id, env.clock.now(), error=error)
 
 
+@transaction(db="own")
+def finish_task(tx: Tx, env: Env, server_id: str) -> None:
+    """Work that showed a task but changed no state ended well: the server is as it was."""
+    now = env.clock.now()
+    server = servers.get(tx, server_id, lock=True)
+    if server is not None and not engine.awaited(tx, env.saga_id):
+        servers.update(tx, server_id, now=now, task_state=None)
+    end_action(tx, env, server_id, now)
+
+
 @remote()
 async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
     """The work failed: no task, the fault told, and the state that the guest is in by now.
@@ -332,6 +342,18 @@ def set_aside(tx: Tx, env: Env, server_id: str, power: PowerState) -> None:
     servers.note(tx, server_id, servers.SET_ASIDE, now.isoformat(), now=now)
     end_action(tx, env, server_id, now, tell=False)
     telling.ended(tx, env, server)
+
+
+@transaction(db="api")
+def count_not(tx: Tx, _env: Env, server_id: str) -> None:
+    """A server that is soft-deleted counts in no quota."""
+    mappings.set_aside(tx, server_id)
+
+
+@transaction(db="api")
+def count(tx: Tx, _env: Env, server_id: str) -> None:
+    """It counts again: whoever asked for it was allowed to."""
+    mappings.set_aside(tx, server_id, aside=False)
 
 
 # -- deleting -----------------------------------------------------------------------------------
