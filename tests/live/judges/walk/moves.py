@@ -9,7 +9,7 @@ from tests.live.judges.walk.talk import NOT_YET, Step, waited
 
 LONG = 3600.0
 """Seconds that a live migration takes which is to be ended by hand."""
-SLOW = "live_migrate"
+SLOW = "live_move"
 """The work of a host that takes so long."""
 
 
