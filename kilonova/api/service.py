@@ -53,6 +53,7 @@ from kilonova.api.actions import (
     power,
     rebuild,
     rescue,
+    resize,
     tags,
 )
 from kilonova.api.servers import create, delete, show, update
@@ -78,6 +79,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     admin.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
+    resize.ROUTES,
     imaging.ROUTES,
     rebuild.ROUTES,
     rescue.ROUTES,

@@ -139,6 +139,7 @@ async def _by_host(call: Context, host: str, binary: str) -> tuple[Cell, Service
     since=53,
     policy=RULE + "update",
     body=UPDATE,
+    responses=answers(service=SERVICE),
     summary="Enable, disable or force down a service",
 )
 async def update(call: Context, service_id: str) -> dict[str, Any]:
@@ -177,8 +178,22 @@ async def _save(call: Context, cell: Cell, service: Service, values: dict[str, A
     return changed
 
 
+_OLD = {
+    "host": str,
+    "binary": str,
+    "status?": str,
+    "disabled_reason?": str | None,
+    "forced_down?": since(11, bool),
+}
+
+
 @ROUTES.put(
-    "/{word}", until=52, policy=RULE + "update", body=OLD_UPDATE, summary="The same before 2.53"
+    "/{word}",
+    until=52,
+    policy=RULE + "update",
+    body=OLD_UPDATE,
+    responses=answers(service=_OLD),
+    summary="The same before 2.53",
 )
 async def old_update(call: Context, word: str) -> dict[str, Any]:
     """enable, disable, disable-log-reason, force-down (2.11)."""

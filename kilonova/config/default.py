@@ -138,6 +138,12 @@ class Default(msgspec.Struct, frozen=True):
     reclaim_instance_interval: Annotated[
         int, Opt("Seconds a deleted server can still be restored; 0 deletes at once.", min=0)
     ] = 0
+    allow_resize_to_same_host: Annotated[
+        bool, Opt("A resized server may stay on its host, where the scheduler likes that best.")
+    ] = False
+    resize_confirm_window: Annotated[
+        int, Opt("Seconds after which a resize is confirmed by itself; 0 never.", min=0)
+    ] = 0
     force_raw_images: Annotated[bool, Opt("Convert cached images to raw.")] = True
     default_ephemeral_format: Annotated[
         str | None, Opt("File system of ephemeral disks; ext4 when unset.")

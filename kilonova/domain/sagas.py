@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
-from kilonova.domain.guest import ImageRef
+from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import WantedNic
 
 A = TypeVar("A", bound=msgspec.Struct)
@@ -139,6 +139,20 @@ class PortArgs(msgspec.Struct, frozen=True):
     port_id: str
 
 
+class ResizeArgs(msgspec.Struct, frozen=True):
+    """Another flavor for a server."""
+
+    server_id: str
+    flavor: FlavorSpec
+
+
+class MigrateArgs(msgspec.Struct, frozen=True):
+    """Another host for a server: a named one, or the scheduler's choice."""
+
+    server_id: str
+    host: str | None = None
+
+
 class ImageSaga(msgspec.Struct, frozen=True):
     """A queued image that a server's disk shall fill."""
 
@@ -191,3 +205,7 @@ REBUILD = SagaKind("server.rebuild", RebuildArgs, action="rebuild")
 RESCUE = SagaKind("server.rescue", RescueArgs, action="rescue")
 UNRESCUE = SagaKind("server.unrescue", ServerArgs, action="unrescue")
 SET_PASSWORD = SagaKind("server.set_password", ServerArgs, action="changePassword")
+RESIZE = SagaKind("server.resize", ResizeArgs, action="resize")
+MIGRATE = SagaKind("server.migrate", MigrateArgs, action="migrate")
+CONFIRM_RESIZE = SagaKind("server.confirm_resize", ServerArgs, action="confirmResize")
+REVERT_RESIZE = SagaKind("server.revert_resize", ServerArgs, action="revertResize")

@@ -19,6 +19,7 @@ from kilonova.domain.guest import (
     ImageRef,
     Nic,
 )
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
 
 GuestEvent = Callable[[GuestStatus], Awaitable[None]]
@@ -277,6 +278,42 @@ class PlugsNics(Protocol):
 
     async def detach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Take the card out; not there is success. Conflict when the guest does not let go."""
+
+
+@runtime_checkable
+class MovesGuests(Protocol):
+    """Drivers whose guests can be put aside, and made again here or elsewhere from their disks.
+
+    ``move`` names the move: what is aside for another one is not touched. All are idempotent. A
+    guest that is aside is told among ``guests``, as switched off, unless another took its place.
+    """
+
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch the guest off (see ``power_off``) and put it aside with its disks.
+
+        ``offer``: export them to be read by another host; where.
+        """
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make the guest from the disks of the one that is aside: here, or as ``offer`` says.
+
+        They grow to the sizes of ``guest``; what is aside stays as it is.
+        """
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Put the guest in its place again; what arrived there is removed."""
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Export its disks no longer."""
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """Remove what is aside (for any move when it is not named); nothing there is success."""
 
 
 @runtime_checkable

@@ -31,7 +31,8 @@ class Record(msgspec.Struct, frozen=True):
 
     ``made``: its disks are complete. ``running``: it ought to run. ``boot``: the host's boot it
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
-    forwarded port of 127.0.0.1. ``disks``: device name → file.
+    forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
+    directory is not in its place.
     """
 
     spec: GuestSpec
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+    aside: str = ""
     rescue: Rescued | None = None
 
     @property

@@ -49,7 +49,7 @@ from kilonova.store import (
     shares,
 )
 from kilonova.virt.fake import FakeDriver, FakeWorld
-from kilonova.virt.fake.world import FakeGuest
+from kilonova.virt.fake.world import ASIDE, FakeGuest
 from kilonova.web.client import HttpClient
 from kilonova.workflows.accepting import ELSEWHERE, EngineSagas
 from kilonova.workflows.audit import Sources, audit
@@ -211,10 +211,23 @@ class Driver(FakeDriver):
 
     async def spawn(self, guest: Any, *, paused: bool) -> Any:
         status = await super().spawn(guest, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def arrive(self, guest: Any, move: str, offer: Any, *, start: bool, paused: bool) -> Any:
+        status = await super().arrive(guest, move, offer, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def come_back(self, guest: Any, move: str, *, start: bool, paused: bool) -> Any:
+        status = await super().come_back(guest, move, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def _open(self, guest: Any) -> None:
         if self._stage.network.opens:
             for nic in guest.nics:
                 await self._stage.plug(guest.server_id, nic.port_id)
-        return status
 
 
 @functools.cache
@@ -345,7 +358,10 @@ class CloudStage:
             copy.deepcopy(self.images),
             copy.deepcopy(self.shares),
             self.network.made,
-            {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
+            {
+                h: [copy.copy(g) for g in self.fakes.guests(h).values()]
+                for h in (*HOSTS, *(f"{host}{ASIDE}" for host in HOSTS))
+            },
             self.clock.now().timestamp(),
         )
 

@@ -44,7 +44,7 @@ from kilonova.interfaces.volume import Volume
 from kilonova.store import actions, nodes, pending, servers
 from kilonova.store.pending import Pending
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, shape
 
 ROUTES: Routes[Services] = Routes(tag="server actions")
 ON_VOLUMES = 87
@@ -73,7 +73,13 @@ PASSWORD_BODY = Schema(
 )
 
 
-@ROUTES.post(PATH, action="rescue", body=RESCUE_BODY, summary="Rescue")
+@ROUTES.post(
+    PATH,
+    action="rescue",
+    body=RESCUE_BODY,
+    responses=Schema(shape({"adminPass?": str})),
+    summary="Rescue",
+)
 async def rescue(call: Context, server_id: str) -> dict[str, Any]:
     """Boot from another image, with the server's disk beside it."""
     given = call.body["rescue"] or {}
@@ -249,8 +255,10 @@ def _keep(tx: Tx, call: Context, server_id: str, password: str) -> None:
     private = servers.private(tx, server_id)
     if private is None or servers.get(tx, server_id) is None:
         return
-    from kilonova.api import crypto  # noqa: PLC0415 (a large library, for those who ask)
+    if not private.public_key:
+        return
+    from kilonova.api import crypto  # noqa: PLC0415 (slow to import, and seldom needed)
 
-    sealed = crypto.encrypt(private.public_key or "", password.encode())
+    sealed = crypto.encrypt(private.public_key, password.encode())
     if sealed is not None:
         servers.note(tx, server_id, KEPT, base64.b64encode(sealed).decode(), now=call.clock.now())

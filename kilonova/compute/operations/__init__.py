@@ -1,6 +1,15 @@
 """The operations of an agent: one decorated function per row of the operations table."""
 
-from kilonova.compute.operations import consoles, devices, disks, guests, hosts, images, power
+from kilonova.compute.operations import (
+    consoles,
+    devices,
+    disks,
+    guests,
+    hosts,
+    images,
+    moves,
+    power,
+)
 from kilonova.compute.operations.handlers import HANDLERS, At, Handler
 
 __all__ = [
@@ -13,5 +22,6 @@ __all__ = [
     "guests",
     "hosts",
     "images",
+    "moves",
     "power",
 ]

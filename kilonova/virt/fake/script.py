@@ -9,13 +9,18 @@ from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
     {
+        "arrive",
         "attach_disk",
         "attach_nic",
+        "come_back",
         "console_log",
+        "depart",
         "destroy",
         "detach_disk",
         "detach_nic",
         "diagnostics",
+        "end_offer",
+        "forget_aside",
         "drop_snapshot",
         "inject_nmi",
         "pause",

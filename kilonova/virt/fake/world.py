@@ -16,6 +16,8 @@ from kilonova.virt.driver import GuestEvent
 from kilonova.virt.fake.script import Script
 
 CONSOLE_KEPT = 1 << 20
+ASIDE = "/aside"
+"""Behind a host's name: its guests that are aside. No host has such a name."""
 
 
 SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
@@ -86,6 +88,8 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    move: str = ""
+    """The move it is aside for."""
     copies: dict[str, str] = {}
     """Image id → disk format, of the copies of its disk that are kept."""
     frozen: bool = False
@@ -173,6 +177,31 @@ class FakeWorld(Script):
         """Server id → guest on that host."""
         return self._hosts.setdefault(host, {})
 
+    def aside(self, host: str) -> dict[str, FakeGuest]:
+        """Server id → guest that is aside on that host."""
+        return self.guests(f"{host}{ASIDE}")
+
+    def put_aside(self, host: str, server_id: str, move: str) -> None:
+        """Keep a guest beside the others."""
+        guest = self.guests(host)[server_id]
+        guest.move = move
+        self._carry(server_id, host, f"{host}{ASIDE}")
+
+    def take_back(self, host: str, server_id: str) -> None:
+        """The guest that is aside is there again."""
+        self.aside(host)[server_id].move = ""
+        self._carry(server_id, f"{host}{ASIDE}", host)
+
+    def drop_aside(self, host: str, server_id: str) -> None:
+        """Forget the guest that is aside."""
+        self.drop(f"{host}{ASIDE}", server_id)
+
+    def _carry(self, server_id: str, host: str, to: str) -> None:
+        guest = self.guests(host)[server_id]
+        self.guests(to)[server_id] = guest
+        self.keep(to, guest)
+        self.drop(host, server_id)
+
     def make(self, host: str, spec: GuestSpec, power: PowerState) -> FakeGuest:
         """A new guest on a host."""
         flavor = spec.flavor
@@ -224,7 +253,7 @@ class FakeWorld(Script):
 
     def _find(self, server_id: str) -> tuple[str, FakeGuest]:
         for host, guests in self._hosts.items():
-            if server_id in guests:
+            if server_id in guests and not host.endswith(ASIDE):
                 return host, guests[server_id]
         raise NotFound(f"No fake host has a guest for server {server_id}.")
 

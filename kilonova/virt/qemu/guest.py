@@ -21,7 +21,8 @@ from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
-from kilonova.virt.devices import Devices, plan
+from kilonova.virt.aside import Movable
+from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
@@ -62,7 +63,7 @@ class Given(msgspec.Struct, frozen=True):
     taken: set[int]
 
 
-class Guest:
+class Guest(Movable[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -280,6 +281,10 @@ class Guest:
             self._given.taken.discard(forwarded.pop(nic.port_id, 0))
             left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
             self._note(spec=msgspec.structs.replace(spec, nics=left), ports=forwarded)
+
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return plan(spec, default_machine=self._settings.qemu.machine_type).disks
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""

@@ -135,7 +135,7 @@ class Guests:
 
     async def _destroy(self, host: str, spec: GuestSpec) -> None:
         identity = OperationId(f"reap-{self._ids.uuid()}", DESTROY.name, 1)
-        request = request_of(DESTROY, identity, spec.server_id, Destroy(spec))
+        request = request_of(DESTROY, identity, spec.server_id, Destroy(spec, aside=True))
         reply = await self._bus.call(
             topic(host), "operate", request, reply=OperationReply, seconds=60
         )

@@ -8,6 +8,7 @@ from kilonova.workflows.sagas import (
     pause,
     power,
     remake,
+    resize,
     shares,
     volumes,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "pause",
     "power",
     "remake",
+    "resize",
     "shares",
     "volumes",
 ]
