@@ -18,7 +18,6 @@ from tests.live.judges.walk import parts
 from tests.live.judges.walk.backstage import Backstage
 from tests.simulated.conftest import free_ports
 from tests.support import running
-from tests.support.outside import Ironic, Manila
 
 SEEN = suites.LISTS / "compute-api.txt"
 """Actions with the versions at which they answered with success; it only grows."""
@@ -34,10 +33,6 @@ shelved_offload_time = 3600
 enabled = true
 [spice]
 enabled = true
-[ironic]
-endpoint_override = {machines}
-[manila]
-endpoint_override = {shares}
 """
 """Servers that can be had back, shelved ones that stay on their host, consoles of every kind."""
 _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]*)` \|")
@@ -76,13 +71,9 @@ def walk(where: Path, names: Container[str] = ()) -> tuple[list[str], dict[str, 
 async def _walked(state: Path, traffic: Path, names: Container[str]) -> list[str]:
     wanted = Wanted(state_dir=state, port_base=free_ports(8), driver="fake", hosts=3)
     prepare(wanted)
-    with Ironic() as machines, Manila() as shares:
-        options = OPTIONS.format(machines=machines.url, shares=shares.url)
-        (state / "kilonova.conf").write_text(options)
-        async with Cloud(wanted, Silence()) as cloud:
-            backstage = Backstage(cloud, machines, shares)
-            await backstage.share()
-            return await asyncio.to_thread(parts.walk, backstage, traffic, names)
+    (state / "kilonova.conf").write_text(OPTIONS)
+    async with Cloud(wanted, Silence()) as cloud:
+        return await asyncio.to_thread(parts.walk, Backstage(cloud), traffic, names)
 
 
 def figures(verdict: dict[str, Any]) -> str:

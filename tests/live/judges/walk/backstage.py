@@ -10,22 +10,18 @@ import msgspec
 
 from kilonova.services.all_in_one import Cloud
 from kilonova.virt.fake import FakeWorld
-from kilonova.virt.fake.world import Capacity
 from kilonova.workflows import operate
-from tests.support.outside import Ironic, Manila
 
 T = TypeVar("T")
 WAIT = 180.0
 """Seconds that anything may take on a slow machine."""
-SHARING = ("COMPUTE_STORAGE_VIRTIO_FS", "COMPUTE_MEM_BACKING_FILE")
 SERVICES = ("compute", "network", "image", "block-storage")
 
 
 class Backstage:
     """Made in the cloud's event loop, used from another thread."""
 
-    def __init__(self, cloud: Cloud, machines: Ironic, shares: Manila) -> None:
-        self.machines, self.shares = machines, shares
+    def __init__(self, cloud: Cloud) -> None:
         assert cloud.world is not None and cloud.conductor is not None
         self._cloud = cloud
         self._loop = asyncio.get_running_loop()
@@ -34,13 +30,6 @@ class Backstage:
             **{cell.id: cell.db for cell in cloud.conductor.sources.cells.all},
         }
         self.world: FakeWorld = cloud.world
-
-    async def share(self) -> None:
-        """Let every host give its guests file shares."""
-        for host in list(self._cloud.agents):
-            self.world.offers(Capacity(traits=SHARING), on=host)
-            await self._cloud.agents.pop(host).stop()
-            await self._start_agent(host)
 
     def busy(self, server_id: str) -> list[str]:
         """The sagas of a server that have not ended."""
