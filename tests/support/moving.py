@@ -113,7 +113,15 @@ async def evacuated(simulated: Simulated, server_id: str) -> None:
     await simulated.admin("PUT", service, {"forced_down": True})
     await chain(simulated, server_id, ("evacuate", {}, "ACTIVE"))
     await simulated.start_agent(host)
-    await simulated.admin("PUT", service, {"forced_down": False})
+
+    async def back() -> bool:
+        # Not before the agent has dropped the guests that left it.
+        body = {"forced_down": False}
+        answer = await simulated.ask("PUT", service, admin=True, json=body)
+        assert answer.status in (200, 400), answer.text
+        return answer.status == 200
+
+    await until(back, within=60, what=f"{host} back", pause=0.5)
 
 
 async def hindered(simulated: Simulated) -> None:
