@@ -28,7 +28,7 @@ from kilonova.domain.sagas import (
 from kilonova.domain.server import Server
 from kilonova.store import block_devices, servers
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, until
+from kilonova.web.schema import Schema, answers, pick, since, until
 
 TAGS = ("assisted snapshots",)
 ROUTES: Routes[Services] = Routes(prefix="/os-assisted-volume-snapshots", tag=TAGS[0])
@@ -123,7 +123,14 @@ async def _accept(call: Context, target: Target, word: str, kind: SagaKind[A], a
     await call.app.wake()
 
 
-@ROUTES.post("", policy=RULE + "create", body=CREATE, tags=TAGS, summary="Create a snapshot")
+@ROUTES.post(
+    "",
+    policy=RULE + "create",
+    body=CREATE,
+    tags=TAGS,
+    responses=answers(snapshot={"id": str | None, "volumeId": str}),
+    summary="Create a snapshot",
+)
 async def create(call: Context) -> dict[str, Any]:
     """Of a volume that a server has: it goes on in ``new_file``.
 

@@ -9,6 +9,7 @@ from kilonova.base.errors import BadRequest, NotSupported, Unavailable
 from kilonova.context import Context, Services
 from kilonova.interfaces.baremetal import BareMetalNode, BareMetalService
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(prefix="/os-baremetal-nodes", tag="hosts")
 RULE = "os_compute_api:os-baremetal-nodes:"
@@ -41,12 +42,24 @@ def _shown(node: BareMetalNode) -> dict[str, Any]:
     }
 
 
+_NODE = {
+    "id": str,
+    "interfaces": [{"address": str}],
+    "host": str,
+    "task_state": str | None,
+    "cpus": str,
+    "memory_mb": str,
+    "disk_gb": str,
+}
+
+
 @ROUTES.get(
     "",
     until=LAST,
     policy=RULE + "list",
     query=QUERY_NONE,
     also=(501,),
+    responses=answers(nodes=[_NODE]),
     summary="List bare metal nodes",
 )
 async def index(call: Context) -> dict[str, Any]:
@@ -63,6 +76,7 @@ async def index(call: Context) -> dict[str, Any]:
     policy=RULE + "show",
     query=QUERY_NONE,
     also=(501,),
+    responses=answers(node={**_NODE, "instance_uuid": str | None}),
     summary="Show a bare metal node",
 )
 async def show(call: Context, node_id: str) -> dict[str, Any]:

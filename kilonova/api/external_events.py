@@ -20,7 +20,7 @@ from kilonova.domain.sagas import (
 from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, since
+from kilonova.web.schema import Schema, answers, since
 
 ROUTES: Routes[Services] = Routes(tag="server events")
 
@@ -78,11 +78,15 @@ BODY = Schema(
 )
 
 
+_TAKEN = {"server_uuid": str, "name": str, "status": str, "tag?": str, "code": int}
+
+
 @ROUTES.post(
     "/os-server-external-events",
     policy="os_compute_api:os-server-external-events:create",
     body=BODY,
     also=(207,),
+    responses=answers(events=[_TAKEN]),
     summary="Tell of events of servers",
 )
 async def create(call: Context) -> Reply:

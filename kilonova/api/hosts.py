@@ -17,7 +17,7 @@ from kilonova.domain.operations import SWITCH_HOST, HostSwitch
 from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.store import nodes, servers, services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="hosts")
 RULE = "os_compute_api:os-hosts:"
@@ -42,7 +42,18 @@ UPDATE = Schema(
 )
 
 
-@ROUTES.get("/os-hosts", until=LAST, policy=RULE + "list", query=LIST, summary="List hosts")
+_RESOURCE = {"host": str, "project": str, "cpu": int, "memory_mb": int, "disk_gb": int}
+_POWER = answers(host=str, power_action=str)
+
+
+@ROUTES.get(
+    "/os-hosts",
+    until=LAST,
+    policy=RULE + "list",
+    query=LIST,
+    responses=answers(hosts=[{"host_name": str, "service": str, "zone": str}]),
+    summary="List hosts",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Every service with its host and zone."""
     zones = await zone_of_hosts(call)
@@ -56,7 +67,12 @@ async def index(call: Context) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    "/os-hosts/{host}", until=LAST, policy=RULE + "show", query=QUERY_NONE, summary="Show a host"
+    "/os-hosts/{host}",
+    until=LAST,
+    policy=RULE + "show",
+    query=QUERY_NONE,
+    responses=answers(host=[{"resource": _RESOURCE}]),
+    summary="Show a host",
 )
 async def show(call: Context, host: str) -> dict[str, Any]:
     """What it has, what is used, what its servers may use, and each project's part of that."""
@@ -107,6 +123,7 @@ def _resources(
     policy=RULE + "update",
     body=UPDATE,
     also=(501,),
+    responses=answers(host=str),
     summary="Change a host",
 )
 async def update(call: Context, host: str) -> dict[str, Any]:
@@ -161,6 +178,7 @@ async def _switch(call: Context, cell: Cell, host: str, action: str) -> None:
     policy=RULE + "reboot",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Restart a host",
 )
 async def reboot(call: Context, host: str) -> dict[str, str]:
@@ -174,6 +192,7 @@ async def reboot(call: Context, host: str) -> dict[str, str]:
     policy=RULE + "shutdown",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Switch a host off",
 )
 async def shutdown(call: Context, host: str) -> dict[str, str]:
@@ -187,6 +206,7 @@ async def shutdown(call: Context, host: str) -> dict[str, str]:
     policy=RULE + "start",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Switch a host on",
 )
 async def startup(call: Context, host: str) -> dict[str, str]:

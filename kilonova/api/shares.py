@@ -16,7 +16,7 @@ from kilonova.domain.sagas import ATTACH_SHARE, DETACH_SHARE, ShareSaga
 from kilonova.interfaces.shares import AVAILABLE, Share
 from kilonova.store import nodes, servers, shares
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 PROTOCOLS = ("NFS",)
 VIRTIO_FS, MEMORY_FILE = "COMPUTE_STORAGE_VIRTIO_FS", "COMPUTE_MEM_BACKING_FILE"
@@ -53,7 +53,17 @@ def _show(call: Context, row: ShareMapping) -> dict[str, Any]:
     return shown
 
 
-@ROUTES.get("", since=97, query=NO_QUERY, summary="List a server's shares")
+_SHARE = {"share_id": str, "status": str, "tag": str}
+_SHOWN = answers(share={**_SHARE, "export_location?": str, "uuid?": str})
+
+
+@ROUTES.get(
+    "",
+    since=97,
+    query=NO_QUERY,
+    responses=answers(shares=[_SHARE]),
+    summary="List a server's shares",
+)
 async def index(call: Context, server_id: str) -> dict[str, Any]:
     """All of them, in the order they came."""
     found = await find(call, server_id, RULE + "index")
@@ -69,7 +79,7 @@ async def _of(found: Found) -> list[ShareMapping]:
     return await found.cell.db.read(shares.of_server, found.server.id)
 
 
-@ROUTES.post("", since=97, body=CREATE, status=201, summary="Attach a share")
+@ROUTES.post("", since=97, body=CREATE, status=201, responses=_SHOWN, summary="Attach a share")
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """The server must be off, on a host that can; its host is let use the share.
 
@@ -132,7 +142,9 @@ async def _share(call: Context, share_id: str) -> Share:
     return share
 
 
-@ROUTES.get("/{share_id}", since=97, query=NO_QUERY, summary="Show a server's share")
+@ROUTES.get(
+    "/{share_id}", since=97, query=NO_QUERY, responses=_SHOWN, summary="Show a server's share"
+)
 async def show(call: Context, server_id: str, share_id: str) -> dict[str, Any]:
     """One of the attached; administrators also see where it comes from."""
     found = await find(call, server_id, RULE + "show")

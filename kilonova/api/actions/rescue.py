@@ -44,7 +44,7 @@ from kilonova.interfaces.volume import Volume
 from kilonova.store import actions, nodes, pending, servers
 from kilonova.store.pending import Pending
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, shape
 
 ROUTES: Routes[Services] = Routes(tag="server actions")
 ON_VOLUMES = 87
@@ -73,7 +73,13 @@ PASSWORD_BODY = Schema(
 )
 
 
-@ROUTES.post(PATH, action="rescue", body=RESCUE_BODY, summary="Rescue")
+@ROUTES.post(
+    PATH,
+    action="rescue",
+    body=RESCUE_BODY,
+    responses=Schema(shape({"adminPass?": str})),
+    summary="Rescue",
+)
 async def rescue(call: Context, server_id: str) -> dict[str, Any]:
     """Boot from another image, with the server's disk beside it."""
     given = call.body["rescue"] or {}
