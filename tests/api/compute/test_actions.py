@@ -42,12 +42,6 @@ def message(answer: Answer) -> str:
 
 
 GOOD: list[tuple[str, Any, VmState, int]] = [
-    ("resize", {"flavorRef": "2"}, VmState.ACTIVE, 104),
-    ("resize", {"flavorRef": 2, "OS-DCF:diskConfig": "AUTO"}, VmState.STOPPED, 1),
-    ("confirmResize", None, VmState.RESIZED, 1),
-    ("revertResize", None, VmState.RESIZED, 104),
-    ("migrate", None, VmState.ACTIVE, 1),
-    ("migrate", {"host": None}, VmState.ACTIVE, 56),
     (
         "os-migrateLive",
         {"block_migration": False, "disk_over_commit": False, "host": None},
