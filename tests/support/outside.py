@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import http.server
 import json
 import re
@@ -14,7 +15,7 @@ from typing import Any, Self
 MIB = 1 << 20
 
 
-class StandIn:
+class StandIn(abc.ABC):
     """An HTTP server in a thread; subclasses answer. ``asked``: method, path and query so far."""
 
     root = ""
@@ -60,11 +61,11 @@ class StandIn:
         self._thread.join()
         self._server.server_close()
 
+    @abc.abstractmethod
     def answer(
         self, method: str, path: str, query: dict[str, str], body: Any
     ) -> tuple[int, dict[str, Any] | None]:
         """Status and document of a request."""
-        raise NotImplementedError
 
     def _serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         size = int(handler.headers.get("Content-Length") or 0)

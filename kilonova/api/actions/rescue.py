@@ -255,8 +255,10 @@ def _keep(tx: Tx, call: Context, server_id: str, password: str) -> None:
     private = servers.private(tx, server_id)
     if private is None or servers.get(tx, server_id) is None:
         return
-    from kilonova.api import crypto  # noqa: PLC0415 (a large library, for those who ask)
+    if not private.public_key:
+        return
+    from kilonova.api import crypto  # noqa: PLC0415 (slow to import, and seldom needed)
 
-    sealed = crypto.encrypt(private.public_key or "", password.encode())
+    sealed = crypto.encrypt(private.public_key, password.encode())
     if sealed is not None:
         servers.note(tx, server_id, KEPT, base64.b64encode(sealed).decode(), now=call.clock.now())

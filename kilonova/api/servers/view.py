@@ -301,9 +301,11 @@ UPDATED = ServerView(
     ]
 )
 _KEY, _DATA = "key_name", "user_data"
+# A rebuild tells the user data once, under its plain name.
+_NOT_REBUILT = (_KEY, "OS-EXT-SRV-ATTR:user_data")
 REBUILT = ServerView(
     [
-        *(field for field in UPDATED.fields if isinstance(field, F) and field.name != _KEY),
+        *(f for f in UPDATED.fields if isinstance(f, F) and f.name not in _NOT_REBUILT),
         F(_KEY, _KEY, since=54),
         F(_DATA, _DATA, since=57),
         F("adminPass", lambda _server, _frame: OMIT),  # the handler knows it, no row does

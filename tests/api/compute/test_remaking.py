@@ -133,6 +133,17 @@ async def test_a_rebuild_with_the_same_image(cloud: Cloud) -> None:
     assert "OS-EXT-STS:vm_state" not in shown
 
 
+async def test_an_administrator_sees_the_user_data_once(cloud: Cloud) -> None:
+    server_id = await ready(cloud)
+    body = {"rebuild": {"imageRef": IMAGE, "user_data": "aGk="}}
+    path = f"/v2.1/servers/{server_id}/action"
+    answer = await cloud.client("admin", "2.75").post(path, json=body)
+    shown = answer.json()["server"]
+    assert shown["user_data"] == "aGk="
+    assert "OS-EXT-SRV-ATTR:host" in shown
+    assert "OS-EXT-SRV-ATTR:user_data" not in shown
+
+
 async def test_no_password_is_shown_where_there_are_none() -> None:
     plain = Settings()
     api = msgspec.structs.replace(plain.api, enable_instance_password=False)

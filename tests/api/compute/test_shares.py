@@ -107,10 +107,10 @@ async def test_a_share_comes_and_goes(place: Place) -> None:
     assert len(made["uuid"]) == 36
     place.status(two, "error")
     listed = (await admin.get(path)).json()["shares"]
-    assert listed == [
-        {"share_id": one, "status": "inactive", "tag": "mine"},
-        {"share_id": two, "status": "error", "tag": two},
-    ]
+    assert {row["share_id"]: row for row in listed} == {
+        one: {"share_id": one, "status": "inactive", "tag": "mine"},
+        two: {"share_id": two, "status": "error", "tag": two},
+    }
     assert (await client.get(f"{path}/{one}")).json()["share"] == {**shown, "status": "inactive"}
     assert "export_location" in (await admin.get(f"{path}/{one}")).json()["share"]
     answer = await client.delete(f"{path}/{one}")
