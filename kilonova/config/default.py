@@ -23,6 +23,9 @@ class Default(msgspec.Struct, frozen=True):
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
+    max_concurrent_live_migrations: Annotated[
+        int, Opt("How many guests leave a host at the same time while they run; 0: any.", min=0)
+    ] = 1
     service_down_time: Annotated[
         int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
     ] = 60

@@ -10,6 +10,7 @@ import msgspec
 
 from kilonova.domain.guest import Disk, FlavorSpec, Nic, PowerState
 from kilonova.domain.resources import Migration
+from kilonova.domain.server import Private, Server
 from kilonova.domain.states import VmState
 
 
@@ -122,6 +123,22 @@ class Offer(msgspec.Struct, frozen=True):
     identity: str
     key: str
     disks: dict[str, str] = {}
+
+
+def moving_of(row: Migration, server: Server, private: Private, before: Before) -> Moving:
+    """The move that a migration's row tells of, the server being on its source still."""
+    source = server.host or ""
+    return Moving(
+        uuid=row.uuid,
+        number=row.id,
+        kind=row.type,
+        source=source,
+        node=server.node or source,
+        flavor=server.flavor,
+        before=before,
+        nics=private.nics,
+        volumes=tuple(disk for disk in private.disks if disk.source == "volume"),
+    )
 
 
 def kept(before: Before) -> dict[str, Any]:

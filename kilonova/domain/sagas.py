@@ -169,6 +169,30 @@ class BackupSaga(msgspec.Struct, frozen=True):
     rotation: int
 
 
+class LiveArgs(msgspec.Struct, frozen=True):
+    """Another host for a server whose guest runs on.
+
+    ``host``: that one, checked by the scheduler unless ``force``. ``block`` and ``over_commit`` as
+    in ``domain.live.LiveSuits``.
+    """
+
+    server_id: str
+    host: str | None = None
+    block: bool | None = None
+    over_commit: bool = True
+    force: bool = False
+
+
+class EvacuateArgs(msgspec.Struct, frozen=True):
+    """A server made anew elsewhere, as its host is down; ``off``: it is not started there."""
+
+    server_id: str
+    uuid: str
+    host: str | None = None
+    force: bool = False
+    off: bool = False
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -209,3 +233,5 @@ RESIZE = SagaKind("server.resize", ResizeArgs, action="resize")
 MIGRATE = SagaKind("server.migrate", MigrateArgs, action="migrate")
 CONFIRM_RESIZE = SagaKind("server.confirm_resize", ServerArgs, action="confirmResize")
 REVERT_RESIZE = SagaKind("server.revert_resize", ServerArgs, action="revertResize")
+LIVE_MIGRATE = SagaKind("server.live_migrate", LiveArgs, action="live-migration")
+EVACUATE = SagaKind("server.evacuate", EvacuateArgs, action="evacuate", cancels=True)

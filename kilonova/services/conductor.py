@@ -33,7 +33,8 @@ from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
 from kilonova.workflows.reconcilers.confirm import Confirmer
-from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
@@ -101,15 +102,21 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
+            evacuations=Evacuations(
+                db=db,
+                cell=cell,
+                placement=neighbours.placement,
+                clock=clock,
+                unknown=unknown_guest,
+            ),
         )
         self._cell = cell
-        self.networks = NetworkInfo(
-            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
-        )
-        seconds = float(settings.default.reclaim_instance_interval)
+        reached = neighbours.networks
+        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
-        window = float(settings.default.resize_confirm_window)
+        window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
@@ -118,7 +125,7 @@ class Conductor:
             clock=clock,
             bus=bus,
             placement=neighbours.placement,
-            ports=neighbours.networks.compute_ports,
+            ports=reached.compute_ports,
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )

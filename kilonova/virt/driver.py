@@ -19,6 +19,7 @@ from kilonova.domain.guest import (
     ImageRef,
     Nic,
 )
+from kilonova.domain.live import LiveProgress, LiveShape, LiveTarget
 from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
 
@@ -357,3 +358,40 @@ class SetsPasswords(Protocol):
         Conflict when the guest has no agent, is off, or its agent refuses; NotSupported when the
         agent does not answer.
         """
+
+
+@runtime_checkable
+class MovesLive(Protocol):
+    """Drivers that move guests to another host while they run. All but the last two idempotent.
+
+    Never both ends run: a guest that was sent stands still on either host until one of them is told
+    that it is its own, by ``live_arrive`` or by ``live_stay``.
+    """
+
+    async def live_check(self, guest: GuestSpec) -> LiveShape:
+        """What the destination must know of a guest here; Conflict when it is off."""
+
+    async def live_suits(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
+    ) -> None:
+        """Conflict when the two hosts do not go together for this guest, or it has no room."""
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None
+    ) -> LiveTarget:
+        """Make the guest's like, which waits."""
+
+    async def live_move(self, guest: GuestSpec, target: LiveTarget) -> GuestStatus:
+        """Send disks and memory, then let the guest stand still. A failure leaves it running."""
+
+    async def live_arrive(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """The guest that was sent here goes on here; Conflict when nothing came."""
+
+    async def live_stay(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """End a move from here, or take it back; the guest goes on here."""
+
+    async def live_force(self, server_id: str) -> None:
+        """Let a move end soon, whatever it costs the guest; Conflict when there is none."""
+
+    async def live_progress(self, server_id: str) -> LiveProgress:
+        """Counters of a move from here; Conflict when there is none."""

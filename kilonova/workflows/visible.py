@@ -53,6 +53,8 @@ EVENTS: dict[str, Event] = {
     "server.migrate": Event("conductor_migrate_server"),
     "server.confirm_resize": Event("compute_confirm_resize"),
     "server.revert_resize": Event("compute_revert_resize"),
+    "server.live_migrate": Event("conductor_live_migrate_instance"),
+    "server.evacuate": Event("conductor_rebuild_server"),
 }
 BURIED = "conductor_schedule_and_build_instances"
 """The event of a server that found no host."""

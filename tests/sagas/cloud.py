@@ -101,6 +101,7 @@ class Networks:
     def __init__(self, stage: CloudStage) -> None:
         self._stage = stage
         self.table: dict[str, Port] = {}
+        self.waiting: dict[str, str] = {}
         self.made = 0
         self.opens = True
         self.auto = ""
@@ -170,6 +171,19 @@ class Networks:
     async def bind_port(self, port_id: str, *, host: str) -> Port:
         port = self._get(port_id)
         return self._put(msgspec.structs.replace(port, host=host, vif_type="bridge", status="DOWN"))
+
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        self._get(nic.port_id)
+        self.waiting[nic.port_id] = host
+        return nic
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        self.waiting.pop(port_id, None)
+        self._put(msgspec.structs.replace(self._get(port_id), host=host, status="DOWN"))
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        if self.waiting.get(port_id) == host:
+            del self.waiting[port_id]
 
     async def unbind_port(self, port_id: str) -> None:
         if port_id in self.table:

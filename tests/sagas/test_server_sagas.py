@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import imaging, moves, scenarios
+from tests.sagas import imaging, live_scenarios, moves, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -43,6 +43,7 @@ def test_every_server_saga_is_played() -> None:
     assert scenarios.Build
     assert moves.Resize
     assert imaging.CreateImage
+    assert live_scenarios.Live
     assert unplayed() == []
 
 

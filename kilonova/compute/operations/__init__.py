@@ -7,6 +7,7 @@ from kilonova.compute.operations import (
     guests,
     hosts,
     images,
+    live,
     moves,
     power,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "guests",
     "hosts",
     "images",
+    "live",
     "moves",
     "power",
 ]

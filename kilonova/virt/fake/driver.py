@@ -21,6 +21,7 @@ from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import ROLE
 from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
+from kilonova.virt.fake.live import FakeMoves
 from kilonova.virt.fake.world import (
     FakeGuest,
     FakeWorld,
@@ -35,12 +36,13 @@ CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
-class FakeDriver:
+class FakeDriver(FakeMoves):
     """A virt driver; ``world`` holds the guests and the script."""
 
     name = "fake"
 
     def __init__(self, host: Host, world: FakeWorld) -> None:
+        super().__init__()
         self._host = host
         self._world = world
 
@@ -103,6 +105,8 @@ class FakeDriver:
     async def resume(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("resume", guest.server_id)
         there = self._need(guest.server_id)
+        if there.arriving:
+            raise Conflict(f"The guest {there.name} waits for its memory.")
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.RUNNING)

@@ -88,6 +88,7 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    arriving: bool = False
     move: str = ""
     """The move it is aside for."""
     copies: dict[str, str] = {}
@@ -120,6 +121,7 @@ class FakeWorld(Script):
         super().__init__(clock)
         self.capacity = capacity
         self._capacities: dict[str, Capacity] = {}
+        self._shared: bool | None = None
         self._hosts: dict[str, dict[str, FakeGuest]] = {}
         self._listeners: dict[str, GuestEvent] = {}
         self._file = _open(file) if file is not None else None
@@ -137,6 +139,14 @@ class FakeWorld(Script):
     def capacity_of(self, host: str) -> Capacity:
         """What that host offers."""
         return self._capacities.get(host, self.capacity)
+
+    def shares_disks(self, shared: bool | None) -> None:
+        """Whether the hosts' guests lie in one directory; None: hosts agree to either."""
+        self._shared = shared
+
+    def store_of(self, host: str) -> str:
+        """The name of the directory that holds the host's guests."""
+        return {None: "", True: "shared", False: host}[self._shared]
 
     def deaf(self, server_id: str, *, deaf: bool = True) -> None:
         """Let a guest ignore polite requests to shut down or reboot."""

@@ -28,6 +28,7 @@ from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
+from kilonova.virt.qemu.live import QemuMoves
 from kilonova.virt.qemu.snapshots import agent
 
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
@@ -35,7 +36,7 @@ _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 log = logging.getLogger(__name__)
 
 
-class QemuDriver:
+class QemuDriver(QemuMoves):
     """Guests are processes of their own: they live on when the agent ends, and are taken up again.
 
     Everything of a guest is in ``<state_dir>/<server id>/``.
@@ -44,6 +45,7 @@ class QemuDriver:
     name = "qemu"
 
     def __init__(self, host: Host) -> None:
+        super().__init__()
         self._host = host
         settings = host.settings
         directory = host.state_dir.resolve()

@@ -3,8 +3,10 @@
 from kilonova.workflows.sagas import (
     build,
     delete,
+    evacuate,
     images,
     interfaces,
+    live,
     pause,
     power,
     remake,
@@ -16,8 +18,10 @@ from kilonova.workflows.sagas import (
 __all__ = [
     "build",
     "delete",
+    "evacuate",
     "images",
     "interfaces",
+    "live",
     "pause",
     "power",
     "remake",

@@ -53,14 +53,7 @@ def open_migration(
     private = servers.private(tx, server_id)
     if server is None or private is None or server.host is None:
         raise Conflict(f"Instance {server_id} is on no host.")
-    before = Before(
-        vm_state=server.vm_state,
-        power=PowerState(server.power_state),
-        flavor=server.flavor,
-        zone=server.availability_zone,
-        disks=tuple(disk for disk in private.disks if disk.source != "volume"),
-        order=tuple(disk.id for disk in private.disks),
-    )
+    before = before_move(server, private)
     wanted = flavor or server.flavor
     now = env.clock.now()
     row = migrations.add(
@@ -94,6 +87,18 @@ def open_migration(
         before=before,
         nics=private.nics,
         volumes=tuple(disk for disk in private.disks if disk.source == "volume"),
+    )
+
+
+def before_move(server: Server, private: Private) -> Before:
+    """What the server is before it moves."""
+    return Before(
+        vm_state=server.vm_state,
+        power=PowerState(server.power_state),
+        flavor=server.flavor,
+        zone=server.availability_zone,
+        disks=tuple(disk for disk in private.disks if disk.source != "volume"),
+        order=tuple(disk.id for disk in private.disks),
     )
 
 
