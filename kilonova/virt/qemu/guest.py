@@ -30,6 +30,7 @@ from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.qemu import agent, arrival, chains, command, hotplug, snapshots, usernet, volumes
+from kilonova.virt.qemu.fileshares import FileShares, Mounter
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record, Rescued
@@ -65,6 +66,7 @@ class Given(msgspec.Struct, frozen=True):
     accel: Accel
     maker: Maker
     taken: set[int]
+    mounter: Mounter
 
 
 class Guest(Movable[Given]):
@@ -78,6 +80,7 @@ class Guest(Movable[Given]):
         self._given = given
         self._settings = given.host.settings
         self._home = Home(self.directory, self._settings.qemu.user)
+        self._shares = FileShares(given.host.state_dir, self._home, self._settings, given.mounter)
         self._qemu = Running(
             self.directory / command.MONITOR,
             self._on_news,
@@ -163,6 +166,7 @@ class Guest(Movable[Given]):
     async def let_go(self) -> None:
         """Disconnect; the guest goes on."""
         self._qemu.stop_following()
+        self._shares.let_go()
         await self._detach()
         for task in self._tasks:
             task.cancel()
@@ -497,6 +501,7 @@ class Guest(Movable[Given]):
         assert self.record is not None
         with contextlib.ExitStack() as opened:
             fds = self._open(devices, opened)
+            fds |= await self._shares.up(self.record.started, opened)
             parts = command.Parts(
                 directory=self.directory,
                 guest=self.record.started,
@@ -517,7 +522,7 @@ class Guest(Movable[Given]):
         try:
             await self._qemu.attach(process)
         except BaseException as error:
-            await self._qemu.end(seconds=0)
+            await self._end_process(seconds=0)
             if isinstance(error, Fault):
                 self._explain(said)
             raise
@@ -586,6 +591,7 @@ class Guest(Movable[Given]):
 
     async def _end_process(self, *, seconds: float) -> None:
         await self._qemu.end(seconds=seconds)
+        await self._shares.down()
         await self._stop_metadata()
 
     async def _detach(self) -> None:
@@ -622,6 +628,7 @@ class Guest(Movable[Given]):
                 return
             log.warning("The process of guest %s ended: %s", self.record.spec.name, how)
             await self._detach()
+            await self._shares.down()
             self._note(running=False, ended=f"the process ended ({how or 'cause unknown'})")
         await self._tell("")
 
