@@ -111,13 +111,12 @@ class Conductor:
             ),
         )
         self._cell = cell
-        self.networks = NetworkInfo(
-            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
-        )
-        seconds = float(settings.default.reclaim_instance_interval)
+        reached = neighbours.networks
+        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
-        window = float(settings.default.resize_confirm_window)
+        window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
@@ -126,7 +125,7 @@ class Conductor:
             clock=clock,
             bus=bus,
             placement=neighbours.placement,
-            ports=neighbours.networks.compute_ports,
+            ports=reached.compute_ports,
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )

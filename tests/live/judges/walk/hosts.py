@@ -113,5 +113,5 @@ def aggregates(ground: Ground) -> None:
 
 
 def migrations(ground: Ground) -> None:
-    """Moves, of which there are none yet."""
+    """Moves of all servers."""
     ground.talk.read("/os-migrations", "/os-migrations?status=error", "/os-migrations?limit=1")
