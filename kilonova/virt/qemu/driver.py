@@ -6,6 +6,8 @@ import asyncio
 import logging
 import re
 
+import msgspec
+
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
@@ -26,7 +28,8 @@ from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import counters, process, version
+from kilonova.virt.qemu import counters, fileshares, process, version
+from kilonova.virt.qemu.fileshares import Mounter
 from kilonova.virt.qemu.guest import Given, Guest
 from kilonova.virt.qemu.live import QemuMoves
 from kilonova.virt.qemu.snapshots import agent
@@ -44,9 +47,11 @@ class QemuDriver(QemuMoves):
 
     name = "qemu"
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, mounter: Mounter | None = None) -> None:
+        """``mounter`` brings file shares to the host: by NFS when not told."""
         super().__init__()
         self._host = host
+        self._mounter = mounter or fileshares.Nfs()
         settings = host.settings
         directory = host.state_dir.resolve()
         self._cache = ImageCache(
@@ -76,7 +81,7 @@ class QemuDriver(QemuMoves):
             default.config_drive_format,
             brick=self._brick,
         )
-        self._given = Given(host, accel.choose(host.settings), maker, set())
+        self._given = Given(host, accel.choose(host.settings), maker, set(), self._mounter)
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
         pids = process.find(self._directory)
         changed = []
@@ -99,7 +104,7 @@ class QemuDriver(QemuMoves):
         given = self._need()
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
         shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
-        return hostinfo.report(
+        report = hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             version=self._version,
@@ -109,6 +114,8 @@ class QemuDriver(QemuMoves):
             shape=shape,
             connector=await self._brick.facts(),
         )
+        traits = {*report.traits, *fileshares.traits()}
+        return msgspec.structs.replace(report, traits=tuple(sorted(traits)))
 
     async def guests(self) -> list[GuestStatus]:
         here = [guest.status() for guest in self._made()]
