@@ -15,7 +15,6 @@ import msgspec
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
-from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import is_rescued
 from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
@@ -27,7 +26,7 @@ from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, chains, command, hotplug, snapshots, usernet, volumes
+from kilonova.virt.qemu import agent, chains, command, hotplug, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record, Rescued
@@ -97,6 +96,16 @@ class Guest:
     def alive(self) -> bool:
         """Whether there is a process."""
         return self._qemu.alive
+
+    @property
+    def qemu(self) -> Running:
+        """Its living part."""
+        return self._qemu
+
+    @property
+    def home(self) -> Home:
+        """Its directory."""
+        return self._home
 
     @property
     def has_agent(self) -> bool:
@@ -402,25 +411,6 @@ class Guest:
         left = {name: file for name, file in disks.items() if file is not None}
         kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
         records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
-
-    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
-        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
-        root = copies.root_of(spec)
-        file = self._file(root)
-        if file is None:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
-        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
-        node = command.node_name(root, root.device)
-        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
-
-    async def drop_snapshot(self, image_id: str) -> None:
-        """Remove the copy for an image, and end one that is being made."""
-        await snapshots.drop(self._qemu, self.copies, image_id)
-
-    @property
-    def copies(self) -> Path:
-        """Where copies of its disk lie."""
-        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""
