@@ -47,6 +47,9 @@ class Sagas(Protocol):
     ) -> None:
         """Conflict when another one holds the server, unless ``kind.cancels``."""
 
+    def cancel(self, tx: Tx, kind: SagaKind[Any], server_id: str, *, clock: Clock) -> bool:
+        """Ask the saga of that kind that holds the server to stop; whether there is one."""
+
     def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
         """Tell the sagas that wait for it; wake the conductors after the transaction."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import imaging, moves, pause, power, rebuild
+from kilonova.api.actions import imaging, moves, pause, power, rebuild, resize
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -38,6 +38,7 @@ for _group in (
     power.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
+    resize.ROUTES,
     imaging.ROUTES,
     rebuild.ROUTES,
 ):

@@ -23,6 +23,9 @@ class Default(msgspec.Struct, frozen=True):
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
+    max_concurrent_live_migrations: Annotated[
+        int, Opt("How many guests leave a host at the same time while they run; 0: any.", min=0)
+    ] = 1
     service_down_time: Annotated[
         int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
     ] = 60
@@ -137,6 +140,12 @@ class Default(msgspec.Struct, frozen=True):
     ] = False
     reclaim_instance_interval: Annotated[
         int, Opt("Seconds a deleted server can still be restored; 0 deletes at once.", min=0)
+    ] = 0
+    allow_resize_to_same_host: Annotated[
+        bool, Opt("A resized server may stay on its host, where the scheduler likes that best.")
+    ] = False
+    resize_confirm_window: Annotated[
+        int, Opt("Seconds after which a resize is confirmed by itself; 0 never.", min=0)
     ] = 0
     force_raw_images: Annotated[bool, Opt("Convert cached images to raw.")] = True
     default_ephemeral_format: Annotated[

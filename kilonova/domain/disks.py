@@ -163,6 +163,55 @@ def on_volume(disks: Iterable[Disk]) -> bool:
     return any(disk.role == "root" and disk.source == "volume" for disk in disks)
 
 
+def resized(
+    disks: Sequence[Disk], old: FlavorSpec, new: FlavorSpec, *, new_id: Callable[[], str]
+) -> tuple[Disk, ...]:
+    """The disks of a server that goes from one flavor to another; volumes stay as they are.
+
+    The local root disk grows; so does an ephemeral disk that has all the old flavor gave. Swap is
+    as great as the new flavor says. BadRequest when a disk with data would have to shrink.
+    """
+    present = sum(disk.size_mb for disk in disks if disk.role == "ephemeral")
+    if present > new.ephemeral_gb * GIB:
+        raise BadRequest("Resize error: an ephemeral disk cannot become smaller.")
+    made = [_resized(disk, old, new) for disk in disks]
+    left = [disk for disk in made if disk.role != "swap" or disk.size_mb]
+    bus = next((disk.bus for disk in disks if disk.role == "root"), "virtio")
+    names = _names({disk.device for disk in left})
+    for role, size, label in (
+        ("ephemeral", new.ephemeral_gb * GIB, "ephemeral0"),
+        ("swap", new.swap_mb, ""),
+    ):
+        if size and not any(disk.role == role for disk in left):
+            left.append(
+                Disk(
+                    id=new_id(),
+                    role=role,
+                    source="blank",
+                    device=names(None, bus),
+                    bus=bus,
+                    size_mb=size,
+                    fs_label=label,
+                )
+            )
+    return tuple(left)
+
+
+def _resized(disk: Disk, old: FlavorSpec, new: FlavorSpec) -> Disk:
+    size = disk.size_mb
+    if disk.source == "volume":
+        return disk
+    if disk.role == "root":
+        size = new.root_gb * GIB
+        if size < disk.size_mb:
+            raise BadRequest("Resize error: the root disk cannot become smaller.")
+    elif disk.role == "ephemeral" and size == old.ephemeral_gb * GIB:
+        size = new.ephemeral_gb * GIB
+    elif disk.role == "swap":
+        size = new.swap_mb if size == old.swap_mb else min(size, new.swap_mb)
+    return msgspec.structs.replace(disk, size_mb=size)
+
+
 def next_device(disks: Iterable[Disk], wanted: str | None, bus: str) -> str:
     """The name of one more disk: the wanted one, or the first that is free; BadRequest if taken."""
     used = {disk.device for disk in disks}

@@ -9,6 +9,7 @@ import msgspec
 from kilonova.base.registry import Registry
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import ConsoleTarget, Disk, GuestSpec, GuestStatus, Nic
+from kilonova.domain.moves import Offer
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -86,6 +87,8 @@ class Destroy(msgspec.Struct, frozen=True):
 
     guest: GuestSpec
     keep_disks: bool = False
+    # Also what is aside of it. Not written when not: journals hold the hash as it was before.
+    aside: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class PowerOff(msgspec.Struct, frozen=True):
@@ -226,6 +229,54 @@ class GuestName(msgspec.Struct, frozen=True):
     server_id: str
 
 
+class Depart(msgspec.Struct, frozen=True):
+    """Switch the guest off and put it aside for the move of that name, with its disks.
+
+    ``seconds``: patience with its shutdown. ``offer``: another host will fetch the disks.
+    """
+
+    guest: GuestSpec
+    move: str
+    seconds: int = 60
+    offer: bool = False
+
+
+class Departed(msgspec.Struct, frozen=True):
+    """The guest is aside; ``offer`` tells where its disks are to be fetched."""
+
+    status: GuestStatus
+    offer: Offer | None = None
+
+
+class Arrive(msgspec.Struct, frozen=True):
+    """Make the guest from the disks of one that is aside: here, or where ``offer`` says.
+
+    ``start``: let it run, ``paused`` as yet; else it stays off.
+    """
+
+    guest: GuestSpec
+    move: str
+    offer: Offer | None = None
+    start: bool = True
+    paused: bool = False
+
+
+class ComeBack(msgspec.Struct, frozen=True):
+    """The guest that is aside takes its place again; what arrived in it is removed."""
+
+    guest: GuestSpec
+    move: str
+    start: bool = True
+    paused: bool = False
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """The guest that was put aside for a move."""
+
+    guest: GuestSpec
+    move: str
+
+
 SPAWN = Operation("spawn", Spawn, GuestStatus, seconds=3600)
 RESUME = Operation("resume", GuestArgs, GuestStatus, seconds=120)
 DESTROY = Operation("destroy", Destroy, GuestStatus, seconds=600)
@@ -251,7 +302,13 @@ DROP_SNAPSHOT = Operation("drop_snapshot", SnapshotArgs, GuestStatus, seconds=30
 QUIESCE = Operation("quiesce", GuestArgs, GuestStatus, seconds=120)
 UNQUIESCE = Operation("unquiesce", GuestArgs, GuestStatus, seconds=120)
 DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)
+DEPART = Operation("depart", Depart, Departed, seconds=4200)
+ARRIVE = Operation("arrive", Arrive, GuestStatus, seconds=36_000)
+COME_BACK = Operation("come_back", ComeBack, GuestStatus, seconds=600)
+END_OFFER = Operation("end_offer", Aside, GuestStatus, seconds=120)
+FORGET_ASIDE = Operation("forget_aside", Aside, GuestStatus, seconds=600)
 REBUILD = Operation("rebuild", Rebuild, GuestStatus, seconds=7200)
 RESCUE = Operation("rescue", Rescue, GuestStatus, seconds=7200)
 UNRESCUE = Operation("unrescue", GuestArgs, GuestStatus, seconds=4000)
 SET_PASSWORD = Operation("set_password", SetPassword, GuestStatus, seconds=60)
+FENCE = Operation("fence", GuestArgs, GuestStatus, seconds=60)

@@ -40,8 +40,12 @@ class Service(msgspec.Struct, frozen=True):
 
     def is_up(self, now: dt.datetime, seconds: float) -> bool:
         """Whether it gave a sign of life within ``seconds`` and is not forced down."""
+        return not self.forced_down and self.is_alive(now, seconds)
+
+    def is_alive(self, now: dt.datetime, seconds: float) -> bool:
+        """The same, whatever it was forced to be."""
         seen = self.last_seen_up or self.created_at
-        return not self.forced_down and abs((now - seen).total_seconds()) <= seconds
+        return abs((now - seen).total_seconds()) <= seconds
 
 
 class Node(msgspec.Struct, frozen=True):

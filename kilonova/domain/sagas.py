@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kilonova.base.registry import Registry
-from kilonova.domain.guest import ImageRef
+from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import WantedNic
 
 A = TypeVar("A", bound=msgspec.Struct)
@@ -139,6 +139,20 @@ class PortArgs(msgspec.Struct, frozen=True):
     port_id: str
 
 
+class ResizeArgs(msgspec.Struct, frozen=True):
+    """Another flavor for a server."""
+
+    server_id: str
+    flavor: FlavorSpec
+
+
+class MigrateArgs(msgspec.Struct, frozen=True):
+    """Another host for a server: a named one, or the scheduler's choice."""
+
+    server_id: str
+    host: str | None = None
+
+
 class ImageSaga(msgspec.Struct, frozen=True):
     """A queued image that a server's disk shall fill."""
 
@@ -153,6 +167,30 @@ class BackupSaga(msgspec.Struct, frozen=True):
     image_id: str
     backup_type: str
     rotation: int
+
+
+class LiveArgs(msgspec.Struct, frozen=True):
+    """Another host for a server whose guest runs on.
+
+    ``host``: that one, checked by the scheduler unless ``force``. ``block`` and ``over_commit`` as
+    in ``domain.live.LiveSuits``.
+    """
+
+    server_id: str
+    host: str | None = None
+    block: bool | None = None
+    over_commit: bool = True
+    force: bool = False
+
+
+class EvacuateArgs(msgspec.Struct, frozen=True):
+    """A server made anew elsewhere, as its host is down; ``off``: it is not started there."""
+
+    server_id: str
+    uuid: str
+    host: str | None = None
+    force: bool = False
+    off: bool = False
 
 
 class SagaContext(msgspec.Struct, frozen=True):
@@ -191,3 +229,9 @@ REBUILD = SagaKind("server.rebuild", RebuildArgs, action="rebuild")
 RESCUE = SagaKind("server.rescue", RescueArgs, action="rescue")
 UNRESCUE = SagaKind("server.unrescue", ServerArgs, action="unrescue")
 SET_PASSWORD = SagaKind("server.set_password", ServerArgs, action="changePassword")
+RESIZE = SagaKind("server.resize", ResizeArgs, action="resize")
+MIGRATE = SagaKind("server.migrate", MigrateArgs, action="migrate")
+CONFIRM_RESIZE = SagaKind("server.confirm_resize", ServerArgs, action="confirmResize")
+REVERT_RESIZE = SagaKind("server.revert_resize", ServerArgs, action="revertResize")
+LIVE_MIGRATE = SagaKind("server.live_migrate", LiveArgs, action="live-migration")
+EVACUATE = SagaKind("server.evacuate", EvacuateArgs, action="evacuate", cancels=True)

@@ -83,10 +83,10 @@ _INSTANCE: dict[str, tuple[tuple[str, ...], str | None, str]] = {
     "shelve": (BOTH, "shelve", "shelve"),
     "shelve_offload": (BOTH, "shelve_offload", "shelveOffload"),
     "unshelve": (BOTH, "unshelve", "unshelve"),
-    "resize": (ALL, "resize", "resize"),
-    "resize_finish": (BOTH, "finish_resize", "resize"),
-    "resize_confirm": (BOTH, "resize.confirm", "confirmResize"),
-    "resize_revert": (BOTH, "resize.revert", "revertResize"),
+    "resize": (ALL, "resize", ""),
+    "resize_finish": (BOTH, "finish_resize", ""),
+    "resize_confirm": (BOTH, "resize.confirm", ""),
+    "resize_revert": (BOTH, "resize.revert", ""),
     "evacuate": (ONCE, "evacuate", "evacuate"),
     "live_migration_pre": (BOTH, "live_migration.pre", "os-migrateLive"),
     "live_migration_post": (BOTH, "live_migration._post", "os-migrateLive"),
@@ -108,7 +108,7 @@ def _instance() -> Iterator[Notification]:
         ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", ""),
         ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", ""),
         ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", ""),
-        ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", "resize"),
+        ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", ""),
         ("exists", ONCE, "InstanceExistsPayload", "exists", ""),
     ):
         yield from _phases(
@@ -171,7 +171,7 @@ def _others() -> Iterator[Notification]:
         )
     for word, waits in (
         ("build_instances", ""),
-        ("migrate_server", "migrate"),
+        ("migrate_server", ""),
         ("rebuild_server", ""),
     ):
         yield Notification(

@@ -32,7 +32,9 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
-from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.confirm import Confirmer
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
@@ -55,6 +57,7 @@ PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
+CONFIRM_EVERY = 60.0
 RECLAIM_EVERY = 60.0
 RESCUES_EVERY = 60.0
 USAGE_EVERY = 60.0
@@ -99,14 +102,22 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
+            evacuations=Evacuations(
+                db=db,
+                cell=cell,
+                placement=neighbours.placement,
+                clock=clock,
+                unknown=unknown_guest,
+            ),
         )
         self._cell = cell
-        self.networks = NetworkInfo(
-            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
-        )
-        seconds = float(settings.default.reclaim_instance_interval)
+        reached = neighbours.networks
+        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
+        window = settings.default.resize_confirm_window
+        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -114,7 +125,7 @@ class Conductor:
             clock=clock,
             bus=bus,
             placement=neighbours.placement,
-            ports=neighbours.networks.compute_ports,
+            ports=reached.compute_ports,
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
@@ -179,6 +190,8 @@ class Conductor:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
         if self._settings.default.rescue_timeout > 0:
             self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
+        if self._settings.default.resize_confirm_window > 0:
+            self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:

@@ -15,6 +15,7 @@ from kilonova.domain.resources import Migration
 
 _COLUMNS = [migrations.c[name] for name in Migration.__struct_fields__]
 LIVE = "live-migration"
+EVACUATION = "evacuation"
 ENDED = frozenset(
     {"accepted", "confirmed", "reverted", "error", "failed", "completed", "cancelled", "done"}
 )
@@ -41,6 +42,57 @@ def add(tx: Tx, row: Migration) -> Migration:
     key = tx.execute(migrations.insert().values(**values)).inserted_primary_key
     assert key is not None
     return msgspec.structs.replace(row, id=int(key[0]))
+
+
+def update(tx: Tx, uuid: str, /, *, now: dt.datetime, **values: Any) -> Migration | None:
+    """Change a record (``status``, ``dest_host``, ``data``, …); None when it is not there."""
+    c = migrations.c
+    tx.execute(migrations.update().where(c.uuid == uuid).values(updated_at=now, **values))
+    return by_uuid(tx, uuid)
+
+
+def unsettled(tx: Tx, server_id: str) -> list[Migration]:
+    """A server's moves that have not been confirmed, reverted, or ended otherwise, oldest first."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(c.server_id == server_id, c.status.not_in(sorted(ENDED)))
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
+def evacuated(tx: Tx, host: str | None = None) -> list[Migration]:
+    """Evacuations from a host (any when None) that has not cleaned up yet."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(c.type == EVACUATION, c.status == "done")
+    if host is not None:
+        query = query.where(c.source_host == host)
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
+def holders(tx: Tx) -> dict[str, str]:
+    """Migration's uuid → server, of moves that are not over or whose source is not cleaned yet."""
+    c = migrations.c
+    waiting = sa.and_(c.type == EVACUATION, c.status == "done")
+    query = sa.select(c.uuid, c.server_id).where(sa.or_(c.status.not_in(sorted(ENDED)), waiting))
+    return {row.uuid: row.server_id for row in tx.execute(query)}
+
+
+def leaving(tx: Tx, host: str) -> list[Migration]:
+    """Live migrations from a host that are not over, oldest first."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(
+        c.source_host == host, c.type == LIVE, c.status.not_in(sorted(ENDED))
+    )
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
+def finished(tx: Tx, before: dt.datetime) -> list[Migration]:
+    """Resizes and cold migrations that wait since before that time for somebody to confirm them."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(
+        c.status == "finished",
+        c.type != LIVE,
+        sa.func.coalesce(c.updated_at, c.created_at) < before,
+    )
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
 
 
 def get(tx: Tx, server_id: str, number: int) -> Migration | None:

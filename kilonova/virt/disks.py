@@ -14,12 +14,12 @@ import msgspec
 
 from kilonova.base import programs
 from kilonova.base.errors import BadRequest, NotSupported, Unavailable
-from kilonova.domain.guest import Disk, GuestSpec
+from kilonova.domain.guest import Disk, GuestSpec, ImageRef
 from kilonova.virt import configdrive, consolelog, qcow2
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
-from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.imagecache import Base, ImageCache
 from kilonova.virt.sources import Source, by_qemu, source
 
 MIB = 1 << 20
@@ -108,6 +108,10 @@ class Maker:
             await self._blank(target, disk)
             return DiskFile(str(target), "raw")
         raise NotSupported(f"This hypervisor cannot attach the {what.source} disk {what.id}.")
+
+    async def base(self, image: ImageRef) -> Base:
+        """The image's read-only base here; NotFound when the image is gone and was never here."""
+        return await self._cache.base(image, most_bytes=None)
 
     async def volume(self, directory: Path, disk: Disk) -> DiskFile:
         """A volume, connected to this host where that is needed; a second time is as good."""

@@ -31,7 +31,8 @@ class Record(msgspec.Struct, frozen=True):
 
     ``made``: its disks are complete. ``running``: it ought to run. ``boot``: the host's boot it
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
-    forwarded port of 127.0.0.1. ``disks``: device name → file.
+    forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
+    directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
     """
 
     spec: GuestSpec
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+    aside: str = ""
     rescue: Rescued | None = None
 
     @property
@@ -52,6 +54,8 @@ class Record(msgspec.Struct, frozen=True):
     def attached(self) -> dict[str, DiskFile]:
         """The files of the disks it was started with: device name → file."""
         return self.rescue.disks if self.rescue is not None else self.disks
+
+    arriving: bool = False
 
 
 def is_server_id(word: str) -> bool:

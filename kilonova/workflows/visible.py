@@ -49,6 +49,12 @@ EVENTS: dict[str, Event] = {
     "server.set_password": Event("compute_set_admin_password", (Task.UPDATING_PASSWORD,)),
     "server.attach_interface": Event("compute_attach_interface"),
     "server.detach_interface": Event("compute_detach_interface"),
+    "server.resize": Event("conductor_migrate_server"),
+    "server.migrate": Event("conductor_migrate_server"),
+    "server.confirm_resize": Event("compute_confirm_resize"),
+    "server.revert_resize": Event("compute_revert_resize"),
+    "server.live_migrate": Event("conductor_live_migrate_instance"),
+    "server.evacuate": Event("conductor_rebuild_server"),
 }
 BURIED = "conductor_schedule_and_build_instances"
 """The event of a server that found no host."""

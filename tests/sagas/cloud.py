@@ -49,7 +49,7 @@ from kilonova.store import (
     shares,
 )
 from kilonova.virt.fake import FakeDriver, FakeWorld
-from kilonova.virt.fake.world import FakeGuest
+from kilonova.virt.fake.world import ASIDE, FakeGuest
 from kilonova.web.client import HttpClient
 from kilonova.workflows.accepting import ELSEWHERE, EngineSagas
 from kilonova.workflows.audit import Sources, audit
@@ -101,6 +101,7 @@ class Networks:
     def __init__(self, stage: CloudStage) -> None:
         self._stage = stage
         self.table: dict[str, Port] = {}
+        self.waiting: dict[str, str] = {}
         self.made = 0
         self.opens = True
         self.auto = ""
@@ -171,6 +172,19 @@ class Networks:
         port = self._get(port_id)
         return self._put(msgspec.structs.replace(port, host=host, vif_type="bridge", status="DOWN"))
 
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        self._get(nic.port_id)
+        self.waiting[nic.port_id] = host
+        return nic
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        self.waiting.pop(port_id, None)
+        self._put(msgspec.structs.replace(self._get(port_id), host=host, status="DOWN"))
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        if self.waiting.get(port_id) == host:
+            del self.waiting[port_id]
+
     async def unbind_port(self, port_id: str) -> None:
         if port_id in self.table:
             port = self.table[port_id]
@@ -211,10 +225,23 @@ class Driver(FakeDriver):
 
     async def spawn(self, guest: Any, *, paused: bool) -> Any:
         status = await super().spawn(guest, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def arrive(self, guest: Any, move: str, offer: Any, *, start: bool, paused: bool) -> Any:
+        status = await super().arrive(guest, move, offer, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def come_back(self, guest: Any, move: str, *, start: bool, paused: bool) -> Any:
+        status = await super().come_back(guest, move, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def _open(self, guest: Any) -> None:
         if self._stage.network.opens:
             for nic in guest.nics:
                 await self._stage.plug(guest.server_id, nic.port_id)
-        return status
 
 
 @functools.cache
@@ -345,7 +372,10 @@ class CloudStage:
             copy.deepcopy(self.images),
             copy.deepcopy(self.shares),
             self.network.made,
-            {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
+            {
+                h: [copy.copy(g) for g in self.fakes.guests(h).values()]
+                for h in (*HOSTS, *(f"{host}{ASIDE}" for host in HOSTS))
+            },
             self.clock.now().timestamp(),
         )
 

@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import imaging, scenarios
+from tests.sagas import imaging, live_scenarios, moves, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -41,7 +41,9 @@ async def test_a_hard_reboot_mends_what_is_attached() -> None:
 
 def test_every_server_saga_is_played() -> None:
     assert scenarios.Build
+    assert moves.Resize
     assert imaging.CreateImage
+    assert live_scenarios.Live
     assert unplayed() == []
 
 

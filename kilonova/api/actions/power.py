@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -91,11 +91,11 @@ async def run(
     """Check the state, set the task, record the action and write the saga; then wake."""
     found = await find(call, server_id, rule)
     cell = require_cell(found, action.removeprefix("os-").partition("-")[0])
-    await cell.db.run(_begin, call, server_id, action, task, kind, args)
+    await cell.db.run(begin, call, server_id, action, task, kind, args)
     await call.app.wake()
 
 
-def _begin(
+def begin(
     tx: Tx,
     call: Context,
     server_id: str,
@@ -103,9 +103,12 @@ def _begin(
     task: Task,
     kind: SagaKind[A],
     args: A,
+    /,
+    **values: Any,
 ) -> None:
-    servers.begin(
-        tx, server_id, action, task=task, now=call.clock.now(), override_lock=is_admin(call)
-    )
+    """That transaction (cell database); ``values`` are fields of the server that change with it."""
+    now = call.clock.now()
+    override = is_admin(call)
+    servers.begin(tx, server_id, action, task=task, now=now, override_lock=override, **values)
     record(tx, call, kind.action, server_id)
     start(tx, call, kind, args, server_id)

@@ -21,7 +21,7 @@ from kilonova.domain.operations import (
     SetPassword,
     Spawn,
 )
-from kilonova.virt.driver import CachesImages, Rebuilds, Rescues, SetsPasswords
+from kilonova.virt.driver import CachesImages, MovesGuests, Rebuilds, Rescues, SetsPasswords
 
 ON = (PowerState.RUNNING, PowerState.PAUSED)
 
@@ -49,6 +49,8 @@ async def resume(at: At, args: GuestArgs) -> GuestStatus:
 async def destroy(at: At, args: Destroy) -> GuestStatus:
     """Remove the guest; whatever else is done to it at the moment is given up."""
     await at.driver.destroy(args.guest, keep_disks=args.keep_disks)
+    if args.aside is True and isinstance(at.driver, MovesGuests):
+        await at.driver.forget_aside(args.guest, "")
     return GuestStatus(args.guest.server_id, args.guest.name, PowerState.NOSTATE)
 
 

@@ -16,10 +16,12 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import ROLE
 from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
+from kilonova.virt.fake.live import FakeMoves
 from kilonova.virt.fake.world import (
     FakeGuest,
     FakeWorld,
@@ -34,12 +36,13 @@ CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
 
 
-class FakeDriver:
+class FakeDriver(FakeMoves):
     """A virt driver; ``world`` holds the guests and the script."""
 
     name = "fake"
 
     def __init__(self, host: Host, world: FakeWorld) -> None:
+        super().__init__()
         self._host = host
         self._world = world
 
@@ -80,7 +83,10 @@ class FakeDriver:
         )
 
     async def guests(self) -> list[GuestStatus]:
-        return [guest.status() for guest in self._world.guests(self._host.name).values()]
+        here = self._world.guests(self._host.name)
+        aside = self._world.aside(self._host.name)
+        left = [guest for server_id, guest in aside.items() if server_id not in here]
+        return [guest.status() for guest in (*here.values(), *left)]
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._world.guests(self._host.name).get(server_id)
@@ -99,6 +105,8 @@ class FakeDriver:
     async def resume(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("resume", guest.server_id)
         there = self._need(guest.server_id)
+        if there.arriving:
+            raise Conflict(f"The guest {there.name} waits for its memory.")
         if there.power not in (PowerState.PAUSED, PowerState.RUNNING):
             raise Conflict(f"The guest {there.name} is off; start it first.")
         self._turn(there, PowerState.RUNNING)
@@ -117,6 +125,7 @@ class FakeDriver:
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         late = await self._before("power_on", guest.server_id)
+        self._recall(guest.server_id)
         there = self._need(guest.server_id)
         self._start(there, guest)
         self._turn(there, PowerState.RUNNING)
@@ -133,6 +142,7 @@ class FakeDriver:
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
         late = await self._before("reboot", guest.server_id)
+        self._recall(guest.server_id)
         there = self._need(guest.server_id)
         if not hard:
             if there.power != PowerState.RUNNING:
@@ -353,6 +363,77 @@ class FakeDriver:
         self._world.keep(self._host.name, there)
         return _end(there, late)
 
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch a guest off and put it aside."""
+        late = await self._before("depart", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if there is not None:
+            if there.deaf and there.power == PowerState.RUNNING and seconds:
+                await self._host.clock.sleep(seconds)
+            self._turn(there, PowerState.SHUTDOWN)
+            self._world.put_aside(self._host.name, guest.server_id, move)
+        elif aside is None or aside.move != move:
+            raise NotFound(f"Host {self._host.name} has no guest for server {guest.server_id}.")
+        if late is not None:
+            raise late
+        return Offer(self._host.name, 1, "fake", "00", {"vda": "vda"}) if offer else None
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make a guest again; one that is not offered must be aside here."""
+        late = await self._before("arrive", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if there is None:
+            if offer is None and (aside is None or aside.move != move):
+                raise NotFound(f"Nothing of server {guest.server_id} is aside on this host.")
+            running = PowerState.PAUSED if paused else PowerState.RUNNING
+            power = running if start else PowerState.SHUTDOWN
+            there = self._world.make(self._host.name, guest, power)
+        return _end(there, late)
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """A guest that was aside is there again."""
+        late = await self._before("come_back", guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if aside is not None and aside.move == move:
+            self._world.drop(self._host.name, guest.server_id)
+            self._world.take_back(self._host.name, guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        if there is None:
+            return GuestStatus(guest.server_id, "", PowerState.NOSTATE)
+        self._plug(there, volumes_of(guest))
+        if start and there.power == PowerState.SHUTDOWN:
+            self._turn(there, PowerState.PAUSED if paused else PowerState.RUNNING)
+        return _end(there, late)
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Nothing was exported."""
+        late = await self._before("end_offer", guest.server_id)
+        if late is not None:
+            raise late
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """A guest that is aside is gone."""
+        late = await self._before("forget_aside", guest.server_id)
+        aside = self._world.aside(self._host.name).get(guest.server_id)
+        if aside is not None and move in ("", aside.move):
+            self._world.drop_aside(self._host.name, guest.server_id)
+        if late is not None:
+            raise late
+
+    def _recall(self, server_id: str) -> None:
+        """A guest that nobody brought back takes its place when it is wanted."""
+        aside = self._world.aside(self._host.name)
+        if server_id in aside and server_id not in self._world.guests(self._host.name):
+            self._world.take_back(self._host.name, server_id)
+
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Made-up counters, the same for every guest."""
         await self._before("diagnostics", server_id)
@@ -382,9 +463,13 @@ class FakeDriver:
         await self._world.before("switch_host", self._host.name, None)
 
     async def leftovers(self, known: frozenset[str]) -> list[str]:
+        found = [
+            *self._world.guests(self._host.name).items(),
+            *self._world.aside(self._host.name).items(),
+        ]
         return [
             f"guest {guest.name} of server {server_id}"
-            for server_id, guest in self._world.guests(self._host.name).items()
+            for server_id, guest in found
             if server_id not in known
         ]
 

@@ -16,6 +16,8 @@ from kilonova.virt.driver import GuestEvent
 from kilonova.virt.fake.script import Script
 
 CONSOLE_KEPT = 1 << 20
+ASIDE = "/aside"
+"""Behind a host's name: its guests that are aside. No host has such a name."""
 
 
 SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
@@ -86,6 +88,9 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    arriving: bool = False
+    move: str = ""
+    """The move it is aside for."""
     copies: dict[str, str] = {}
     """Image id → disk format, of the copies of its disk that are kept."""
     frozen: bool = False
@@ -116,6 +121,7 @@ class FakeWorld(Script):
         super().__init__(clock)
         self.capacity = capacity
         self._capacities: dict[str, Capacity] = {}
+        self._shared: bool | None = None
         self._hosts: dict[str, dict[str, FakeGuest]] = {}
         self._listeners: dict[str, GuestEvent] = {}
         self._file = _open(file) if file is not None else None
@@ -133,6 +139,14 @@ class FakeWorld(Script):
     def capacity_of(self, host: str) -> Capacity:
         """What that host offers."""
         return self._capacities.get(host, self.capacity)
+
+    def shares_disks(self, shared: bool | None) -> None:
+        """Whether the hosts' guests lie in one directory; None: hosts agree to either."""
+        self._shared = shared
+
+    def store_of(self, host: str) -> str:
+        """The name of the directory that holds the host's guests."""
+        return {None: "", True: "shared", False: host}[self._shared]
 
     def deaf(self, server_id: str, *, deaf: bool = True) -> None:
         """Let a guest ignore polite requests to shut down or reboot."""
@@ -172,6 +186,31 @@ class FakeWorld(Script):
     def guests(self, host: str) -> dict[str, FakeGuest]:
         """Server id → guest on that host."""
         return self._hosts.setdefault(host, {})
+
+    def aside(self, host: str) -> dict[str, FakeGuest]:
+        """Server id → guest that is aside on that host."""
+        return self.guests(f"{host}{ASIDE}")
+
+    def put_aside(self, host: str, server_id: str, move: str) -> None:
+        """Keep a guest beside the others."""
+        guest = self.guests(host)[server_id]
+        guest.move = move
+        self._carry(server_id, host, f"{host}{ASIDE}")
+
+    def take_back(self, host: str, server_id: str) -> None:
+        """The guest that is aside is there again."""
+        self.aside(host)[server_id].move = ""
+        self._carry(server_id, f"{host}{ASIDE}", host)
+
+    def drop_aside(self, host: str, server_id: str) -> None:
+        """Forget the guest that is aside."""
+        self.drop(f"{host}{ASIDE}", server_id)
+
+    def _carry(self, server_id: str, host: str, to: str) -> None:
+        guest = self.guests(host)[server_id]
+        self.guests(to)[server_id] = guest
+        self.keep(to, guest)
+        self.drop(host, server_id)
 
     def make(self, host: str, spec: GuestSpec, power: PowerState) -> FakeGuest:
         """A new guest on a host."""
@@ -224,7 +263,7 @@ class FakeWorld(Script):
 
     def _find(self, server_id: str) -> tuple[str, FakeGuest]:
         for host, guests in self._hosts.items():
-            if server_id in guests:
+            if server_id in guests and not host.endswith(ASIDE):
                 return host, guests[server_id]
         raise NotFound(f"No fake host has a guest for server {server_id}.")
 

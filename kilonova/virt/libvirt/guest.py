@@ -19,6 +19,7 @@ from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
+from kilonova.virt.aside import Movable
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
@@ -66,7 +67,7 @@ class Given(msgspec.Struct, frozen=True):
     cells: dict[int, frozenset[int]]
 
 
-class Guest:
+class Guest(Movable[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -267,6 +268,10 @@ class Guest:
         """Let the CPUs stand still."""
         if self.power == PowerState.RUNNING:
             await self._ask("suspend")
+
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return self._plan(spec).disks
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did."""

@@ -19,8 +19,9 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
-from kilonova.virt import accel, consolelog, hostinfo, records, snapshots, vifs
+from kilonova.virt import accel, aside, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
@@ -29,13 +30,14 @@ from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu import snapshots as copying
 from kilonova.virt.qemu.guest import Given, Guest
+from kilonova.virt.qemu.live import QemuMoves
 
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
 log = logging.getLogger(__name__)
 
 
-class QemuDriver:
+class QemuDriver(QemuMoves):
     """Guests are processes of their own: they live on when the agent ends, and are taken up again.
 
     Everything of a guest is in ``<state_dir>/<server id>/``.
@@ -44,6 +46,7 @@ class QemuDriver:
     name = "qemu"
 
     def __init__(self, host: Host) -> None:
+        super().__init__()
         self._host = host
         settings = host.settings
         directory = host.state_dir.resolve()
@@ -109,7 +112,8 @@ class QemuDriver:
         )
 
     async def guests(self) -> list[GuestStatus]:
-        return [guest.status() for guest in self._made()]
+        here = [guest.status() for guest in self._made()]
+        return here + await asyncio.to_thread(aside.statuses, self._directory, self._there())
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._guests.get(server_id)
@@ -146,7 +150,7 @@ class QemuDriver:
                 self._guests.pop(guest.server_id, None)
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
-        there = self._find(guest.server_id)
+        there = await self._recalled(guest.server_id)
         async with there.lock:
             if not there.alive or there.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
                 await there.start(guest)
@@ -162,7 +166,7 @@ class QemuDriver:
             return there.status()
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
-        there = self._find(guest.server_id)
+        there = await self._recalled(guest.server_id)
         async with there.lock:
             if not hard:
                 if there.power != PowerState.RUNNING:
@@ -330,6 +334,44 @@ class QemuDriver:
             await there.unplug_nic(nic)
             return there.status()
 
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch a guest off and put it aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            return await there.depart(guest, move, seconds=seconds, offer=offer)
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make a guest from the disks of one that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.arrive(guest, move, offer, start=start, paused=paused)
+            return there.status()
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """A guest that was aside is in its place again."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.come_back(guest, move, start=start, paused=paused)
+        return await self.status(guest.server_id)
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Export the disks of a guest that is aside no longer."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.end_offer(move)
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """Remove a guest that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.forget_aside(move)
+
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of QEMU's monitor, its threads, and the guest's taps."""
         there = self._find(server_id)
@@ -355,6 +397,7 @@ class QemuDriver:
             if server_id not in known
         ]
         lines += await asyncio.to_thread(records.unused_places, self._directory, known)
+        lines += await asyncio.to_thread(aside.unused, self._directory, known)
         kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         found = await asyncio.to_thread(vifs.taps)
         return lines + records.unused_taps(found, [one for one in kept if one is not None])
@@ -369,9 +412,9 @@ class QemuDriver:
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove base images no guest uses, unused for that long; their ids."""
-        used = records.images(
-            guest.record for guest in self._guests.values() if guest.record is not None
-        )
+        kept = [guest.record for guest in self._guests.values() if guest.record is not None]
+        kept += [record for _, record in aside.everyone(self._directory)]
+        used = records.images(kept)
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     def _guest(self, server_id: str) -> Guest:
@@ -386,6 +429,16 @@ class QemuDriver:
         if guest is None or guest.record is None or not guest.record.made:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    async def _recalled(self, server_id: str) -> Guest:
+        """A guest that is wanted where it was."""
+        there = self._guest(server_id)
+        async with there.lock:
+            await there.recall()
+        return self._find(server_id)
+
+    def _there(self) -> set[str]:
+        return {guest.server_id for guest in self._made()}
 
     def _made(self) -> list[Guest]:
         return [g for g in self._guests.values() if g.record is not None and g.record.made]

@@ -15,18 +15,20 @@ import msgspec
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.live import SENT_AWAY, LiveShape
 from kilonova.domain.rescue import is_rescued
 from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
-from kilonova.virt.devices import Devices, plan
+from kilonova.virt.aside import Movable
+from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, chains, command, hotplug, usernet, volumes
+from kilonova.virt.qemu import agent, arrival, chains, command, hotplug, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record, Rescued
@@ -47,6 +49,9 @@ POWER = {
     "guest-panicked": PowerState.CRASHED,
     "internal-error": PowerState.CRASHED,
     "io-error": PowerState.PAUSED,
+    "inmigrate": PowerState.PAUSED,
+    "finish-migrate": PowerState.PAUSED,
+    "postmigrate": PowerState.PAUSED,
 }
 
 log = logging.getLogger(__name__)
@@ -61,7 +66,7 @@ class Given(msgspec.Struct, frozen=True):
     taken: set[int]
 
 
-class Guest:
+class Guest(Movable[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -98,11 +103,6 @@ class Guest:
         return self._qemu.alive
 
     @property
-    def qemu(self) -> Running:
-        """Its living part."""
-        return self._qemu
-
-    @property
     def home(self) -> Home:
         """Its directory."""
         return self._home
@@ -118,6 +118,8 @@ class Guest:
         """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
         record = self.record
         words = [detail] if detail else []
+        if self.alive and self._qemu.run in ("finish-migrate", "postmigrate"):
+            words.append(SENT_AWAY)
         if record is not None:
             words += [record.ended] if record.ended and not detail else []
             if self.alive:
@@ -126,6 +128,11 @@ class Guest:
         return GuestStatus(
             self.server_id, name, self.power, pid=self._qemu.pid, detail=" ".join(words)
         )
+
+    @property
+    def qemu(self) -> Running:
+        """Its process and monitor."""
+        return self._qemu
 
     # Taking up and letting go.
 
@@ -143,7 +150,7 @@ class Guest:
                 gone = record.boot == records.boot_id()
                 self._note(ended="the process is gone" if gone else "", running=not gone)
             return record.running
-        with self._busy():
+        with self.busy():
             self._given.taken.update(record.ports.values())
             await self._start_metadata(record.started)
             try:
@@ -169,7 +176,7 @@ class Guest:
     async def make(self, spec: GuestSpec, *, paused: bool) -> None:
         """Disks, cards and process; what a former try left is thrown away."""
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
-        with self._busy():
+        with self.busy():
             await self.remove(spec)
             self._home.make()
             self._save(Record(spec=spec, boot=records.boot_id()))
@@ -177,6 +184,27 @@ class Guest:
             disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
             self._home.hand_over(path for file in disks.values() for path in file.owned)
             await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
+
+    async def receive(self, spec: GuestSpec, shape: LiveShape) -> None:
+        """Make the like of a guest that runs elsewhere, which waits for its memory."""
+        devices = arrival.devices(
+            plan(spec, default_machine=self._settings.qemu.machine_type), shape
+        )
+        with self.busy():
+            await self.remove(spec)
+            self._home.make()
+            fresh = Record(spec=spec, boot=records.boot_id(), arriving=True)
+            self._save(fresh)
+            await self._plug(spec)
+            disks = await arrival.disks(self._given.maker, self.directory, spec, devices, shape)
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            fresh = msgspec.structs.replace(fresh, disks=disks)
+            await self._start(devices, fresh, paused=True, shape=shape)
+
+    def arrived(self, spec: GuestSpec) -> None:
+        """It is this host's guest from now on."""
+        done = self._note(spec=spec, arriving=False, running=True, boot=records.boot_id())
+        records.save(self.directory, done, durable=True)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
         """Start a guest that is off, from the spec as it is now, with the disks it has.
@@ -190,7 +218,7 @@ class Guest:
             await self.rescue(spec)
             return
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             maker = self._given.maker
             disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
@@ -205,7 +233,7 @@ class Guest:
         """Local disks anew, then start; it counts as not made until they are complete."""
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
         before = self.record or Record(spec=spec)
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             self._home.make()
             # What the host is connected to is known until it is let go of or taken over.
@@ -227,7 +255,7 @@ class Guest:
         devices = plan(spec, default_machine=kind)
         own = {disk.disk.id: disk.device for disk in plan(record.spec, default_machine=kind).disks}
         have = {key: record.disks[name] for key, name in own.items() if name in record.disks}
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             try:
                 maker = self._given.maker
@@ -243,16 +271,18 @@ class Guest:
                 raise
 
     async def resume(self) -> None:
-        """Let the CPUs run."""
+        """Let the CPUs run; Conflict while the guest runs elsewhere."""
+        if self.record is not None and self.record.arriving:
+            raise Conflict(f"The guest {self.record.spec.name} waits for its memory.")
         if self.power == PowerState.PAUSED:
-            with self._busy():
+            with self.busy():
                 await self._qemu.execute("cont")
                 self._qemu.run = "running"
 
     async def pause(self) -> None:
         """Let the CPUs stand still."""
         if self.power == PowerState.RUNNING:
-            with self._busy():
+            with self.busy():
                 await self._qemu.execute("stop")
                 self._qemu.run = "paused"
 
@@ -269,7 +299,7 @@ class Guest:
         self._note(spec=wanted)
         if not self.alive:
             return
-        with self._busy():
+        with self.busy():
             await self._given.host.vifs.plug(nic)
             alone = msgspec.structs.replace(spec, nics=(nic,))
             if nic.port_id not in self.record.ports:
@@ -281,7 +311,7 @@ class Guest:
     async def unplug_nic(self, nic: Nic) -> None:
         """One card less; Conflict when the guest does not let go of it."""
         assert self.record is not None
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await hotplug.unplug_nic(self._qemu, nic.mac)
             await self._given.host.vifs.unplug(nic)
@@ -290,11 +320,15 @@ class Guest:
             left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
             self._note(spec=msgspec.structs.replace(spec, nics=left), ports=forwarded)
 
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return plan(spec, default_machine=self._settings.qemu.machine_type).disks
+
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
         if self.power != PowerState.RUNNING:
             return False
-        with self._busy():
+        with self.busy():
             end = asyncio.get_running_loop().time() + seconds
             while (left := end - asyncio.get_running_loop().time()) > 0 and self.alive:
                 try:
@@ -315,14 +349,14 @@ class Guest:
 
     async def cut(self) -> None:
         """Take the power away."""
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
                 self._note(running=False, ended="")
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS if keep_disks else 0)
             known = self.record.spec.nics if self.record is not None else ()
             for nic in {nic.port_id: nic for nic in (*spec.nics, *known)}.values():
@@ -344,7 +378,7 @@ class Guest:
         device = volumes.device_of(spec, disk, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
         self._home.hand_over(file.owned)
-        with self._busy():
+        with self.busy():
             if self.alive:
                 q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
                 await volumes.plug(self._qemu, device, file, q35=q35)
@@ -353,7 +387,7 @@ class Guest:
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
         """Take a volume from the guest; Conflict when it does not let go."""
         file = self._file(disk)
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
             await self._given.maker.release(disk, file)
@@ -361,7 +395,7 @@ class Guest:
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
-        with self._busy():
+        with self.busy():
             await self._given.maker.grow(disk, self._file(disk))
             if self.alive:
                 await volumes.resize(self._qemu, disk)
@@ -373,7 +407,7 @@ class Guest:
         file = await self._given.maker.make(self.directory, spec, device)
         before = await self._given.maker.volume(self.directory, old)
         self._home.hand_over((*file.owned, *before.owned))
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await volumes.swap(self._qemu, old, device, file, before)
             else:
@@ -386,7 +420,7 @@ class Guest:
         device = volumes.device_of(spec, disk, self._settings)
         file = await self._given.maker.volume(self.directory, disk)
         self._home.hand_over(file.owned)
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await chains.put_on(self._qemu, device, file)
             self._keep(spec, {disk.device: file})
@@ -394,7 +428,7 @@ class Guest:
 
     async def merge(self, spec: GuestSpec, disk: Disk, name: str | None, into: str | None) -> None:
         """Make one of two files of a volume."""
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await chains.merge(self._qemu, disk, name, into)
             else:
@@ -418,13 +452,15 @@ class Guest:
 
     # Starting.
 
-    async def _start(self, devices: Devices, record: Record, *, paused: bool) -> None:
+    async def _start(
+        self, devices: Devices, record: Record, *, paused: bool, shape: LiveShape | None = None
+    ) -> None:
         for attempt in range(1, START_TRIES + 1):
             chosen = self._choose_ports(record)
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
             await self._start_metadata(record.started)
             try:
-                await self._start_once(devices, record.attached, chosen)
+                await self._start_once(devices, record.attached, chosen, shape)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
@@ -437,7 +473,11 @@ class Guest:
         await asyncio.to_thread(records.save, self.directory, done, durable=True)
 
     async def _start_once(
-        self, devices: Devices, disks: dict[str, DiskFile], forwarded: dict[str, int]
+        self,
+        devices: Devices,
+        disks: dict[str, DiskFile],
+        forwarded: dict[str, int],
+        shape: LiveShape | None,
     ) -> None:
         assert self.record is not None
         with contextlib.ExitStack() as opened:
@@ -453,6 +493,8 @@ class Guest:
                 metadata=self._given.host.metadata is not None,
             )
             argv = command.build(parts, self._settings)
+            if shape is not None:
+                argv = arrival.fit(argv, devices, shape)
             said = self.directory / QEMU_LOG
             said.unlink(missing_ok=True)
             pid = spawn(argv, log=said, fds=tuple(fds.values()), user=self._home.user)
@@ -581,7 +623,7 @@ class Guest:
         return changed
 
     @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
+    def busy(self) -> Iterator[None]:
         """While we do something ourselves, what it causes is no news."""
         self._quiet += 1
         try:

@@ -3,11 +3,14 @@
 from kilonova.workflows.sagas import (
     build,
     delete,
+    evacuate,
     images,
     interfaces,
+    live,
     pause,
     power,
     remake,
+    resize,
     shares,
     volumes,
 )
@@ -15,11 +18,14 @@ from kilonova.workflows.sagas import (
 __all__ = [
     "build",
     "delete",
+    "evacuate",
     "images",
     "interfaces",
+    "live",
     "pause",
     "power",
     "remake",
+    "resize",
     "shares",
     "volumes",
 ]
