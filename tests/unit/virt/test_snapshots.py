@@ -80,10 +80,9 @@ def test_only_whole_copies_are_found(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["disk"]
 
 
-def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no room"):
-        monkeypatch.setattr(snapshots, "SPARE", 1 << 62)
-        snapshots.make_room(tmp_path / "where", FILE)
+        snapshots.make_room(tmp_path / "where", FILE, spare=1 << 62)
 
 
 def test_only_disks_of_its_own_make_images() -> None:
