@@ -16,7 +16,6 @@ from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.live import SENT_AWAY, LiveShape
-from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
@@ -27,7 +26,7 @@ from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, arrival, command, hotplug, snapshots, usernet
+from kilonova.virt.qemu import agent, arrival, command, hotplug, usernet
 from kilonova.virt.qemu.fileshares import FileShares, Mounter
 from kilonova.virt.qemu.plugged import Plugged
 from kilonova.virt.qemu.process import Process, spawn
@@ -104,6 +103,11 @@ class Guest(Plugged[Given]):
     def alive(self) -> bool:
         """Whether there is a process."""
         return self._qemu.alive
+
+    @property
+    def home(self) -> Home:
+        """Its directory."""
+        return self._home
 
     @property
     def has_agent(self) -> bool:
@@ -371,25 +375,6 @@ class Guest(Plugged[Given]):
             await asyncio.to_thread(self._home.remove)
             await asyncio.to_thread(copies.clear, self._settings, self.directory)
             self.record = None
-
-    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
-        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
-        root = copies.root_of(spec)
-        file = self._file(root)
-        if file is None:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
-        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
-        node = command.node_name(root, root.device)
-        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
-
-    async def drop_snapshot(self, image_id: str) -> None:
-        """Remove the copy for an image, and end one that is being made."""
-        await snapshots.drop(self._qemu, self.copies, image_id)
-
-    @property
-    def copies(self) -> Path:
-        """Where copies of its disk lie."""
-        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""
