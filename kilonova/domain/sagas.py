@@ -95,6 +95,8 @@ EXTEND_VOLUME = SagaKind("server.extend_volume", DiskSaga, action="extend_volume
 SWAP_VOLUME = SagaKind("server.swap_volume", SwapSaga, action="swap_volume")
 PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
 UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
+SUSPEND = SagaKind("server.suspend", ServerArgs, action="suspend")
+RESUME = SagaKind("server.resume", ServerArgs, action="resume")
 CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")
 ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attach_interface")
 DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")

@@ -19,12 +19,22 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
+class Asleep(msgspec.Struct, frozen=True):
+    """A guest whose memory lies in a file: what the machine that takes it up must be like.
+
+    ``machine``: its type ("": the hypervisor knows). ``places``: device → where it is plugged.
+    """
+
+    machine: str = ""
+    places: dict[str, dict[str, str]] = {}
+
+
 class Record(msgspec.Struct, frozen=True):
     """One guest.
 
     ``made``: its disks are complete. ``running``: it ought to run. ``boot``: the host's boot it
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
-    forwarded port of 127.0.0.1. ``disks``: device name → file.
+    forwarded port of 127.0.0.1. ``disks``: device name → file. ``asleep``: it is suspended.
     """
 
     spec: GuestSpec
@@ -34,6 +44,7 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+    asleep: Asleep | None = None
 
 
 def is_server_id(word: str) -> bool:

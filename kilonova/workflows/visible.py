@@ -36,6 +36,8 @@ EVENTS: dict[str, Event] = {
     ),
     "server.pause": Event("compute_pause_instance", (Task.PAUSING,)),
     "server.unpause": Event("compute_unpause_instance", (Task.UNPAUSING,)),
+    "server.suspend": Event("compute_suspend_instance", (Task.SUSPENDING,)),
+    "server.resume": Event("compute_resume_instance", (Task.RESUMING,)),
     "server.soft_delete": Event("compute_soft_delete_instance", (Task.SOFT_DELETING,)),
     "server.restore": Event("compute_restore_instance", (Task.RESTORING,)),
     "server.crash_dump": Event("compute_trigger_crash_dump"),

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kilonova.api.actions import special
 from kilonova.api.find import find, is_admin, require_cell
 from kilonova.api.schemas import closed
 from kilonova.api.work import record, start
@@ -91,11 +92,11 @@ async def run(
     """Check the state, set the task, record the action and write the saga; then wake."""
     found = await find(call, server_id, rule)
     cell = require_cell(found, action.removeprefix("os-").partition("-")[0])
-    await cell.db.run(_begin, call, server_id, action, task, kind, args)
+    await cell.db.run(begin, call, server_id, action, task, kind, args)
     await call.app.wake()
 
 
-def _begin(
+def begin(
     tx: Tx,
     call: Context,
     server_id: str,
@@ -104,6 +105,8 @@ def _begin(
     kind: SagaKind[A],
     args: A,
 ) -> None:
+    """What ``run`` does in the server's cell. BadRequest, Conflict, NotFound."""
+    special.check(tx, server_id, action)
     servers.begin(
         tx, server_id, action, task=task, now=call.clock.now(), override_lock=is_admin(call)
     )

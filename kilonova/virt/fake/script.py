@@ -25,8 +25,10 @@ OPERATIONS = frozenset(
         "resize_disk",
         "resume",
         "spawn",
+        "suspend",
         "swap_disk",
         "switch_host",
+        "wake",
     }
 )
 

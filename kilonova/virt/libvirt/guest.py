@@ -33,12 +33,14 @@ from kilonova.virt.libvirt import (
 from kilonova.virt.libvirt.domains import Live
 from kilonova.virt.libvirt.events import Event, Kind
 from kilonova.virt.libvirt.host import Link
-from kilonova.virt.records import Record
+from kilonova.virt.records import Asleep, Record
 
 ASK_AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 START_SECONDS = 120.0
 END_SECONDS = 120.0
+SLEEP_SECONDS = 1700.0
+ALIVE = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 DIRECTORY_MODE = 0o711
 """QEMU runs as another user, to whom libvirt gives the files in it one by one."""
 FILE_MODE = 0o600
@@ -87,7 +89,12 @@ class Guest:
     @property
     def alive(self) -> bool:
         """Whether it had a process when last heard of."""
-        return self.power in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+        return self.power in ALIVE and not self.asleep
+
+    @property
+    def asleep(self) -> bool:
+        """Whether libvirt keeps its memory for it."""
+        return self.record is not None and self.record.asleep is not None
 
     def status(self, detail: str = "") -> GuestStatus:
         """As last heard from libvirt."""
@@ -105,6 +112,8 @@ class Guest:
     def _power(self, live: Live | None) -> PowerState:
         if live is not None and (live.active or live.crashed):
             return live.power
+        if self.asleep:
+            return PowerState.SUSPENDED
         ended = self.record is not None and self.record.ended
         return PowerState.CRASHED if ended else PowerState.SHUTDOWN
 
@@ -124,7 +133,7 @@ class Guest:
                 await self._end()
             return False
         if live is not None and live.active:
-            self._note(running=True, boot=records.boot_id(), ended="")
+            self._note(running=True, boot=records.boot_id(), ended="", asleep=None)
             self.power = self._power(live)
             if self.power == PowerState.SHUTDOWN:
                 await self.cut()
@@ -214,6 +223,34 @@ class Guest:
         """Let the CPUs stand still."""
         if self.power == PowerState.RUNNING:
             await self._ask("suspend")
+
+    async def suspend(self) -> None:
+        """Have libvirt keep the memory and end the process; if that fails the guest goes on."""
+        if not self.asleep:
+            await self._given.link.call(
+                lambda c: domains.put_to_sleep(c, self.server_id), seconds=SLEEP_SECONDS
+            )
+            done = self._note(asleep=Asleep(), running=False, ended="")
+            await asyncio.to_thread(records.save, self.directory, done, durable=True)
+            await self.look()
+
+    async def wake(self, spec: GuestSpec) -> None:
+        """Let a suspended guest go on; one that has no memory any more is started."""
+        record = self.record
+        if record is None or not self.asleep:
+            await (self.resume() if self.alive else self.start(spec))
+            return
+        for device in self._plan(spec).disks:
+            if device.disk.source == "volume":
+                await self._volume(spec, device)
+        await self._plug(spec)
+        await self._given.link.call(lambda c: secrets.give(c, record.disks.values()))
+        await self._given.link.call(
+            lambda c: domains.wake(c, self.server_id), seconds=SLEEP_SECONDS
+        )
+        done = self._note(asleep=None, running=True, boot=records.boot_id())
+        await asyncio.to_thread(records.save, self.directory, done, durable=True)
+        await self.look()
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did."""
@@ -447,6 +484,9 @@ class Guest:
 
     async def _end(self) -> None:
         await self._given.link.call(lambda c: domains.end(c, self.server_id), seconds=END_SECONDS)
+        if self.asleep:
+            await self._given.link.call(lambda c: domains.forget_memory(c, self.server_id))
+            self._note(asleep=None)
 
     async def _ask(self, what: str) -> None:
         await self._given.link.call(lambda c: getattr(_domain(c, self.server_id), what)())
@@ -456,7 +496,7 @@ class Guest:
 
     def _off(self) -> None:
         if self.record is not None:
-            self._note(running=False, ended="")
+            self._note(running=False, ended="", asleep=None)
             self.power = PowerState.SHUTDOWN if self.record.made else PowerState.NOSTATE
 
     def _save(self, record: Record) -> None:

@@ -22,7 +22,7 @@ from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import command, hotplug, usernet, volumes
+from kilonova.virt.qemu import command, hotplug, sleep, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record
@@ -37,6 +37,9 @@ POWER = {
     "running": PowerState.RUNNING,
     "paused": PowerState.PAUSED,
     "prelaunch": PowerState.PAUSED,
+    "inmigrate": PowerState.PAUSED,
+    "finish-migrate": PowerState.PAUSED,
+    "postmigrate": PowerState.PAUSED,
     "debug": PowerState.PAUSED,
     "suspended": PowerState.RUNNING,
     "shutdown": PowerState.SHUTDOWN,
@@ -82,6 +85,8 @@ class Guest:
     @property
     def power(self) -> PowerState:
         """As last heard from QEMU."""
+        if self.record is not None and self.record.asleep is not None:
+            return PowerState.SUSPENDED
         if self._qemu.alive:
             return POWER.get(self._qemu.run, PowerState.NOSTATE)
         if self.record is not None and self.record.ended:
@@ -112,7 +117,8 @@ class Guest:
         """Connect to a process that lives on; True when the guest is not as it was left."""
         record = self.record
         process = Process.hold(pid, self.server_id) if pid is not None else None
-        if record is None or not record.made:
+        if record is None or not record.made or record.asleep is not None:
+            # A suspended guest's process is one that had saved all, or that was not let run yet.
             if process is not None:
                 await process.end(seconds=0)
             return False
@@ -190,6 +196,41 @@ class Guest:
                 await self._qemu.execute("stop")
                 self._qemu.run = "paused"
 
+    async def suspend(self) -> None:
+        """Keep the memory in a file and end the process; if that fails the guest goes on."""
+        assert self.record is not None
+        with self._busy():
+            if self.record.asleep is None:
+                try:
+                    made = await sleep.save(self._qemu, self.directory, self.record.spec.nics)
+                except Fault:
+                    with contextlib.suppress(Unavailable, Conflict):
+                        await self._qemu.execute("cont")
+                        self._qemu.run = "running"
+                    raise
+                done = self._note(asleep=made, running=False, ended="")
+                await asyncio.to_thread(records.save, self.directory, done, durable=True)
+            await self._end_process(seconds=QUIT_SECONDS)
+
+    async def wake(self, spec: GuestSpec) -> None:
+        """Let a suspended guest go on; one that has no memory any more is started."""
+        record = self.record
+        if record is None or record.asleep is None:
+            await (self.resume() if self.alive else self.start(spec))
+            return
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        with self._busy():
+            await self._end_process(seconds=0)
+            disks = dict(record.disks)
+            for device in devices.disks:
+                if device.disk.source == "volume":
+                    made = await self._given.maker.make(self.directory, spec, device)
+                    disks[device.device] = made
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            await self._plug(spec)
+            same = Record(spec=spec, disks=disks, ports=record.ports, asleep=record.asleep)
+            await self._start(devices, same, paused=False)
+
     async def plug_nic(self, spec: GuestSpec, nic: Nic) -> None:
         """One card more, at once if the guest runs, else at its next start."""
         assert self.record is not None
@@ -248,7 +289,8 @@ class Guest:
         with self._busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
-                self._note(running=False, ended="")
+                self._note(running=False, ended="", asleep=None)
+                sleep.forget(self.directory)
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
@@ -261,7 +303,8 @@ class Guest:
                 self._given.taken.difference_update(self.record.ports.values())
             if keep_disks:
                 if self.record is not None:
-                    self._note(running=False, ended="")
+                    self._note(running=False, ended="", asleep=None)
+                    sleep.forget(self.directory)
                 return
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
@@ -332,20 +375,27 @@ class Guest:
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
             await self._start_metadata(record.spec)
             try:
-                await self._start_once(devices, record.disks, chosen)
+                await self._start_once(devices, record, chosen)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
                 if attempt == START_TRIES:
                     raise Unavailable("No port of the host could be forwarded.") from None
         self._home.announce(chosen.values())
+        if record.asleep is not None:
+            # From here on its memory is that of the process: what was saved would be too old.
+            await self._keep_running()
         if not paused:
             await self.resume()
-        done = self._note(running=True, boot=records.boot_id())
+        await self._keep_running()
+        sleep.forget(self.directory)
+
+    async def _keep_running(self) -> None:
+        done = self._note(running=True, boot=records.boot_id(), asleep=None)
         await asyncio.to_thread(records.save, self.directory, done, durable=True)
 
     async def _start_once(
-        self, devices: Devices, disks: dict[str, DiskFile], forwarded: dict[str, int]
+        self, devices: Devices, record: Record, forwarded: dict[str, int]
     ) -> None:
         assert self.record is not None
         with contextlib.ExitStack() as opened:
@@ -354,11 +404,12 @@ class Guest:
                 directory=self.directory,
                 guest=self.record.spec,
                 devices=devices,
-                disks=disks,
+                disks=record.disks,
                 accel=self._given.accel,
                 fds=fds,
                 ports=forwarded,
                 metadata=self._given.host.metadata is not None,
+                asleep=record.asleep,
             )
             argv = command.build(parts, self._settings)
             said = self.directory / QEMU_LOG
@@ -367,6 +418,8 @@ class Guest:
         process = Process(pid, os.pidfd_open(pid))
         try:
             await self._qemu.attach(process)
+            if record.asleep is not None:
+                await sleep.load(self._qemu, self.directory)
         except BaseException as error:
             await self._qemu.end(seconds=0)
             if isinstance(error, Fault):

@@ -1,5 +1,5 @@
 """The sagas: each reads top to bottom like what it does. Importing this registers them all."""
 
-from kilonova.workflows.sagas import build, delete, interfaces, pause, power, volumes
+from kilonova.workflows.sagas import build, delete, interfaces, pause, power, suspend, volumes
 
-__all__ = ["build", "delete", "interfaces", "pause", "power", "volumes"]
+__all__ = ["build", "delete", "interfaces", "pause", "power", "suspend", "volumes"]

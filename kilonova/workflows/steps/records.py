@@ -43,6 +43,11 @@ CHANGEABLE = (
 )
 """What may be changed of a server that has no row in a cell yet."""
 
+_MEANT = {
+    PowerState.RUNNING: VmState.ACTIVE,
+    PowerState.PAUSED: VmState.PAUSED,
+    PowerState.SUSPENDED: VmState.SUSPENDED,
+}
 ASK_SECONDS = 30.0
 SEIZE_SECONDS = 60.0
 SEIZE_PAUSE = 0.2
@@ -313,12 +318,12 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
     vm_state = server.vm_state
     if rebooted and power is not None and power != PowerState.RUNNING:
         vm_state = VmState.ERROR
-    elif vm_state == VmState.ACTIVE and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+    elif vm_state in _MEANT.values() and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
         vm_state = VmState.STOPPED
     elif vm_state in (VmState.STOPPED, VmState.PAUSED) and power == PowerState.RUNNING:
         vm_state = VmState.ACTIVE
-    elif vm_state == VmState.ACTIVE and power == PowerState.PAUSED:
-        vm_state = VmState.PAUSED
+    elif vm_state in (VmState.ACTIVE, VmState.SUSPENDED) and power in _MEANT:
+        vm_state = _MEANT[power]
     servers.set_error(tx, server_id, told, now=now, vm_state=vm_state)
     if power is not None:
         servers.set_power(tx, server_id, power, now=now)

@@ -70,8 +70,6 @@ GOOD: list[tuple[str, Any, VmState, int]] = [
     ("createImage", {"name": "i", "metadata": {"a": "b"}}, VmState.PAUSED, 1),
     ("createBackup", {"name": "b", "backup_type": "daily", "rotation": "1"}, VmState.ACTIVE, 1),
     ("changePassword", {"adminPass": "secret"}, VmState.ACTIVE, 1),
-    ("suspend", None, VmState.ACTIVE, 1),
-    ("resume", None, VmState.SUSPENDED, 1),
 ]
 
 
