@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from kilonova.base.errors import NotFound, Unavailable
-from kilonova.clients.keystone import Endpoint, expect, of_status
+from kilonova.base.errors import Conflict, NotFound, Unavailable
+from kilonova.clients.keystone import Endpoint, expect, of_status, reason
+from kilonova.domain.imaging import NewImage
 from kilonova.interfaces.image import OWN_FIELDS, Image
 from kilonova.web.client import HttpClient
+
+OCTETS = "application/octet-stream"
+PATCH = "application/openstack-images-v2.1-json-patch"
+UPLOAD_SECONDS = 6 * 3600.0
+PAGE, MOST_PAGES = 100, 100
 
 
 class Glance:
@@ -36,8 +42,72 @@ class Glance:
             async for chunk in answer.chunks:
                 yield chunk
 
+    async def create(self, wanted: NewImage, *, token: str | None) -> Image:
+        body: dict[str, Any] = {
+            **wanted.properties,
+            "id": wanted.id,
+            "name": wanted.name,
+            "visibility": wanted.visibility,
+            "min_disk": wanted.min_disk,
+            "min_ram": wanted.min_ram,
+        }
+        if wanted.owner:
+            body["owner"] = wanted.owner
+        answer = await self._endpoint.request("POST", "/v2/images", token=token, json=body)
+        if answer.status == 409:
+            return await self.show(wanted.id, token=token)
+        return image(expect(answer, 201, what=f"Image {wanted.name}"))
 
-PATCH = "application/openstack-images-v2.1-json-patch"
+    async def describe(
+        self, image_id: str, values: dict[str, str], *, token: str | None = None
+    ) -> None:
+        changes = [{"op": "add", "path": f"/{k}", "value": v} for k, v in values.items()]
+        answer = await self._endpoint.request(
+            "PATCH",
+            f"/v2/images/{image_id}",
+            token=token,
+            json=changes,
+            headers={"Content-Type": PATCH},
+        )
+        if answer.status in (404, 410):
+            raise NotFound(f"Image {image_id} could not be found.")
+        expect(answer, 200, what=f"Image {image_id}")
+
+    async def upload(
+        self, image_id: str, data: AsyncIterator[bytes], *, token: str | None = None
+    ) -> None:
+        url = f"{await self._endpoint.url()}/v2/images/{image_id}/file"
+        headers = {**await self._endpoint.headers(token), "Content-Type": OCTETS}
+        answer = await self._http.request(
+            "PUT", url, data=data, headers=headers, timeout=UPLOAD_SECONDS
+        )
+        if answer.status in (404, 410):
+            raise NotFound(f"Image {image_id} could not be found.")
+        if answer.status == 409:
+            raise Conflict(f"Image {image_id} takes no data: {reason(answer)}")
+        if answer.status >= 500:
+            raise Unavailable(f"Image {image_id} cannot be uploaded ({answer.status}).")
+        expect(answer, 200, 204, what=f"Image {image_id}")
+
+    async def delete(self, image_id: str, *, token: str | None = None) -> None:
+        answer = await self._endpoint.request("DELETE", f"/v2/images/{image_id}", token=token)
+        if answer.status not in (404, 410):
+            expect(answer, 204, what=f"Image {image_id}")
+
+    async def find(self, **filters: str) -> list[Image]:
+        params = {**filters, "sort": "created_at:desc,id:desc", "limit": str(PAGE)}
+        found: list[Image] = []
+        for _ in range(MOST_PAGES):
+            answer = await self._endpoint.request("GET", "/v2/images", params=params)
+            rows = expect(answer, 200, what="Listing images")["images"]
+            found += [image(row) for row in rows]
+            if len(rows) < PAGE:
+                break
+            params["marker"] = rows[-1]["id"]
+        return found
+
+    async def url_of(self, image_id: str) -> str:
+        return f"{await self._endpoint.url()}/images/{image_id}"
 
 
 class GlanceDocuments:

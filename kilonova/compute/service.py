@@ -38,6 +38,7 @@ from kilonova.virt.driver import (
     CachesImages,
     Content,
     Host,
+    ImageSink,
     ImageSource,
     MetadataServer,
     RemembersGuests,
@@ -57,7 +58,8 @@ class Agent:
 
     ``journal`` is shared by all agents of a process. ``state_dir`` is the driver's
     (``instances_path``). ``node_uuid`` comes from ``compute.identity.node_uuid``. ``networks``
-    tells where the host's network differs from what is wanted (where somebody here knows).
+    tells where the host's network differs from what is wanted (where somebody here knows). ``sink``
+    takes the images that are made of its guests.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Agent:
         config_drive: Content = no_content,
         metadata: MetadataServer | None = None,
         networks: NetworkAudit | None = None,
+        sink: ImageSink | None = None,
     ) -> None:
         self.host = host
         self._node_uuid = node_uuid
@@ -96,6 +99,7 @@ class Agent:
                 settings=settings,
                 config_drive=config_drive,
                 metadata=metadata,
+                sink=sink,
             )
         )
         builds = builds_gate(settings.default.max_concurrent_builds)

@@ -50,6 +50,9 @@ class Default(msgspec.Struct, frozen=True):
         str,
         Opt("hour, day, month or year; month@15 begins on the 15th, day@6 at six o'clock (UTC)."),
     ] = "month"
+    non_inheritable_image_properties: Annotated[
+        tuple[str, ...], Opt("Image properties that images made of servers do not get.")
+    ] = ("cache_in_nova", "bittorrent")
     max_local_block_devices: Annotated[
         int, Opt("Local disks a server may have; 0 lets servers start from volumes only.", min=-1)
     ] = 3

@@ -30,6 +30,18 @@ class Libvirt(msgspec.Struct, frozen=True):
     wait_soft_reboot_seconds: Annotated[
         int, Opt("How long a guest may take to react to a soft reboot.", min=0)
     ] = 120
+    snapshot_image_format: Annotated[
+        str | None,
+        Opt(
+            "Disk format of images made of servers; that of the server's disk when unset.",
+            choices=("raw", "qcow2", "vmdk", "vdi"),
+        ),
+    ] = None
+    snapshot_compression: Annotated[bool, Opt("Compress such images where they are qcow2.")] = False
+    snapshots_directory: Annotated[
+        str | None,
+        Opt("Where disks are copied before they are uploaded; the guest's own directory if unset."),
+    ] = None
     volume_use_multipath: Annotated[
         bool, Opt("Reach volumes by several paths at once; needs [cinder] os_brick.")
     ] = False

@@ -145,6 +145,20 @@ class NicArgs(msgspec.Struct, frozen=True):
     nic: Nic
 
 
+class SnapshotArgs(msgspec.Struct, frozen=True):
+    """A copy of the guest's root disk, named after the image that shall be made of it."""
+
+    guest: GuestSpec
+    image_id: str
+
+
+class Snapped(msgspec.Struct, frozen=True):
+    """A copy that is kept on the host; ``size`` in bytes."""
+
+    disk_format: str
+    size: int
+
+
 class GuestName(msgspec.Struct, frozen=True):
     """A guest that is only asked something."""
 
@@ -170,4 +184,9 @@ WAKE = Operation("wake", GuestArgs, GuestStatus, seconds=1800)
 INJECT_NMI = Operation("inject_nmi", GuestArgs, GuestStatus, seconds=60)
 ATTACH_NIC = Operation("attach_nic", NicArgs, GuestStatus, seconds=120)
 DETACH_NIC = Operation("detach_nic", NicArgs, GuestStatus, seconds=120)
+SNAPSHOT = Operation("snapshot", SnapshotArgs, Snapped, seconds=4 * 3600)
+SEND_SNAPSHOT = Operation("send_snapshot", SnapshotArgs, Snapped, seconds=6 * 3600)
+DROP_SNAPSHOT = Operation("drop_snapshot", SnapshotArgs, GuestStatus, seconds=300)
+QUIESCE = Operation("quiesce", GuestArgs, GuestStatus, seconds=120)
+UNQUIESCE = Operation("unquiesce", GuestArgs, GuestStatus, seconds=120)
 DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)

@@ -74,6 +74,22 @@ class PortArgs(msgspec.Struct, frozen=True):
     port_id: str
 
 
+class ImageSaga(msgspec.Struct, frozen=True):
+    """A queued image that a server's disk shall fill."""
+
+    server_id: str
+    image_id: str
+
+
+class BackupSaga(msgspec.Struct, frozen=True):
+    """The same, and then only the ``rotation`` newest backups of its type are kept."""
+
+    server_id: str
+    image_id: str
+    backup_type: str
+    rotation: int
+
+
 class SagaContext(msgspec.Struct, frozen=True):
     """Who asked for the work; no token."""
 
@@ -102,3 +118,5 @@ ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attac
 DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")
 SOFT_DELETE = SagaKind("server.soft_delete", ServerArgs, action="delete", cancels=True)
 RESTORE = SagaKind("server.restore", ServerArgs, action="restore")
+CREATE_IMAGE = SagaKind("server.create_image", ImageSaga, action="createImage")
+CREATE_BACKUP = SagaKind("server.create_backup", BackupSaga, action="createBackup")

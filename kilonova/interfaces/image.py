@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from kilonova.domain.guest import ImageRef
+from kilonova.domain.imaging import NewImage
 
 OWN_FIELDS = frozenset(
     {
@@ -39,6 +40,35 @@ class ImageService(Protocol):
 
     def download(self, image_id: str) -> AsyncIterator[bytes]:
         """The data in chunks, as our service user."""
+
+
+class ImageMaker(ImageService, Protocol):
+    """An image service in which we also make images."""
+
+    async def create(self, wanted: NewImage, *, token: str | None) -> Image:
+        """A queued image, or the one that was made already; Forbidden, TooLarge, BadRequest."""
+
+    async def describe(
+        self, image_id: str, values: dict[str, str], *, token: str | None = None
+    ) -> None:
+        """Set attributes and properties; NotFound when it is gone."""
+
+    async def upload(
+        self, image_id: str, data: AsyncIterator[bytes], *, token: str | None = None
+    ) -> None:
+        """Send the data of a queued image, which is active then.
+
+        NotFound when it is gone, Conflict when it is not queued, Unavailable.
+        """
+
+    async def delete(self, image_id: str, *, token: str | None = None) -> None:
+        """Delete an image; nothing there is success. Forbidden when it is protected."""
+
+    async def find(self, **filters: str) -> list[Image]:
+        """Images of any project whose attributes and properties are these, newest first."""
+
+    async def url_of(self, image_id: str) -> str:
+        """Where clients find the image."""
 
 
 class ImageDocuments(Protocol):

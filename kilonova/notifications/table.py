@@ -107,7 +107,7 @@ def _instance() -> Iterator[Notification]:
         ("create", ALL, "InstanceCreatePayload", "create", ""),
         ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", "rebuild"),
         ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", "rescue"),
-        ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", "createImage"),
+        ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", ""),
         ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", "resize"),
         ("exists", ONCE, "InstanceExistsPayload", "exists", ""),
     ):

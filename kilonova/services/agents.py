@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids
-from kilonova.compute.images import ServiceImages
+from kilonova.compute.images import MadeImages, ServiceImages
 from kilonova.compute.journal import Journal
 from kilonova.compute.service import Agent, DriverMaker, NetworkAudit
 from kilonova.config.settings import Settings
 from kilonova.domain.guest import GuestSpec
-from kilonova.interfaces.image import ImageService
+from kilonova.interfaces.image import ImageMaker, ImageService
 from kilonova.messaging.bus import Bus
 from kilonova.metadata import drive, openstack
 from kilonova.metadata.door import door
@@ -51,10 +51,12 @@ class Agents:
         journal: Path | None = None,
         vifs: VifPlugger | None = None,
         networks: NetworkAudit | None = None,
+        maker: ImageMaker | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._images = ServiceImages(images)
+        self._sink = MadeImages(maker, clock) if maker is not None else None
         self._make_driver = make_driver
         self._clock = clock
         self._ids = ids
@@ -85,6 +87,7 @@ class Agents:
             config_drive=self._content,
             metadata=self._door,
             networks=self._networks,
+            sink=self._sink,
         )
 
     def close(self) -> None:

@@ -271,6 +271,7 @@ def _world(
     return World(
         db=db,
         cells=cells,
+        images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
         placement=neighbours.placement,

@@ -30,6 +30,7 @@ async def compose(daemon: Daemon) -> None:
         settings,
         bus=bus,
         images=outside.images,
+        maker=outside.images,
         make_driver=load.maker(settings.default.compute_driver, world=world),
         clock=daemon.clock,
         ids=daemon.ids,

@@ -141,6 +141,7 @@ async def _agents(cloud: Cloud, bus: MemoryBus, plane: PlaneAgent | None) -> Non
         cloud.settings,
         bus=bus,
         images=cloud.neighbours.images,
+        maker=cloud.neighbours.images,
         make_driver=made,
         clock=cloud.clock,
         ids=cloud.ids,

@@ -19,6 +19,7 @@ from kilonova.domain.guest import (
     ImageRef,
     Nic,
 )
+from kilonova.domain.operations import Snapped
 
 GuestEvent = Callable[[GuestStatus], Awaitable[None]]
 
@@ -28,6 +29,19 @@ class ImageSource(Protocol):
 
     def download(self, image: ImageRef) -> AsyncIterator[bytes]:
         """The image's data in chunks; raises NotFound, Unavailable."""
+
+
+class ImageSink(Protocol):
+    """Where image bytes go to (the image service, given by the agent)."""
+
+    async def upload(
+        self, image_id: str, disk_format: str, data: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        """Fill a queued image; one that has its data already is left as it is.
+
+        ``data`` gives the bytes from their beginning, each time it is called. NotFound when the
+        image is gone, Unavailable.
+        """
 
 
 class VifPlugger(Protocol):
@@ -56,7 +70,8 @@ class Host:
     """What a driver is given to work with.
 
     ``state_dir`` is the driver's own (``instances_path``). ``config_drive`` fills config drives;
-    ``metadata`` serves guests that have user-mode networking (None: they get no answer).
+    ``metadata`` serves guests that have user-mode networking (None: they get no answer). ``sink``
+    takes the images that are made of guests.
     """
 
     def __init__(
@@ -71,6 +86,7 @@ class Host:
         settings: Settings | None = None,
         config_drive: Content = no_content,
         metadata: MetadataServer | None = None,
+        sink: ImageSink | None = None,
     ) -> None:
         self.name = name
         self.state_dir = state_dir
@@ -81,6 +97,7 @@ class Host:
         self.settings = settings or Settings()
         self.config_drive = config_drive
         self.metadata = metadata
+        self.sink = sink
 
 
 class VirtDriver(Protocol):
@@ -214,6 +231,39 @@ class InjectsNmi(Protocol):
 
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """Send a non-maskable interrupt; Conflict when the guest is off."""
+
+
+@runtime_checkable
+class TakesSnapshots(Protocol):
+    """Drivers that can copy a guest's root disk, of guests that run and of guests that are off.
+
+    The copy is named after the image it is for; all are idempotent, and a new copy takes the place
+    of any other of the guest.
+    """
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the disk as it is now, complete in itself, and keep the copy.
+
+        Guests whose image wants it are quiesced for that moment (``hw_qemu_guest_agent``); when
+        that fails, Conflict if ``os_require_quiesce``.
+        """
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy to the host's ``sink``, then remove it; NotFound when there is none."""
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy, whole or half; nothing there is success."""
+
+
+@runtime_checkable
+class Quiesces(Protocol):
+    """Drivers that can have a guest write everything to its disks and stand still."""
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Freeze its file systems for a while; NotSupported when there is nobody to ask there."""
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on; one that does is success."""
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ ALONGSIDE = {"instance.delete": "instance.shutdown"}
 """Notifications that go with the phases of another: inside them."""
 STOPPED = "Cancelled"
 VOLUME, SWAP = "instance.volume_", "instance.volume_swap"
+SNAPSHOT = "instance.snapshot"
 
 
 def event_of(saga_name: str) -> str:
@@ -73,8 +74,10 @@ def cause(error: ErrorInfo) -> Cause:
 
 
 def about(tx: Tx, env: Env, server_id: str) -> dict[str, Any]:
-    """The volumes a saga was asked to work on."""
+    """The volumes a saga was asked to work on, or the image it makes."""
     event = event_of(env.saga_name)
+    if event == SNAPSHOT:
+        return {"more": {"snapshot_image_id": msgspec.json.decode(env.args)[1]}}
     if not event.startswith(VOLUME):
         return {}
     args = msgspec.json.decode(env.args)

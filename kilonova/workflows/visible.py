@@ -41,6 +41,8 @@ EVENTS: dict[str, Event] = {
     "server.soft_delete": Event("compute_soft_delete_instance", (Task.SOFT_DELETING,)),
     "server.restore": Event("compute_restore_instance", (Task.RESTORING,)),
     "server.crash_dump": Event("compute_trigger_crash_dump"),
+    "server.create_image": Event("compute_snapshot_instance"),
+    "server.create_backup": Event("compute_backup_instance"),
     "server.attach_interface": Event("compute_attach_interface"),
     "server.detach_interface": Event("compute_detach_interface"),
 }

@@ -10,6 +10,7 @@ import msgspec
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database
 from kilonova.domain.request import RequestSpec, Selection, ServerGroup
+from kilonova.interfaces.image import ImageMaker
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeService
@@ -35,6 +36,7 @@ class World(msgspec.Struct, frozen=True):
 
     db: Database
     cells: Cells
+    images: ImageMaker
     networks: NetworkService
     volumes: VolumeService
     placement: PlacementService

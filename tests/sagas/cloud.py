@@ -19,6 +19,7 @@ from kilonova.base.errors import Conflict, NotFound
 from kilonova.base.ids import RandomIds, SeededIds
 from kilonova.clients.keystone import Endpoint
 from kilonova.clients.placement import Placement
+from kilonova.compute.images import MadeImages
 from kilonova.compute.journal import Journal
 from kilonova.compute.service import Agent
 from kilonova.config.settings import Settings
@@ -52,6 +53,7 @@ from kilonova.workflows.visible import ServerVisible
 from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
+from tests.support.images import Images
 from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
@@ -257,6 +259,7 @@ class Snapshot(msgspec.Struct):
     databases: dict[str, bytes]
     ports: dict[str, Port]
     volumes: Volumes
+    images: Images
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -286,6 +289,7 @@ class CloudStage:
         self.bus = MemoryBus()
         self.network = Networks(self)
         self.volumes = Volumes()
+        self.images = Images()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -313,6 +317,7 @@ class CloudStage:
         else:
             self.network.table, self.network.made = dict(known.ports), known.made
             self.volumes = copy.deepcopy(known.volumes)
+            self.images.__dict__ |= copy.deepcopy(known.images.__dict__)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -324,6 +329,7 @@ class CloudStage:
             {name: raw(database(name)).serialize() for name in KINDS},
             dict(self.network.table),
             copy.deepcopy(self.volumes),
+            copy.deepcopy(self.images),
             self.network.made,
             {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
             self.clock.now().timestamp(),
@@ -365,6 +371,7 @@ class CloudStage:
             settings=self.settings,
             state_dir=Path("/nonexistent"),
             networks=lambda: self._differences(host),
+            sink=MadeImages(self.images, self.still),
         )
         await made.start()
 
@@ -390,6 +397,7 @@ class CloudStage:
         world = World(
             db=self.api,
             cells=self.cells,
+            images=self.images,
             networks=self.network,
             volumes=self.volumes,
             placement=self.placement,

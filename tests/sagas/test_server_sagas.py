@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import resting, scenarios
+from tests.sagas import imaging, resting, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -42,6 +42,7 @@ async def test_a_hard_reboot_mends_what_is_attached() -> None:
 def test_every_server_saga_is_played() -> None:
     assert scenarios.Build
     assert resting.Suspend
+    assert imaging.CreateImage
     assert unplayed() == []
 
 
@@ -100,6 +101,7 @@ async def deleted_at(kind: type[CloudStage], moment: Moment) -> list[str]:
         ("server stop", Stop, 1),
         ("server suspend", resting.Suspend, 1),
         ("server resume", resting.Resume, 1),
+        ("server create an image", imaging.CreateImage, 2),
     ],
 )
 @pytest.mark.timeout(600)

@@ -1,6 +1,17 @@
 """The operations of an agent: one decorated function per row of the operations table."""
 
-from kilonova.compute.operations import consoles, devices, disks, guests, hosts, power
+from kilonova.compute.operations import consoles, devices, disks, guests, hosts, images, power
 from kilonova.compute.operations.handlers import HANDLERS, At, Handler
 
-__all__ = ["HANDLERS", "At", "Handler", "consoles", "devices", "disks", "guests", "hosts", "power"]
+__all__ = [
+    "HANDLERS",
+    "At",
+    "Handler",
+    "consoles",
+    "devices",
+    "disks",
+    "guests",
+    "hosts",
+    "images",
+    "power",
+]

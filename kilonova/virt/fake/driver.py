@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
+from collections.abc import AsyncIterator
 
-from kilonova.base.errors import Conflict, NotFound
+from kilonova.base.errors import Conflict, NotFound, NotSupported, Unavailable
 from kilonova.domain.diagnostics import CpuUse, Diagnostics, DiskUse, NicUse
 from kilonova.domain.guest import (
     ConsoleTarget,
@@ -15,8 +16,16 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.operations import Snapped
+from kilonova.virt.devices import properties
 from kilonova.virt.driver import Host
-from kilonova.virt.fake.world import FakeGuest, FakeWorld, boot_messages, volumes_of
+from kilonova.virt.fake.world import (
+    FakeGuest,
+    FakeWorld,
+    boot_messages,
+    disk_content,
+    volumes_of,
+)
 
 CONSOLE_PATH = "00000000-0000-4000-8000-00000000fa4e"
 CONSOLE_PORTS = {"vnc": 5900, "spice": 5901, "serial": 10000}
@@ -209,6 +218,65 @@ class FakeDriver:
         self._world.keep(self._host.name, there)
         return _end(there, late)
 
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """A copy is no more than a note."""
+        late = await self._before("snapshot", guest.server_id)
+        there = self._need(guest.server_id)
+        there.copies = {image_id: "raw"}
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
+        return Snapped("raw", len(disk_content(there.name)))
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send what is on every fake disk."""
+        late = await self._before("send_snapshot", guest.server_id)
+        there = self._need(guest.server_id)
+        if self._host.sink is None:
+            raise Unavailable(f"Host {self._host.name} has nowhere to send images to.")
+        content = disk_content(there.name)
+        form = there.copies.get(image_id, "raw")
+
+        def data() -> AsyncIterator[bytes]:
+            if image_id not in there.copies:
+                raise NotFound(f"Host {self._host.name} has no copy for the image {image_id}.")
+            return _once(content)
+
+        await self._host.sink.upload(image_id, form, data)
+        self._drop(there, image_id)
+        if late is not None:
+            raise late
+        return Snapped(form, len(content))
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """The copy is gone."""
+        late = await self._before("drop_snapshot", guest.server_id)
+        there = self._world.guests(self._host.name).get(guest.server_id)
+        if there is not None:
+            self._drop(there, image_id)
+        if late is not None:
+            raise late
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """The guest stands still, if its image says that somebody in there listens."""
+        late = await self._before("quiesce", guest.server_id)
+        there = self._need(guest.server_id)
+        if not properties.flag(properties.of(guest), "hw_qemu_guest_agent"):
+            raise NotSupported(f"The guest {guest.name} has no agent that could quiesce it.")
+        there.frozen = True
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """It goes on."""
+        late = await self._before("unquiesce", guest.server_id)
+        there = self._need(guest.server_id)
+        there.frozen = False
+        self._world.keep(self._host.name, there)
+        if late is not None:
+            raise late
+
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """One card more."""
         late = await self._before("attach_nic", guest.server_id)
@@ -274,6 +342,11 @@ class FakeDriver:
             guest.volumes = volumes
             self._world.keep(self._host.name, guest)
 
+    def _drop(self, guest: FakeGuest, image_id: str) -> None:
+        if image_id in guest.copies:
+            guest.copies = {k: v for k, v in guest.copies.items() if k != image_id}
+            self._world.keep(self._host.name, guest)
+
     def _turn(self, guest: FakeGuest, power: PowerState, *, always: bool = False) -> None:
         if guest.power == power and not always:
             return
@@ -290,3 +363,7 @@ def _end(guest: FakeGuest, late: Exception | None) -> GuestStatus:
     if late is not None:
         raise late
     return guest.status()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

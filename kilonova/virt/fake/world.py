@@ -53,6 +53,11 @@ def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
     )
 
 
+def disk_content(name: str) -> bytes:
+    """What is on a guest's disk, as a raw image."""
+    return f"the disk of {name}\n".encode().ljust(64 << 10, b"\0")
+
+
 class FakeGuest(msgspec.Struct):
     """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
 
@@ -70,6 +75,9 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    copies: dict[str, str] = {}
+    """Image id → disk format, of the copies of its disk that are kept."""
+    frozen: bool = False
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""

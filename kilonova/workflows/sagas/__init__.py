@@ -1,5 +1,14 @@
 """The sagas: each reads top to bottom like what it does. Importing this registers them all."""
 
-from kilonova.workflows.sagas import build, delete, interfaces, pause, power, suspend, volumes
+from kilonova.workflows.sagas import (
+    build,
+    delete,
+    images,
+    interfaces,
+    pause,
+    power,
+    suspend,
+    volumes,
+)
 
-__all__ = ["build", "delete", "interfaces", "pause", "power", "suspend", "volumes"]
+__all__ = ["build", "delete", "images", "interfaces", "pause", "power", "suspend", "volumes"]

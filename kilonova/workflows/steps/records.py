@@ -281,6 +281,16 @@ def close(tx: Tx, env: Env, server_id: str, _what: Any = None) -> None:
     end_action(tx, env, server_id, env.clock.now(), error=error)
 
 
+@transaction(db="own")
+def finish_task(tx: Tx, env: Env, server_id: str) -> None:
+    """Work that showed a task but changed no state ended well: the server is as it was."""
+    now = env.clock.now()
+    server = servers.get(tx, server_id, lock=True)
+    if server is not None and not engine.awaited(tx, env.saga_id):
+        servers.update(tx, server_id, now=now, task_state=None)
+    end_action(tx, env, server_id, now)
+
+
 @remote()
 async def give_up(env: Env, server_id: str, _hard: bool = False) -> None:
     """The work failed: no task, the fault told, and the state that the guest is in by now.
