@@ -10,7 +10,7 @@ from kilonova.base.errors import Conflict, Fault, NotFound, NotSupported, Unavai
 from kilonova.context import Context
 from kilonova.db.cells import Cell
 from kilonova.domain.agent import topic
-from kilonova.domain.operations import Operation, OperationId, OperationReply, OperationRequest
+from kilonova.domain.operations import Operation, OperationId, OperationReply, request_of
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -32,13 +32,8 @@ async def ask(
 
     Raises the Fault the agent names, Unavailable when it does not answer.
     """
-    request = OperationRequest(
-        OperationId(call.request_id, operation.name, 0),
-        operation.name,
-        server_id,
-        msgspec.msgpack.encode(args),
-        operation.seconds,
-    )
+    identity = OperationId(call.request_id, operation.name, 0)
+    request = request_of(operation, identity, server_id, args)
     reply = await call.app.bus_of(cell.id).call(
         topic(host), "operate", request, reply=OperationReply, seconds=operation.seconds
     )

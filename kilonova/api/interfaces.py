@@ -10,7 +10,7 @@ from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import DEVICE_TAG, UUID, closed, no_query
 from kilonova.api.servers.resolve import check_address, check_addressed
 from kilonova.api.servers.schema import IP
-from kilonova.api.work import record, start, when_free
+from kilonova.api.work import begin_unseen, record, start, when_free
 from kilonova.base.aio import backoff
 from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, Internal, NotFound, Timeout
 from kilonova.context import Context, Services
@@ -202,15 +202,7 @@ def _attach(tx: Tx, call: Context, server_id: str, wanted: WantedNic) -> None:
 
 
 def _begin(tx: Tx, call: Context, server_id: str, word: str = "attach_interface") -> None:
-    server = servers.begin(
-        tx,
-        server_id,
-        "attach_interface",
-        task=None,
-        now=call.clock.now(),
-        override_lock=is_admin(call),
-        word=word,
-    )
+    server = begin_unseen(tx, call, server_id, "attach_interface", word=word)
     if server.host is None:
         raise Conflict(f"Instance {server_id} is not ready")
 

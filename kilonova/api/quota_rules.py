@@ -16,6 +16,7 @@ from kilonova.domain.quotas import NETWORK, UNLIMITED, Counted, Over, OverQuota,
 from kilonova.domain.request import RequestSpec
 from kilonova.domain.server import Server
 from kilonova.scheduler.demand import demand
+from kilonova.store import mappings
 from kilonova.store import quotas as store
 from kilonova.store.quotas import Usage
 
@@ -242,6 +243,35 @@ async def check_return(call: Context, server: Server) -> None:
             await call.app.db.run(_come_back, rules, server)
 
     await within(call, server.project_id, look, user_id=server.user_id, counting=True)
+
+
+async def take_back(call: Context, server: Server) -> bool:
+    """Count a soft-deleted server again; False when it counts already. OverQuota.
+
+    Of what Placement counts it held everything all the time: only the number of servers grows.
+    """
+
+    async def look(rules: Rules) -> bool:
+        rows = rules.stored and not call.app.settings.quota.count_usage_from_placement
+        return await call.app.db.run(_take_back, rules, server, rows)
+
+    return await within(call, server.project_id, look, user_id=server.user_id)
+
+
+def _take_back(tx: Tx, rules: Rules, server: Server, rows: bool) -> bool:
+    project_id, user_id = server.project_id, server.user_id
+    store.lock(tx, project_id)
+    if not mappings.is_aside(tx, server.id):
+        return False
+    more = {"instances": 1}
+    if rows:
+        more |= {"cores": server.flavor.vcpus, "ram": server.flavor.memory_mb}
+    if rules.unified:
+        _fit_unified(tx, rules, project_id, {}, least=1, most=1)
+    elif rules.stored:
+        _fit_more(tx, rules, project_id, user_id, more)
+    mappings.set_aside(tx, server.id, aside=False)
+    return True
 
 
 def _come_back(tx: Tx, rules: Rules, server: Server) -> None:

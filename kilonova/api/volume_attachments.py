@@ -9,7 +9,7 @@ import msgspec
 from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import BOOLEAN, DEVICE_TAG, UUID, Tree, closed, truth
 from kilonova.api.servers.volumes import check_usable, check_zone
-from kilonova.api.work import record, start, when_free
+from kilonova.api.work import begin_unseen, record, start, when_free
 from kilonova.base.errors import BadRequest, Fault, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
@@ -202,7 +202,7 @@ async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
         disk = msgspec.structs.replace(
             wanted, device=next_device(present, None if offloaded else device, wanted.bus)
         )
-        _check_state(tx, call, server_id)
+        begin_unseen(tx, call, server_id, "attach_volume")
         servers.set_disks(tx, server_id, [*present, disk], now=call.clock.now())
         record(tx, call, ATTACH_VOLUME.action, server_id)
         start(tx, call, ATTACH_VOLUME, DiskSaga(server_id, disk.id), server_id)
@@ -259,18 +259,6 @@ async def _reserve(call: Context, volume_id: str, server_id: str) -> str:
         raise BadRequest(f"Invalid volume: {fault.message}") from None
 
 
-def _check_state(tx: Tx, call: Context, server_id: str) -> None:
-    """Conflict when the server's state or lock forbids it; users see no task of this work."""
-    servers.begin(
-        tx,
-        server_id,
-        "attach_volume",
-        task=None,
-        now=call.clock.now(),
-        override_lock=is_admin(call),
-    )
-
-
 # -- detach --------------------------------------------------------------------------------------
 
 
@@ -313,7 +301,7 @@ async def _accept(
     word: str,
 ) -> None:
     def begin(tx: Tx) -> Disk:
-        _check_state(tx, call, server_id)
+        begin_unseen(tx, call, server_id, "attach_volume")
         if disk.id not in {present.id for present in block_devices.of_server(tx, server_id)}:
             raise NotFound(f"Instance {server_id} is not attached with volume {disk.volume_id}")
         record(tx, call, kind.action, server_id)

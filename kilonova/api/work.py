@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kilonova.api.find import is_admin
 from kilonova.base import log as logs
 from kilonova.base.errors import Conflict
 from kilonova.context import Context
@@ -21,7 +22,8 @@ from kilonova.domain.sagas import (
     SagaContext,
     SagaKind,
 )
-from kilonova.store import actions
+from kilonova.domain.server import Server
+from kilonova.store import actions, servers
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -68,6 +70,22 @@ def record(tx: Tx, call: Context, action: str, server_id: str) -> None:
         user_id=call.caller.user_id,
         project_id=call.caller.project_id,
         now=call.clock.now(),
+    )
+
+
+def begin_unseen(tx: Tx, call: Context, server_id: str, rule: str, *, word: str = "") -> Server:
+    """Begin work that shows no task: Conflict when the server's state or lock forbids it.
+
+    ``rule`` names the states that allow it, ``word`` what the refusal calls it.
+    """
+    return servers.begin(
+        tx,
+        server_id,
+        rule,
+        task=None,
+        now=call.clock.now(),
+        override_lock=is_admin(call),
+        word=word,
     )
 
 

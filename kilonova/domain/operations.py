@@ -48,6 +48,14 @@ class OperationRequest(msgspec.Struct, frozen=True):
     seconds: float
 
 
+def request_of(
+    operation: Operation[A, R], id_: OperationId, server_id: str, args: A
+) -> OperationRequest:
+    """The request for an operation that may take all of its time."""
+    packed = msgspec.msgpack.encode(args)
+    return OperationRequest(id_, operation.name, server_id, packed, operation.seconds)
+
+
 class OperationReply(msgspec.Struct, frozen=True):
     """``state``: done (``result`` is msgpack), failed (``error`` class, ``message``) or running.
 

@@ -12,6 +12,7 @@ from kilonova.db.database import Tx
 from kilonova.db.tables.api import cell_mappings, host_mappings, instance_mappings
 from kilonova.db.tables.cell import compute_nodes, instances, services
 from kilonova.domain.server import Mapping
+from kilonova.domain.states import VmState
 from kilonova.store import servers, sql
 
 CHUNK = 500
@@ -26,12 +27,13 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Unmapped(msgspec.Struct, frozen=True):
-    """A server of a cell that the API database does not know."""
+    """A server of a cell that the API database does not know; ``aside``: it is soft-deleted."""
 
     mapping: Mapping
     vcpus: int
     memory_mb: int
     created_at: dt.datetime
+    aside: bool = False
 
 
 def counts(tx: Tx, cell_id: str) -> Counts:
@@ -107,6 +109,7 @@ def living_servers(tx: Tx, cell_id: str) -> list[Unmapped]:
             server.flavor.vcpus,
             server.flavor.memory_mb,
             server.created_at,
+            server.vm_state == VmState.SOFT_DELETED,
         )
         for server in servers.complete(rows, nothing)
     ]
@@ -137,6 +140,7 @@ def map_servers(tx: Tx, rows: Iterable[Unmapped]) -> None:
                 "project_id": row.mapping.project_id,
                 "user_id": row.mapping.user_id,
                 "queued_for_delete": False,
+                "set_aside": row.aside,
                 "vcpus": row.vcpus,
                 "memory_mb": row.memory_mb,
                 "created_at": row.created_at,

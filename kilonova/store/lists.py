@@ -192,10 +192,10 @@ def value_of(server: Server, key: str) -> Any:
         return server.id
     if key == "id":
         return server.number
-    if key == "image_ref":
+    if key == "image_id":
         return server.image.id if server.image else ""
-    if key == "instance_type_id":
-        return server.flavor.id
+    if key == "flavor_id":
+        return server.flavor.flavorid
     value = getattr(server, key)
     if isinstance(value, dt.datetime):
         return sql.instant(value)

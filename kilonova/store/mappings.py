@@ -32,6 +32,7 @@ _MAPPING = (
 )
 _HERE = instance_mappings.c.server_id == sa.bindparam("server")
 _FIND = Prepared(sa.select(*_MAPPING).where(_HERE))
+_ASIDE = Prepared(sa.select(instance_mappings.c.set_aside).where(_HERE))
 _CHANGE = Prepared(instance_mappings.update().where(_HERE))
 _SPEC = Prepared(
     sa.select(request_specs.c.spec).where(request_specs.c.server_id == sa.bindparam("server"))
@@ -67,6 +68,19 @@ def release(tx: Tx, server_id: str) -> None:
     )
     tx.execute(instance_group_places.delete().where(instance_group_places.c.server_id == server_id))
     tx.execute(request_specs.delete().where(request_specs.c.server_id == server_id))
+
+
+def set_aside(tx: Tx, server_id: str, *, aside: bool = True) -> None:
+    """The server counts in no quota (``aside`` False: again).
+
+    Who counts it again holds the project's lock (``quotas.lock``), or knows that it was allowed.
+    """
+    _CHANGE.run(tx, {"server": server_id, "set_aside": aside})
+
+
+def is_aside(tx: Tx, server_id: str) -> bool:
+    """Whether the server counts in no quota."""
+    return bool(_ASIDE.scalar(tx, {"server": server_id}))
 
 
 def forget(tx: Tx, server_id: str) -> None:

@@ -82,7 +82,7 @@ class ApiPicture(msgspec.Struct, frozen=True):
     """The API database: server → (cell, deleted), build requests, specs that hold secrets.
 
     ``members``: servers in a group; ``places``: server → hosts its group counts it on; ``crowds``:
-    group → (policy, rules, host → members).
+    group → (policy, rules, host → members); ``aside``: servers that count in no quota.
     """
 
     mappings: dict[str, tuple[str | None, bool]]
@@ -91,6 +91,7 @@ class ApiPicture(msgspec.Struct, frozen=True):
     members: frozenset[str] = frozenset()
     places: dict[str, frozenset[str]] = {}
     crowds: dict[str, tuple[str, dict[str, int], dict[str, int]]] = {}
+    aside: frozenset[str] = frozenset()
 
 
 def cell(tx: Tx) -> CellPicture:
@@ -164,6 +165,7 @@ def api(tx: Tx) -> ApiPicture:
         frozenset(server_id for server_id, spec in specs if spec.admin_pass or spec.files),
         frozenset(tx.execute(sa.select(instance_group_members.c.server_id)).scalars()),
         *_places(tx),
+        frozenset(tx.execute(sa.select(m.server_id).where(m.set_aside == sa.true())).scalars()),
     )
 
 

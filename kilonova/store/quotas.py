@@ -52,6 +52,7 @@ _USED = sa.select(
 ).where(
     instance_mappings.c.project_id == sa.bindparam("project"),
     instance_mappings.c.queued_for_delete == sa.false(),
+    instance_mappings.c.set_aside == sa.false(),
 )
 _PROJECT_USAGE = Prepared(_USED)
 _USER_USAGE = Prepared(_USED.where(instance_mappings.c.user_id == sa.bindparam("user")))
@@ -122,7 +123,7 @@ def reset(tx: Tx, project_id: str, user_id: str | None = None) -> None:
 
 
 def usage(tx: Tx, project_id: str, user_id: str | None = None) -> Usage:
-    """Servers, cores and memory in use."""
+    """Servers, cores and memory in use; servers that are set aside (soft-deleted) use nothing."""
     if user_id is None:
         row = _PROJECT_USAGE.first(tx, {"project": project_id})
     else:

@@ -1,4 +1,4 @@
-"""Wrappers around a whole application: forwarded headers of proxies, and CORS."""
+"""Wrappers around a whole application: forwarded headers of proxies, a second address, CORS."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def _rewritten(scope: Scope) -> Scope:
     if prefix.startswith("/"):
         changed["root_path"] = prefix.rstrip("/")
     return changed
+
+
+class AlsoUnder:
+    """Serves ``app`` below ``prefix`` as well (``/identity``), with links as they were asked for.
+
+    Many clients and installers expect a service there which they reach by one port with others.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path == self._prefix or path.startswith(f"{self._prefix}/"):
+            root = scope.get("root_path", "") + self._prefix
+            path = path.removeprefix(self._prefix) or "/"
+            scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": root}
+        await self._app(scope, receive, send)
 
 
 def _first(value: str | None) -> str:

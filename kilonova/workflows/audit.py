@@ -209,6 +209,9 @@ def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
     place, gone = seen.api.mappings.get(row.id, (None, False))
     if gone:
         yield Finding("server.quota", row.id, "Its row lives, but its quota was given back.")
+    elif (row.id in seen.api.aside) != (row.vm_state == VmState.SOFT_DELETED):
+        counts = "counts in no quota" if row.id in seen.api.aside else "counts in quotas"
+        yield Finding("server.quota", row.id, f"It is {row.vm_state}, but {counts}.")
     elif place != cell_id:
         yield Finding(
             "server.unmapped", row.id, f"It has a row in cell {cell_id}, but is mapped to {place}."

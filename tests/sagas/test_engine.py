@@ -210,6 +210,25 @@ async def test_a_delete_cancels_and_waits_its_turn(everywhere: World) -> None:
     assert list(world.neighbour.ports) == ["after"]
 
 
+async def test_a_deletion_passes_by_another_one_that_waits(everywhere: World) -> None:
+    world = everywhere
+    await world.accept("t.waiting", 1e9)
+    runner = Runner(world.kit())
+    await runner.take()
+    while "w" not in world.neighbour.ports:
+        await asyncio.sleep(0.01)
+    await world.accept("t.two", "soft", cancels=True)
+    await world.accept("t.failing", "hard", cancels=True)
+    with pytest.raises(Busy):
+        await world.accept("t.failing", "again", cancels=True)
+    await runner.drain()
+    assert await states(world.databases) == [
+        ("t.waiting", "cancelled"),
+        ("t.two", "cancelled"),
+        ("t.failing", "undone"),
+    ]
+
+
 async def test_a_saga_cancelled_before_it_ran_does_nothing(world: World) -> None:
     await world.accept("t.two", "a")
     await world.accept("t.two", "b", cancels=True)

@@ -278,10 +278,15 @@ class SagaLog:
             raise HeldElsewhere("The server is held elsewhere.")
         if row is not None and not kind.cancels:
             raise Conflict("The server is busy.")
-        if row is not None:
-            waiting = sa.select(t.c.id).where(t.c.queued_after == row.id)
-            if tx.execute(waiting).first():
+        before = row.id if row is not None else None
+        while before is not None:
+            behind = sa.select(t.c.id, t.c.name).where(t.c.queued_after == before)
+            waiting = tx.execute(behind).first()
+            if waiting is None:
+                break
+            if waiting.name == kind.name:
                 raise Conflict("The server is busy.")
+            before = waiting.id
         now = clock.now().timestamp()
         tx.execute(
             t.insert().values(
@@ -290,7 +295,7 @@ class SagaLog:
                 args=msgspec.json.encode(args).decode(),
                 server_id=server_id,
                 living_for=None if row else server_id,
-                queued_after=row.id if row else None,
+                queued_after=before,
                 state="queued",
                 backward=False,
                 epoch=0,
@@ -504,6 +509,8 @@ class Cloud:
         now = self.clock.now()
         done = self.cell1.db.run_sync(servers.finish, server_id, vm_state, power=power, now=now)
         self.db.run_sync(mappings.forget_request, server_id)
+        aside = vm_state == VmState.SOFT_DELETED
+        self.db.run_sync(mappings.set_aside, server_id, aside=aside)
         self.end_sagas()
         return done
 

@@ -14,7 +14,7 @@ from kilonova.base.errors import Forbidden
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
 from kilonova.domain.states import VmState
-from kilonova.store import actions, servers
+from kilonova.store import actions, mappings, servers
 from kilonova.store.noting import note
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, pick, since, until
@@ -83,6 +83,8 @@ async def reset(call: Context, server_id: str) -> None:
     """Set ACTIVE or ERROR and forget the task; the guest is not touched."""
     found = await find(call, server_id, "os_compute_api:os-admin-actions:reset_state")
     state = VmState.ACTIVE if call.body["os-resetState"]["state"] == "active" else VmState.ERROR
+    if found.server.vm_state == VmState.SOFT_DELETED:
+        await call.app.db.run(mappings.set_aside, server_id, aside=False)
     await _save(call, found, "resetState", vm_state=state, task_state=None)
 
 

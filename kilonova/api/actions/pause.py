@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from kilonova.api.actions.power import PATH, run
-from kilonova.api.find import find, is_admin, require_cell
+from kilonova.api.find import find, require_cell
 from kilonova.api.schemas import closed
-from kilonova.api.work import record, start
+from kilonova.api.work import begin_unseen, record, start
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import CRASH_DUMP, PAUSE, RESUME, SUSPEND, UNPAUSE, ServerArgs
 from kilonova.domain.states import Task
-from kilonova.store import servers
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
@@ -70,13 +69,6 @@ async def crash_dump(call: Context, server_id: str) -> None:
 
 
 def _dump(tx: Tx, call: Context, server_id: str) -> None:
-    servers.begin(
-        tx,
-        server_id,
-        "trigger_crash_dump",
-        task=None,
-        now=call.clock.now(),
-        override_lock=is_admin(call),
-    )
+    begin_unseen(tx, call, server_id, "trigger_crash_dump")
     record(tx, call, CRASH_DUMP.action, server_id)
     start(tx, call, CRASH_DUMP, ServerArgs(server_id), server_id)

@@ -6,8 +6,9 @@ import contextlib
 
 import msgspec
 
-from kilonova.api.actions.power import PATH, run
-from kilonova.api.find import Found, find, is_admin
+from kilonova.api import quota_rules
+from kilonova.api.actions.power import PATH
+from kilonova.api.find import Found, find, is_admin, require_cell
 from kilonova.api.schemas import closed
 from kilonova.api.work import record, start
 from kilonova.base.errors import Conflict, NotFound
@@ -17,12 +18,13 @@ from kilonova.db.database import Tx
 from kilonova.domain import states
 from kilonova.domain.sagas import DELETE, RESTORE, SOFT_DELETE, ServerArgs
 from kilonova.domain.states import Task, VmState
-from kilonova.store import servers
+from kilonova.store import mappings, servers
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 FORCE = Schema(closed({"forceDelete": {}}, "forceDelete"))
+_LEAVING = (Task.SOFT_DELETING, Task.DELETING)
 RESTORE_BODY = Schema(closed({"restore": {}}, "restore"))
 
 
@@ -44,16 +46,41 @@ async def force(call: Context, server_id: str) -> None:
 
 @ROUTES.post(PATH, action="restore", body=RESTORE_BODY, status=202, summary="Restore a server")
 async def restore(call: Context, server_id: str) -> None:
-    """SOFT_DELETED becomes ACTIVE."""
-    rule = "os_compute_api:os-deferred-delete:restore"
-    await run(call, server_id, rule, "restore", Task.RESTORING, RESTORE, ServerArgs(server_id))
+    """SOFT_DELETED becomes ACTIVE, if the quota has room for it."""
+    found = await find(call, server_id, "os_compute_api:os-deferred-delete:restore")
+    cell = require_cell(found, "restore")
+    states.check("restore", found.server, override_lock=is_admin(call))
+    counted = await quota_rules.take_back(call, found.server)
+    try:
+        await cell.db.run(_begin_restore, call, server_id)
+    except Conflict:
+        if counted and await _still_aside(cell, server_id):
+            await call.app.db.run(mappings.set_aside, server_id)
+        raise
+    await call.app.wake()
+
+
+def _begin_restore(tx: Tx, call: Context, server_id: str) -> None:
+    now, admin = call.clock.now(), is_admin(call)
+    servers.begin(tx, server_id, "restore", task=Task.RESTORING, now=now, override_lock=admin)
+    record(tx, call, RESTORE.action, server_id)
+    start(tx, call, RESTORE, ServerArgs(server_id), server_id)
+
+
+async def _still_aside(cell: Cell, server_id: str) -> bool:
+    """Nobody else restores it either."""
+    server = await cell.db.read(servers.get, server_id)
+    return server is not None and (server.vm_state, server.task_state) == (
+        VmState.SOFT_DELETED,
+        None,
+    )
 
 
 async def _set_aside(call: Context, found: Found) -> bool:
     """Ask for the server's soft deletion; False for one that has nothing worth keeping."""
     server = found.server
     states.check("delete", server, override_lock=is_admin(call))
-    if server.vm_state == VmState.SOFT_DELETED or server.task_state == Task.SOFT_DELETING:
+    if server.vm_state == VmState.SOFT_DELETED or server.task_state in _LEAVING:
         return True
     if found.cell is None or server.launched_at is None or server.host is None:
         return False
@@ -64,6 +91,9 @@ async def _set_aside(call: Context, found: Found) -> bool:
 
 def _begin_soft(tx: Tx, call: Context, server_id: str) -> None:
     now, admin = call.clock.now(), is_admin(call)
+    server = servers.get(tx, server_id, lock=True)
+    if server is not None and server.task_state in _LEAVING:
+        return
     servers.begin(tx, server_id, "delete", task=Task.SOFT_DELETING, now=now, override_lock=admin)
     record(tx, call, SOFT_DELETE.action, server_id)
     start(tx, call, SOFT_DELETE, ServerArgs(server_id), server_id)

@@ -6,7 +6,10 @@ import datetime as dt
 import re
 from typing import Any
 
+import msgspec
+
 from kilonova.api.schemas import FALSE, TRUE
+from kilonova.api.servers.schema import IGNORED_SORT_KEYS
 from kilonova.base.errors import BadRequest, Forbidden
 from kilonova.domain import states
 from kilonova.domain.states import VmState
@@ -43,12 +46,18 @@ _ORDER = {
     "display_description": "description",
     "root_device_name": "root_device",
     "locked": "locked_by",
+    "image_ref": "image_id",
+    "instance_type_id": "flavor_id",
 }
-_NOT_KEPT = {"kernel_id", "ramdisk_id", "image_ref", "instance_type_id"}
+_NOT_KEPT = {"kernel_id", "ramdisk_id", *IGNORED_SORT_KEYS}
+_FOR_ADMINS = ("host", "node")
 
 
-def order(query: Query) -> list[Order]:
-    """The keys to sort by; always total."""
+def order(query: Query, *, admin: bool = True) -> list[Order]:
+    """The keys to sort by; always total. Forbidden for a user who sorts by hosts."""
+    for key in query.all("sort_key"):
+        if key in _FOR_ADMINS and not admin:
+            raise Forbidden(f"Only administrators can sort servers by {key}")
     default = (Sort("created_at", descending=True), Sort("uuid", descending=True))
     found = sorting(query, default=default, aliases=_ORDER)
     return [Order(item.key, item.descending) for item in found if item.key not in _NOT_KEPT]
@@ -105,6 +114,8 @@ def filters(
         for name, number in (("ip", 4), ("ip6", 6))
         if name in known
     )
+    if known.get("metadata"):
+        values["metadata"] = _items(known["metadata"][-1])
     values["image_id"] = last("image") or last("image_ref")
     values["flavor_id"] = last("flavor")
     for name, field in (
@@ -179,6 +190,13 @@ def _number(name: str, value: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", value):
         raise BadRequest(f"The filter {name} must be an integer, not {value[:64]!r}.")
     return int(value)
+
+
+def _items(value: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple(msgspec.json.decode(value, type=dict[str, str]).items())
+    except msgspec.DecodeError:
+        raise BadRequest("The filter metadata must be a JSON object of texts.") from None
 
 
 def _pattern(name: str, value: str) -> str:

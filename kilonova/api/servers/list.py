@@ -72,7 +72,7 @@ async def _answer(call: Context, rule: str, *, detail: bool) -> dict[str, Any]:
     if wanted is None:
         return {"servers": []}
     marker = await _marker(call, limits.marker)
-    order = filters.order(call.query)
+    order = filters.order(call.query, admin=is_admin(call))
     extras = view.extras(call.version, rules) if detail else NOTHING
     hosts = detail and view.wants_hosts(call.version, rules)
     page = await fetch(call, wanted, order, limits.limit, marker, extras, with_hosts=hosts)

@@ -32,6 +32,7 @@ from kilonova.embedded.identity.settings import Settings
 from kilonova.embedded.identity.tables import KEYS
 from kilonova.web import app as web
 from kilonova.web.faults import keystone_faults
+from kilonova.web.middleware import AlsoUnder
 from kilonova.web.openapi import openapi_routes
 from kilonova.web.routes import Api
 
@@ -73,9 +74,8 @@ async def open(
 
 
 def build(app: Identity) -> ASGIApp:
-    """The ASGI application that serves ``/`` and ``/v3``."""
-
-    return web.build(
+    """The ASGI application that serves ``/`` and ``/v3``, both below ``/identity`` as well."""
+    service = web.build(
         API,
         app,
         auth=app.tokens,
@@ -87,3 +87,4 @@ def build(app: Identity) -> ASGIApp:
         public_url=app.settings.public_url,
         trust_forwarded=app.settings.trust_forwarded,
     )
+    return AlsoUnder(service, "/identity")

@@ -36,19 +36,18 @@ def accept(
 
     ``server_id`` is the server it will hold, None for none. If another saga holds it, raises Busy
     (let it end the transaction) unless ``cancels``: then that one is asked to stop (a stuck one to
-    unwind once more) and the new one waits its turn. A second one waiting is Busy as well, and so
-    is one held from another database (state ``elsewhere``): accept it there.
+    unwind once more), and so is whatever waits for it, and the new one waits its turn. A second one
+    of the same name waiting is Busy as well, and so is one held from another database (state
+    ``elsewhere``): accept it there.
     """
     KINDS.get(name)
     now = clock.now().timestamp()
     living = _living(tx, server_id) if server_id else None
+    before = None
     if living is not None:
         if not cancels or living.state == "elsewhere":
             raise Busy(living.id, living.name, living.state)
-        waiting = _QUEUED.first(tx, {"saga": living.id})
-        if waiting is not None:
-            raise Busy(waiting[0], waiting[1], "queued")
-        cancel(tx, living, now)
+        before = _stop(tx, living, name, now)
     row = SagaRow(
         id=ids.uuid(),
         name=name,
@@ -57,7 +56,7 @@ def accept(
         living_for=server_id if living is None else None,
         state="queued",
         backward=False,
-        queued_after=living.id if living else None,
+        queued_after=before,
         cell=cell,
         owner=None,
         epoch=0,
@@ -73,6 +72,21 @@ def accept(
     )
     _insert(tx, row)
     return row.id
+
+
+def _stop(tx: Tx, living: SagaRow, name: str, now: float) -> str:
+    """Ask the holder and those that wait to stop; the id of the last one, to wait for.
+
+    One that waits has not begun: asked to stop it ends as soon as its turn comes.
+    """
+    line = [living]
+    while (waiting := _QUEUED.first(tx, {"saga": line[-1].id})) is not None:
+        line.append(SagaRow(*waiting))
+    if len(line) > 1 and line[-1].name == name:
+        raise Busy(line[-1].id, name, "queued")
+    for row in line:
+        cancel(tx, row, now)
+    return line[-1].id
 
 
 def cancel(tx: Tx, row: SagaRow, now: float) -> None:
@@ -150,13 +164,10 @@ def awaited(tx: Tx, saga_id: str) -> bool:
     return _QUEUED.first(tx, {"saga": saga_id}) is not None
 
 
-_OF_SERVER = sa.select(*(SAGAS.c[f] for f in SagaRow.__struct_fields__)).where(
-    SAGAS.c.living_for == sa.bindparam("server")
-)
+_COLUMNS = [SAGAS.c[field] for field in SagaRow.__struct_fields__]
+_OF_SERVER = sa.select(*_COLUMNS).where(SAGAS.c.living_for == sa.bindparam("server"))
 _LIVING, _LIVING_LOCKED = Prepared(_OF_SERVER), Prepared(_OF_SERVER.with_for_update())
-_QUEUED = Prepared(
-    sa.select(SAGAS.c.id, SAGAS.c.name).where(SAGAS.c.queued_after == sa.bindparam("saga"))
-)
+_QUEUED = Prepared(sa.select(*_COLUMNS).where(SAGAS.c.queued_after == sa.bindparam("saga")))
 _INSERT = Prepared(SAGAS.insert())
 
 

@@ -18,10 +18,10 @@ from kilonova.domain.operations import (
     Destroy,
     OperationId,
     OperationReply,
-    OperationRequest,
+    request_of,
 )
 from kilonova.domain.states import VmState
-from kilonova.messaging.bus import Bus, Undelivered, encode
+from kilonova.messaging.bus import Bus, Undelivered
 from kilonova.store import mappings, servers, services
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers.agents import Agents
@@ -134,13 +134,8 @@ class Guests:
         return unknown_guest(status)
 
     async def _destroy(self, host: str, spec: GuestSpec) -> None:
-        request = OperationRequest(
-            id=OperationId(f"reap-{self._ids.uuid()}", DESTROY.name, 1),
-            name=DESTROY.name,
-            server_id=spec.server_id,
-            args=encode(Destroy(spec)),
-            seconds=DESTROY.seconds,
-        )
+        identity = OperationId(f"reap-{self._ids.uuid()}", DESTROY.name, 1)
+        request = request_of(DESTROY, identity, spec.server_id, Destroy(spec))
         reply = await self._bus.call(
             topic(host), "operate", request, reply=OperationReply, seconds=60
         )

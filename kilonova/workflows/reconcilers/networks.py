@@ -16,9 +16,9 @@ from kilonova.domain.guest import Nic
 from kilonova.domain.sagas import DETACH_INTERFACE, ServerArgs
 from kilonova.domain.server import Server
 from kilonova.interfaces.network import NetworkService
-from kilonova.store import actions, mappings, servers
+from kilonova.store import mappings, servers
 from kilonova.workflows.engine import accept as engine
-from kilonova.workflows.engine.steps import Asked
+from kilonova.workflows.reconcilers.beginning import begin
 
 log = logging.getLogger(__name__)
 
@@ -113,26 +113,5 @@ class NetworkInfo:
 
     def _detach(self, tx: Tx, server: Server, port_id: str) -> None:
         log.info("port %s of server %s is gone: taking its card out", port_id, server.id)
-        asked = Asked(
-            request_id=f"req-{self._ids.uuid()}",
-            user_id=server.user_id,
-            project_id=server.project_id,
-        )
-        actions.start(
-            tx,
-            server.id,
-            DETACH_INTERFACE.action,
-            request_id=asked.request_id,
-            user_id=asked.user_id,
-            project_id=asked.project_id,
-            now=self._clock.now(),
-        )
-        engine.accept(
-            tx,
-            DETACH_INTERFACE.name,
-            [server.id, port_id],
-            server_id=server.id,
-            asked=asked,
-            ids=self._ids,
-            clock=self._clock,
-        )
+        args = [server.id, port_id]
+        begin(tx, DETACH_INTERFACE, args, server, clock=self._clock, ids=self._ids)

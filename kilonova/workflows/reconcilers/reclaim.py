@@ -11,9 +11,9 @@ from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import DELETE
 from kilonova.domain.states import Task
-from kilonova.store import actions, servers
+from kilonova.store import servers
 from kilonova.workflows.engine import accept as engine
-from kilonova.workflows.engine.steps import Asked
+from kilonova.workflows.reconcilers.beginning import begin
 
 log = logging.getLogger(__name__)
 
@@ -40,28 +40,5 @@ class Reclaimer:
         server = servers.begin(
             tx, server_id, "delete", task=Task.DELETING, now=now, override_lock=True
         )
-        asked = Asked(
-            request_id=f"req-{self._ids.uuid()}",
-            user_id=server.user_id,
-            project_id=server.project_id,
-        )
-        actions.start(
-            tx,
-            server_id,
-            DELETE.action,
-            request_id=asked.request_id,
-            user_id=asked.user_id,
-            project_id=asked.project_id,
-            now=now,
-        )
-        engine.accept(
-            tx,
-            DELETE.name,
-            [server_id],
-            server_id=server_id,
-            asked=asked,
-            ids=self._ids,
-            clock=self._clock,
-            cancels=True,
-        )
+        begin(tx, DELETE, [server_id], server, clock=self._clock, ids=self._ids)
         log.info("server %s was deleted long enough ago: reclaiming it", server_id)

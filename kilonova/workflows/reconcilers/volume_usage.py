@@ -21,7 +21,7 @@ from kilonova.domain.operations import (
     GuestName,
     OperationId,
     OperationReply,
-    OperationRequest,
+    request_of,
 )
 from kilonova.domain.server import Server
 from kilonova.messaging.bus import Bus
@@ -67,13 +67,8 @@ class VolumeUsages:
         return len(uses)
 
     async def _ask(self, server: Server) -> dict[str, DiskUse]:
-        request = OperationRequest(
-            OperationId(self._ids.uuid(), DIAGNOSTICS.name, 0),
-            DIAGNOSTICS.name,
-            server.id,
-            msgspec.msgpack.encode(GuestName(server.id)),
-            DIAGNOSTICS.seconds,
-        )
+        identity = OperationId(self._ids.uuid(), DIAGNOSTICS.name, 0)
+        request = request_of(DIAGNOSTICS, identity, server.id, GuestName(server.id))
         reply = await self._bus.call(
             topic(server.host or ""),
             "operate",

@@ -10,6 +10,8 @@ from kilonova.workflows.sagas.power import patience, where
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
 from kilonova.workflows.steps.records import (
+    count,
+    count_not,
     forget_server,
     give_up,
     mark_deleted,
@@ -47,6 +49,7 @@ async def soft_delete(s: Saga, server_id: str) -> None:
     host, guest = await where(s, server_id)
     off = PowerOff(guest, patience(s, guest))
     status = await s.on(host, POWER_OFF, off, task=Task.SOFT_DELETING)
+    await s.do(count_not, server_id, undo=count)
     await s.do(set_aside, server_id, status.power)
 
 
@@ -54,5 +57,6 @@ async def soft_delete(s: Saga, server_id: str) -> None:
 async def restore(s: Saga, server_id: str) -> None:
     """Start a server that was set aside."""
     host, guest = await where(s, server_id)
+    await s.do(count, server_id, undo=count_not)
     status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.RESTORING)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)

@@ -349,6 +349,18 @@ def set_aside(tx: Tx, env: Env, server_id: str, power: PowerState) -> None:
     telling.ended(tx, env, server)
 
 
+@transaction(db="api")
+def count_not(tx: Tx, _env: Env, server_id: str) -> None:
+    """A server that is soft-deleted counts in no quota."""
+    mappings.set_aside(tx, server_id)
+
+
+@transaction(db="api")
+def count(tx: Tx, _env: Env, server_id: str) -> None:
+    """It counts again: whoever asked for it was allowed to."""
+    mappings.set_aside(tx, server_id, aside=False)
+
+
 # -- deleting -----------------------------------------------------------------------------------
 
 

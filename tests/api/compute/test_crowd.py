@@ -90,9 +90,9 @@ ORDERS: dict[str, Keys] = {
         (CREATED[0], False),
         (UUID[0], False),
     ),
-    "sort_key=key_name&sort_dir=desc&sort_key=host&sort_dir=asc": (
+    "sort_key=key_name&sort_dir=desc&sort_key=hostname&sort_dir=asc": (
         (lambda s: s.key_name or "", True),
-        (lambda s: s.host or "", False),
+        (lambda s: s.hostname or "", False),
         CREATED,
         UUID,
     ),
@@ -101,6 +101,12 @@ ORDERS: dict[str, Keys] = {
         (CREATED[0], False),
         (UUID[0], False),
     ),
+    "sort_key=image_ref&sort_dir=asc": (
+        (lambda s: s.image.id if s.image else "", False),
+        (CREATED[0], False),
+        (UUID[0], False),
+    ),
+    "sort_key=instance_type_id": ((lambda s: s.flavor.flavorid, True), CREATED, UUID),
     "sort_key=updated_at&sort_dir=asc&sort_key=uuid&sort_dir=asc": (
         (lambda s: s.updated_at, False),
         (UUID[0], False),

@@ -506,3 +506,57 @@ async def test_moves_that_need_more_are_refused() -> None:
         need(await client.post(path, json={"unshelve": None}), 501)
         held.held[None] = {"VCPU": 1, "MEMORY_MB": 1024}
         assert "Quota exceeded for ram" in refused(await client.post(path, json={"unshelve": None}))
+
+
+async def _made(cloud: Cloud, **values: Any) -> str:
+    made = await cloud.client(version="2.37").post(
+        "/v2.1/servers", json=body(networks="none", **values)
+    )
+    server_id = str(need(made, 202)["server"]["id"])
+    cloud.run(server_id)
+    return server_id
+
+
+@pytest.mark.parametrize(
+    ("placement", "unified"), [(False, False), (True, False), (False, True)], ids=str
+)
+async def test_soft_deleted_servers_count_in_no_quota(*, placement: bool, unified: bool) -> None:
+    cores = -1 if placement else 2
+    quota = Quota(instances=2, cores=cores, count_usage_from_placement=placement)
+    if unified:
+        quota = msgspec.structs.replace(quota, driver=UNIFIED)
+    limits = Limits({"servers": 2, "class:VCPU": -1, "class:MEMORY_MB": -1, "class:DISK_GB": -1})
+    held = Held()
+    for cloud in made(Settings(quota=quota), limits, held):
+        client = cloud.client()
+        first, second = await _made(cloud), await _made(cloud)
+        action = f"/v2.1/servers/{first}/action"
+        assert "uota" in refused(await client.post("/v2.1/servers", json=body())) or unified
+        cloud.finish(first, VmState.SOFT_DELETED, PowerState.SHUTDOWN)
+        third = await _made(cloud)
+        shown = need(await client.get("/v2.1/limits"))["limits"]["absolute"]
+        assert shown["totalInstancesUsed"] == 2
+        message = refused(await client.post(action, json={"restore": None}))
+        if unified:
+            assert "Resource servers is over limit of 2 due to current usage 2" in message
+        elif placement:
+            assert "Quota exceeded for instances: Requested 1, but already used 2" in message
+        else:
+            assert "Quota exceeded for cores, instances: Requested 1, 1" in message
+        assert cloud.cell1.db.run_sync(cloud.sagas.names) == []
+        for server_id in (second, third):
+            cloud.delete(server_id)
+        need(await client.post(action, json={"restore": None}), 202)
+        shown = need(await client.get("/v2.1/limits"))["limits"]["absolute"]
+        assert shown["totalInstancesUsed"] == 1
+        assert "task_state" in refused_with(await client.post(action, json={"restore": None}), 409)
+        cloud.finish(first, VmState.SOFT_DELETED, PowerState.SHUTDOWN)
+        reset = {"os-resetState": {"state": "active"}}
+        need(await cloud.client("admin").post(action, json=reset), 202)
+        shown = need(await client.get("/v2.1/limits"))["limits"]["absolute"]
+        assert shown["totalInstancesUsed"] == 1
+
+
+def refused_with(answer: Answer, status: int) -> str:
+    (fault,) = need(answer, status).values()
+    return str(fault["message"])

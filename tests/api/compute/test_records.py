@@ -262,6 +262,18 @@ async def test_delete_with_time_to_think(cloud: Cloud) -> None:
     assert (await client.post(f"{path}/action", json={"restore": None})).status == 409
     need(await client.post(f"{path}/action", json={"forceDelete": None}), 202)
     assert late.cell1.db.run_sync(late.sagas.names) == ["server.delete"]
+    sid = await running(late)
+    path = f"/v2.1/servers/{sid}"
+    need(await client.post(f"{path}/action", json={"reboot": {"type": "HARD"}}), 202)
+    need(await client.delete(path), 204)
+    need(await client.post(f"{path}/action", json={"forceDelete": None}), 202)
+    need(await client.post(f"{path}/action", json={"forceDelete": None}), 202)
+    need(await client.delete(path), 204)
+    assert late.cell1.db.run_sync(late.sagas.names) == [
+        "server.reboot",
+        "server.soft_delete",
+        "server.delete",
+    ]
     building = await client.post("/v2.1/servers", json=body(networks="none"), version="2.37")
     need(await client.delete(f"/v2.1/servers/{building.json()['server']['id']}"), 204)
     assert late.db.run_sync(late.sagas.names) == ["server.build", "server.delete"]

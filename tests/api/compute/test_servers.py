@@ -388,6 +388,9 @@ async def test_lists(cloud: Cloud) -> None:
     assert await names("?vm_state=active", version="2.74") == ["s3", "s2", "s1", "s0"]
     assert await names("?changes-since=2026-01-31T12:00:03Z") == ["s3", "s2", "s1", "s0"]
     assert await names("?changes-since=2030-01-31T12:00:03Z") == []
+    assert await names("?_unknown=1") == ["s3", "s2", "s1", "s0"]
+    assert await names("?metadata={}&info_cache=x") == ["s3", "s2", "s1", "s0"]
+    assert await names("?sort_key=vcpus&sort_dir=asc", version="2.74") == ["s0", "s1", "s2", "s3"]
     assert await names("?nonsense=1", version="2.74") == ["s3", "s2", "s1", "s0"]
     for wrong in (
         "?nonsense=1",
@@ -404,6 +407,13 @@ async def test_lists(cloud: Cloud) -> None:
     assert await names("?status=what", version="2.37") == []
     assert (await client.get("/v2.1/servers?status=deleted")).status == 403
     cloud.delete(ids[0])
+    for key in ("host", "node"):
+        assert (await client.get(f"/v2.1/servers?sort_key={key}")).status == 403
+    boss = cloud.client("admin", "2.104")
+    assert (await boss.get("/v2.1/servers?sort_key=host")).status == 200
+    assert (await boss.get("/v2.1/servers?metadata={")).status == 400
+    sought = await boss.get('/v2.1/servers?metadata={"a":"b"}')
+    assert sought.json()["servers"] == []
     admin = await cloud.client("admin").get("/v2.1/servers/detail?status=deleted&all_tenants=1")
     assert [s["status"] for s in admin.json()["servers"]] == ["DELETED"]
 

@@ -13,7 +13,9 @@ import pytest
 from kilonova.config.quota import Quota
 from kilonova.config.settings import Settings
 from kilonova.db.database import Database
+from kilonova.domain.guest import PowerState
 from kilonova.domain.quotas import UNIFIED
+from kilonova.domain.states import VmState
 from kilonova.interfaces.identity import UnifiedLimits
 from kilonova.store import quotas
 from kilonova.web.testing import Client
@@ -46,33 +48,35 @@ def settings(**values: object) -> Settings:
 
 
 @pytest.fixture
-def clouds(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> Iterator[tuple[Client, Client, Database]]:
-    cloud = Cloud(request.param, folder=tmp_path, api_url=database_url)
-    second = Database(database_url, name="api")
+def there(rules: Settings, database_url: str, tmp_path: Path) -> Iterator[Cloud]:
+    cloud = Cloud(rules, folder=tmp_path, api_url=database_url)
     cloud.services = msgspec.structs.replace(
         cloud.services, identity=Keystone(), usages=Placement()
     )
-    other = msgspec.structs.replace(cloud.services, db=second)
-    yield (
-        Client(cloud.build(), token="member"),
-        Client(cloud.build(other), token="member"),
-        cloud.db,
-    )
-    second.close()
+    yield cloud
     cloud.close()
 
 
+@pytest.fixture
+def clouds(database_url: str, there: Cloud) -> Iterator[tuple[Client, Client, Database]]:
+    second = Database(database_url, name="api")
+    other = msgspec.structs.replace(there.services, db=second)
+    yield (
+        Client(there.build(), token="member"),
+        Client(there.build(other), token="member"),
+        there.db,
+    )
+    second.close()
+
+
 @pytest.mark.parametrize(
-    ("clouds", "requests"),
+    ("rules", "requests"),
     [
         (settings(), 200),
         (settings(count_usage_from_placement=True), 70),
         (settings(driver=UNIFIED), 70),
     ],
     ids=["rows", "placement", "unified"],
-    indirect=["clouds"],
 )
 async def test_exactly_as_many_servers_as_the_limit_allows(
     clouds: tuple[Client, Client, Database], requests: int
@@ -88,6 +92,44 @@ async def test_exactly_as_many_servers_as_the_limit_allows(
     assert counts == {202: LIMIT, 403: requests - LIMIT}
     used = db.run_sync(quotas.usage, PROJECT)
     assert (used.instances, used.cores) == (LIMIT, LIMIT)
+
+
+@pytest.mark.parametrize("rules", [settings()], ids=["rows"])
+async def test_what_is_restored_counts_with_what_is_made(
+    clouds: tuple[Client, Client, Database], there: Cloud
+) -> None:
+    first, second, db = clouds
+    aside = []
+    for _ in range(12):
+        made = (await first.post("/v2.1/servers", json=body())).json()["server"]["id"]
+        there.run(made)
+        there.finish(made, VmState.SOFT_DELETED, PowerState.SHUTDOWN)
+        aside.append(made)
+    assert db.run_sync(quotas.usage, PROJECT) == quotas.Usage()
+
+    async def restore(client: Client, server_id: str) -> int:
+        path = f"/v2.1/servers/{server_id}/action"
+        return (await client.post(path, json={"restore": None})).status
+
+    async def create(client: Client) -> int:
+        return (await client.post("/v2.1/servers", json=body())).status
+
+    for _ in range(LIMIT - 10):
+        assert await create(first) == 202
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(work)
+            for n, sid in enumerate(aside)
+            for work in (
+                restore((first, second)[n % 2], sid),
+                create((second, first)[n % 2]),
+                restore((second, first)[n % 2], sid),
+            )
+        ]
+    counts = collections.Counter(task.result() for task in tasks)
+    assert (counts[202], sum(counts.values())) == (10, 36)
+    assert set(counts) <= {202, 403, 409}
+    assert db.run_sync(quotas.usage, PROJECT).cores == LIMIT
 
 
 async def test_key_pairs_too(database_url: str, tmp_path: Path) -> None:

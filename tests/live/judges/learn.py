@@ -44,6 +44,10 @@ def _walk(where: Path) -> None:
     before = walking.SEEN.read_text().splitlines() if walking.SEEN.exists() else []
     seen = sorted({*before, *verdict["seen"]})
     walking.SEEN.write_text("".join(f"{name}\n" for name in seen))
+    rows = walking.UNSEEN.read_text().splitlines() if walking.UNSEEN.exists() else []
+    whys = dict(row.split("\t", 1) for row in rows)
+    left = sorted(set(verdict["all"]) - set(seen))
+    walking.UNSEEN.write_text("".join(f"{name}\t{whys.get(name, '')}\n" for name in left))
 
 
 def main() -> None:

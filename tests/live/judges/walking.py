@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
-import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from kilonova.services.all_in_one import Cloud
+from kilonova.services.lifecycle import Wanted, prepare
+from kilonova.services.progress import Silence
 from tests.live.judges import suites
-from tests.support import namespace, running
+from tests.live.judges.walk import parts
+from tests.live.judges.walk.backstage import Backstage
+from tests.simulated.conftest import free_ports
+from tests.support import running
 
 SEEN = suites.LISTS / "compute-api.txt"
 """Actions with the versions at which they answered with success; it only grows."""
+UNSEEN = suites.LISTS / "compute-api-failing.txt"
+"""The others, with the reason."""
 JUDGE = running.ROOT / "tests/live/e2e/judge.py"
 NOT_YET = running.ROOT / "docs/reference/not-yet.md"
 OPTIONS = """
 [DEFAULT]
 reclaim_instance_interval = 3600
+shelved_offload_time = 3600
 [serial_console]
 enabled = true
 [spice]
 enabled = true
 """
-"""Servers that can be had back, and consoles of every kind."""
+"""Servers that can be had back, shelved ones that stay on their host, consoles of every kind."""
 _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]*)` \|")
 
 
 def why_not() -> str | None:
     """Why there can be no walk here."""
-    if not suites.JUDGE.exists():
-        return "no judges in .venv-judge: run scripts/setup"
-    return namespace.possible()
+    return None if suites.JUDGE.exists() else "no judges in .venv-judge: run scripts/setup"
 
 
 def later() -> list[str]:
@@ -41,18 +49,13 @@ def later() -> list[str]:
     return [f"{method} {path}" + (f" [{key}]" if key else "") for method, path, key in found]
 
 
-def walk(where: Path) -> tuple[list[str], dict[str, Any]]:
-    """What was not as wanted, and the judge's verdict on everything that was said."""
-    state, traffic = where / "state", where / "traffic.jsonl"
-    state.mkdir()
-    (state / "kilonova.conf").write_text(OPTIONS)
-    with running.running(state, port_base=21500) as cloud:
-        cloud.up("--driver", "fake", "--hosts", "3")
-        done = cloud.space.run(
-            *(sys.executable, "-m", "tests.live.judges.walk", "kilonova-admin", traffic),
-            env={"PYTHONPATH": str(running.ROOT), **cloud.client_env("kilonova-admin")},
-            seconds=1500,
-        )
+def walk(where: Path, names: Container[str] = ()) -> tuple[list[str], dict[str, Any]]:
+    """What was not as wanted, and the judge's verdict on everything that was said.
+
+    ``where`` is an empty directory; ``names`` are the parts to walk, all without.
+    """
+    traffic = where / "traffic.jsonl"
+    surprises = asyncio.run(_walked(where / "state", traffic, names))
     (where / "later").write_text("\n".join(later()))
     judged = subprocess.run(
         [suites.JUDGE, JUDGE, traffic, "--later", where / "later"],
@@ -61,9 +64,16 @@ def walk(where: Path) -> tuple[list[str], dict[str, Any]]:
         check=True,
         timeout=900,
     )
-    surprises: list[str] = json.loads(done.stdout)
     verdict: dict[str, Any] = json.loads(judged.stdout)
     return surprises, verdict
+
+
+async def _walked(state: Path, traffic: Path, names: Container[str]) -> list[str]:
+    wanted = Wanted(state_dir=state, port_base=free_ports(8), driver="fake", hosts=3)
+    prepare(wanted)
+    (state / "kilonova.conf").write_text(OPTIONS)
+    async with Cloud(wanted, Silence()) as cloud:
+        return await asyncio.to_thread(parts.walk, Backstage(cloud), traffic, names)
 
 
 def figures(verdict: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def test_versions(manage: Manage, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "None\n"
     manage("api_db", "sync")
     manage("api_db", "version")
-    assert capsys.readouterr().out == "0004\n"
+    assert capsys.readouterr().out == "0005\n"
     assert manage("db", "sync", "--local_cell", "999") == 1
     assert "There is no version 999" in capsys.readouterr().err
 

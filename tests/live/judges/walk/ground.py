@@ -18,9 +18,14 @@ class Ground:
         self.flavor: str = min(flavors, key=lambda row: row["ram"])["id"]
         services = talk.quietly("compute", "GET", "/os-services?binary=nova-compute")["services"]
         self.hosts: list[str] = sorted(row["host"] for row in services)
+        self.bigger: str = self._flavor("walk-bigger", ram=256, vcpus=2, disk=1)
         public = talk.quietly("network", "GET", "/v2.0/networks?router:external=True")["networks"]
         self.public: dict[str, Any] = public[0]
         self.network: str = self.make_network()
+
+    def _flavor(self, name: str, **size: int) -> str:
+        body = {"flavor": {"name": name, **size}}
+        return str(self.talk.quietly("compute", "POST", "/flavors", body)["flavor"]["id"])
 
     def make_network(self) -> str:
         """A network with a subnet, behind a router to the public one."""
@@ -51,6 +56,24 @@ class Ground:
     def drop(self, server: str) -> None:
         """Delete a server for good, without the time to think that this cloud gives its users."""
         self.talk.act(server, "forceDelete", at=104, want=202)
+
+    def host_of(self, server: str) -> str:
+        """The host a server is on."""
+        shown = self.talk.quietly("compute", "GET", f"/servers/{server}")["server"]
+        return str(shown["OS-EXT-SRV-ATTR:host"])
+
+    def other_host(self, server: str) -> str:
+        """A host that a server is not on."""
+        return next(host for host in self.hosts if host != self.host_of(server))
+
+    def image_rests(self, image: str) -> None:
+        """Wait until an image is there with its data."""
+
+        def look() -> bool:
+            row = self.talk.quietly("image", "GET", f"/v2/images/{image}")
+            return bool(row["status"] == "active")
+
+        waited(look, f"image {image} to be active")
 
     def volume(self, name: str, **more: Any) -> str:
         """A new volume of 1 GiB that can be had; its id."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 import urllib.parse
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.live.judges.walk.backstage import WAIT, Backstage
+
 LATEST = 104
 ALL = range(1, LATEST + 1)
-WAIT = 60.0
-"""Seconds a server or volume may take to come into a state."""
+NOT_YET = 501
+_SERVER = re.compile(r"/(?:servers|os-volumes_boot)/([0-9a-f-]{36})")
+
+
+Step = tuple[int, str, Any, int, str]
+"""Version, action, what it is given, status of the answer, the server's status then."""
 
 
 class Answer:
@@ -27,22 +33,17 @@ class Answer:
 
 
 class Talk:
-    """A session with the catalog of a cloud of clouds.yaml."""
+    """The administrator's session; knows from behind the stage when a server rests."""
 
-    def __init__(self, cloud: str, file: Path) -> None:
-        warnings.simplefilter("ignore")
-        import openstack.config
-
-        session = openstack.config.OpenStackConfig().get_one(cloud).get_session()
-        self.project: str = session.get_project_id()
-        self._token = session.get_token()
-        self._urls = {
-            kind: urllib.parse.urlsplit(session.get_endpoint(service_type=kind))
-            for kind in ("compute", "network", "image", "block-storage")
-        }
+    def __init__(self, backstage: Backstage, file: Path) -> None:
+        self.backstage = backstage
+        self.project, self._token, urls = backstage.login()
+        self._urls = {kind: urllib.parse.urlsplit(url) for kind, url in urls.items()}
         self._open: dict[str, http.client.HTTPConnection] = {}
         self._out = file.open("a", encoding="utf-8")
         self._surprises: dict[tuple[str, ...], list[int]] = {}
+        self.status = 0
+        self.headers: dict[str, str] = {}
 
     def surprises(self) -> list[str]:
         """What was not answered as wanted, one line for each kind."""
@@ -63,8 +64,16 @@ class Talk:
         *,
         at: int = 1,
         want: int | Iterable[int] | None = (200, 201, 202, 204),
+        during: bool = False,
     ) -> Any:
-        """Ask compute at microversion 2.``at``; the answer's document. ``want`` None: anything."""
+        """Ask compute at microversion 2.``at``; the answer's document. ``want`` None: anything.
+
+        What changes a server is asked when nothing works on it, unless ``during`` that work. 501
+        surprises nobody here: the judge knows whose work is not there yet.
+        """
+        if method != "GET" and not during:
+            for server in _servers(path, body):
+                self.settled(server)
         headers = {"OpenStack-API-Version": f"compute 2.{at}"}
         got = self._exchange("compute", method, path, body, headers)
         url, _, query = path.partition("?")
@@ -79,8 +88,9 @@ class Talk:
             "body": got.body,
         }
         self._out.write(json.dumps(line) + "\n")
+        self.status, self.headers = got.status, got.headers
         wanted = {want} if isinstance(want, int) else set(want or ())
-        if wanted and got.status not in wanted:
+        if wanted and got.status not in {*wanted, NOT_YET}:
             said = json.dumps(got.body)[:300]
             self.surprised(at, method, path, json.dumps(body)[:200], str(got.status), said)
         return got.body
@@ -88,6 +98,23 @@ class Talk:
     def act(self, server: str, name: str, value: Any = None, **how: Any) -> Any:
         """An action of a server."""
         return self.ask("POST", f"/servers/{server}/action", {name: value}, **how)
+
+    def chain(self, server: str, *steps: Step, root: str = "/servers") -> bool:
+        """Actions one after the other, each to its state; False where one is not there yet."""
+        for at, name, value, want, state in steps:
+            self.ask("POST", f"{root}/{server}/action", {name: value}, at=at, want=want)
+            if self.status == NOT_YET:
+                return False
+            self.until(server, state)
+        return True
+
+    def settled(self, server: str) -> None:
+        """Wait until nothing works on a server."""
+        waited(
+            lambda: not self.backstage.busy(server),
+            f"server {server} to rest",
+            why=lambda: self.backstage.busy(server),
+        )
 
     def read(self, *paths: str, want: Iterable[int] = (200, 204, 404)) -> None:
         """GET at every microversion; where there is nothing the judge expects 404."""
@@ -110,7 +137,14 @@ class Talk:
             rests = row["OS-EXT-STS:task_state"] is None
             return row if rests and row["status"] in states else None
 
-        found: dict[str, Any] = waited(look, f"server {server} to be {' or '.join(states)}")
+        def why() -> Any:
+            row = self.quietly("compute", "GET", f"/servers/{server}")["server"]
+            words = ("status", "OS-EXT-STS:task_state", "OS-EXT-SRV-ATTR:host", "fault")
+            return {word: row.get(word) for word in words}
+
+        what = f"server {server} to be {' or '.join(states)}"
+        found: dict[str, Any] = waited(look, what, why=why)
+        self.settled(server)
         return found
 
     def gone(self, service: str, path: str) -> None:
@@ -154,14 +188,20 @@ class Talk:
         return Answer(reply.status, found, _document(raw))
 
 
-def waited(look: Callable[[], Any], what: str) -> Any:
-    """The first true answer of ``look``; an error when it takes too long."""
+def waited(look: Callable[[], Any], what: str, *, why: Callable[[], Any] = str) -> Any:
+    """The first true answer of ``look``; an error, with what ``why`` says, when it takes long."""
     end = time.monotonic() + WAIT
     while not (seen := look()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited in vain for {what}")
+            raise AssertionError(f"waited in vain for {what}: {why()}")
         time.sleep(0.1)
     return seen
+
+
+def _servers(path: str, body: Any) -> list[str]:
+    """The servers that a request speaks of."""
+    events = body.get("events", ()) if isinstance(body, dict) else ()
+    return _SERVER.findall(path) + [event["server_uuid"] for event in events]
 
 
 def _document(raw: bytes) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import urllib.parse
 from typing import Any
 
 from tests.live.judges.walk.ground import Ground
+from tests.live.judges.walk.talk import NOT_YET
 
 BOOT = (1, 19, 32, 33, 37, 42, 52, 57, 63, 67, 74, 90, 94, 102)
 UPDATE = (1, 9, 19, 26, 47, 63, 71, 73, 75, 90, 96, 98, 100, 102)
@@ -67,6 +70,31 @@ def attachments(ground: Ground) -> None:
     ground.drop(server)
 
 
+def assisted(ground: Ground) -> None:
+    """Snapshots of volumes that the hypervisor makes for the volume service."""
+    talk = ground.talk
+    server, volume = ground.server("assisted"), ground.volume("assisted")
+    body = {"volumeAttachment": {"volumeId": volume}}
+    talk.ask("POST", f"/servers/{server}/os-volume_attachments", body)
+    ground.rests(volume, "in-use")
+    root = "/os-assisted-volume-snapshots"
+    for at in (1, 74, 75, 104):
+        info = {"snapshot_id": ground.network, "type": "qcow2", "new_file": f"walk-{at}"}
+        asked = {"snapshot": {"volume_id": volume, "create_info": info}}
+        talk.ask("POST", root, asked, at=at, want=200)
+        if talk.status == NOT_YET:
+            break
+        talk.settled(server)
+        gone = {"volume_id": volume, "type": "qcow2", "file_to_merge": f"walk-{at}"}
+        query = urllib.parse.urlencode(
+            {"delete_info": json.dumps({**gone, "merge_target_file": None})}
+        )
+        talk.ask("DELETE", f"{root}/{ground.network}?{query}", at=at, want=204)
+        talk.settled(server)
+    talk.ask("POST", root, {"snapshot": {"volume_id": volume}}, at=104, want=400)
+    ground.drop(server)
+
+
 def boot(ground: Ground) -> None:
     """``/os-volumes_boot`` (to 2.102): servers under another address."""
     talk = ground.talk
@@ -104,17 +132,14 @@ def boot(ground: Ground) -> None:
     for at in UPDATE:
         talk.ask("PUT", path, {"server": {"name": f"named-{at}"}}, at=at)
     for at in (1, 102):
-        steps = (
-            ("os-stop", "SHUTOFF"),
-            ("os-start", "ACTIVE"),
-            ("reboot", "ACTIVE"),
-            ("trigger_crash_dump", "ACTIVE"),
+        talk.chain(
+            last,
+            (at, "os-stop", None, 202, "SHUTOFF"),
+            (at, "os-start", None, 202, "ACTIVE"),
+            (at, "reboot", {"type": "HARD"}, 202, "ACTIVE"),
+            (at, "trigger_crash_dump", None, 404 if at < 17 else 202, "ACTIVE"),
+            root=root,
         )
-        for name, state in steps:
-            value = {"type": "HARD"} if name == "reboot" else None
-            want = 404 if name == "trigger_crash_dump" and at < 17 else 202
-            talk.ask("POST", f"{path}/action", {name: value}, at=at, want=want)
-            talk.until(last, state)
     for at in (103, 104):
         talk.ask("DELETE", path, at=at, want=404)
     talk.ask("DELETE", path, at=102, want=204)

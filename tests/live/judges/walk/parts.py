@@ -1,14 +1,22 @@
-"""Walks the parts named, or all of them, in their order."""
+"""The parts of the walk, in their order."""
 
 from __future__ import annotations
 
-import json
-import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
-from tests.live.judges.walk import actions, hosts, proxies, resources, servers, volumes
+from tests.live.judges.walk import (
+    actions,
+    hosts,
+    images,
+    moves,
+    proxies,
+    resources,
+    servers,
+    volumes,
+)
+from tests.live.judges.walk.backstage import Backstage
 from tests.live.judges.walk.ground import Ground
 from tests.live.judges.walk.talk import Talk
 
@@ -26,13 +34,22 @@ PARTS: tuple[Callable[[Ground], None], ...] = (
     servers.create,
     servers.show,
     actions.power,
+    actions.consoles,
+    actions.states,
     actions.endings,
+    images.make,
+    images.rebuild,
+    moves.shelve,
+    moves.resize,
+    moves.live,
+    moves.evacuate,
     proxies.images,
     proxies.networks,
     proxies.security_groups,
     proxies.floating,
     volumes.proxies,
     volumes.attachments,
+    volumes.assisted,
     volumes.boot,
     hosts.hypervisors,
     hosts.migrations,
@@ -41,9 +58,12 @@ PARTS: tuple[Callable[[Ground], None], ...] = (
 )
 
 
-def main(cloud: str, file: Path, *names: str) -> None:
-    """Walk; what surprised comes out as JSON."""
-    talk = Talk(cloud, file)
+def walk(backstage: Backstage, file: Path, names: Container[str] = ()) -> list[str]:
+    """Walk the parts named, or all; what was not answered as wanted.
+
+    Every exchange becomes a line of ``file``.
+    """
+    talk = Talk(backstage, file)
     ground = Ground(talk)
     for part in PARTS:
         name = f"{part.__module__.rpartition('.')[2]}.{part.__name__}"
@@ -54,8 +74,4 @@ def main(cloud: str, file: Path, *names: str) -> None:
         except Exception:
             talk.surprised(0, name, traceback.format_exc())
     talk.end()
-    print(json.dumps(talk.surprises(), indent=1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    return talk.surprises()
