@@ -69,6 +69,20 @@ def of_hosts(tx: Tx, hosts: Collection[str]) -> dict[str, tuple[Held, ...]]:
     return {host: tuple(held) for host, held in found.items()}
 
 
+def hand_over(tx: Tx, holder: str, to: str, host: str, *, now: dt.datetime) -> None:
+    """Somebody else holds from now on what ``holder`` held of a host; nothing is success.
+
+    What the other held there is given back.
+    """
+    if get(tx, holder, host) is None:
+        return
+    leave(tx, to, now=now, host=host)
+    tx.execute(
+        guest_holds.update().where(_H.server_id == holder, _H.host == host).values(server_id=to)
+    )
+    tx.execute(compute_nodes.update().where(compute_nodes.c.host == host).values(updated_at=now))
+
+
 def leave(tx: Tx, server_id: str, *, now: dt.datetime, host: str | None = None) -> None:
     """Give back what a guest holds of a host (of all when None); nothing is success."""
     query = [_H.server_id == server_id]

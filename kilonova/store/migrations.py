@@ -43,6 +43,38 @@ def add(tx: Tx, row: Migration) -> Migration:
     return msgspec.structs.replace(row, id=int(key[0]))
 
 
+def update(tx: Tx, uuid: str, /, *, now: dt.datetime, **values: Any) -> Migration | None:
+    """Change a record (``status``, ``dest_host``, ``data``, …); None when it is not there."""
+    c = migrations.c
+    tx.execute(migrations.update().where(c.uuid == uuid).values(updated_at=now, **values))
+    return by_uuid(tx, uuid)
+
+
+def unsettled(tx: Tx, server_id: str) -> list[Migration]:
+    """A server's moves that have not been confirmed, reverted, or ended otherwise, oldest first."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(c.server_id == server_id, c.status.not_in(sorted(ENDED)))
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
+def holders(tx: Tx) -> dict[str, str]:
+    """Migration's uuid → server, of moves that are not over."""
+    c = migrations.c
+    query = sa.select(c.uuid, c.server_id).where(c.status.not_in(sorted(ENDED)))
+    return {row.uuid: row.server_id for row in tx.execute(query)}
+
+
+def finished(tx: Tx, before: dt.datetime) -> list[Migration]:
+    """Resizes and cold migrations that wait since before that time for somebody to confirm them."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(
+        c.status == "finished",
+        c.type != LIVE,
+        sa.func.coalesce(c.updated_at, c.created_at) < before,
+    )
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
 def get(tx: Tx, server_id: str, number: int) -> Migration | None:
     """A server's migration of that number."""
     c = migrations.c

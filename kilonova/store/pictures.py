@@ -28,6 +28,7 @@ from kilonova.db.tables.cell import (
 )
 from kilonova.domain.guest import FlavorSpec, ImageRef
 from kilonova.domain.server import BuildSpec
+from kilonova.store import migrations
 
 _COMPUTES = sa.select(services.c.host, services.c.last_seen_up).where(
     services.c.binary == "nova-compute"
@@ -68,7 +69,8 @@ class Row(msgspec.Struct, frozen=True):
 class CellPicture(msgspec.Struct, frozen=True):
     """A cell: living servers, ids of deleted ones, node uuid → (host, name), host → last seen.
 
-    ``holds``: (server, host) of those that hold CPUs, pages or devices of a host.
+    ``holds``: (server, host) of those that hold CPUs, pages or devices of a host. ``moves``:
+    migration's uuid → server, of moves that are not over: they hold what it had on their source.
     """
 
     servers: dict[str, Row]
@@ -76,6 +78,7 @@ class CellPicture(msgspec.Struct, frozen=True):
     nodes: dict[str, tuple[str, str]]
     computes: dict[str, dt.datetime | None]
     holds: tuple[tuple[str, str], ...] = ()
+    moves: dict[str, str] = {}
 
 
 class ApiPicture(msgspec.Struct, frozen=True):
@@ -142,6 +145,7 @@ def cell(tx: Tx) -> CellPicture:
                 sa.select(guest_holds.c.server_id, guest_holds.c.host)
             )
         ),
+        migrations.holders(tx),
     )
 
 

@@ -229,7 +229,8 @@ def _row(seen: Seen, cell_id: str, row: Row) -> Iterator[Finding]:
 
 def _holds(seen: Seen) -> Iterator[Finding]:
     for picture in seen.cells.values():
-        for server_id, host in picture.holds:
+        for holder, host in picture.holds:
+            server_id = picture.moves.get(holder, holder)
             row = picture.servers.get(server_id)
             if server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED):
                 continue
@@ -292,7 +293,10 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
     for uuid, consumers in zip(providers, answers, strict=True):
         for consumer, amounts in consumers.items():
             holding.setdefault(consumer, {})[uuid] = amounts
+    moves = {uuid: server for p in seen.cells.values() for uuid, server in p.moves.items()}
     for consumer, uuids in holding.items():
+        if consumer in moves and _on_the_way(seen, moves[consumer]):
+            continue
         row = seen.row(consumer)
         if consumer in seen.busy:
             continue
@@ -315,6 +319,12 @@ async def _allocations(seen: Seen, placement: PlacementService) -> list[Finding]
                 Finding("allocation.missing", row.id, f"It is on {row.host} without allocations.")
             )
     return found
+
+
+def _on_the_way(seen: Seen, server_id: str) -> bool:
+    """Whether a server has both ends of a move: something moves it, or a resize waits."""
+    row = seen.row(server_id)
+    return server_id in seen.busy or (row is not None and row.vm_state == VmState.RESIZED)
 
 
 def _amounts(row: Row, held: Iterable[Mapping[str, int]]) -> list[Finding]:

@@ -51,7 +51,7 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
         routed=routed,
     )
     chosen = await env.world.select(asked)
-    await _tell_choice(env, asked, found=bool(chosen.servers))
+    await tell_choice(env, asked, found=bool(chosen.servers))
     if not chosen.servers:
         # Hosts are an administrator's knowledge: the reasons are kept for who may read them.
         about = _explanation(env, request)
@@ -64,8 +64,8 @@ async def select_hosts(env: Env, server_id: str, tried: tuple[str, ...] = ()) ->
     return [msgspec.structs.replace(host, group=group.id) for host in hosts]
 
 
-async def _tell_choice(env: Env, asked: RequestSpec, *, found: bool) -> None:
-    """That the scheduler was asked, and that it had an answer."""
+async def tell_choice(env: Env, asked: RequestSpec, *, found: bool) -> None:
+    """Tell that the scheduler was asked, and that it had an answer."""
     if env.world.db.attachment(NOTES) is None:
         return
 
