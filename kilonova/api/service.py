@@ -50,6 +50,7 @@ from kilonova.api.actions import (
     pause,
     power,
     remake,
+    shelve,
     tags,
 )
 from kilonova.api.servers import create, delete, show, update
@@ -75,6 +76,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     admin.ROUTES,
     pause.ROUTES,
     moves.ROUTES,
+    shelve.ROUTES,
     remake.ROUTES,
     groups.ROUTES,
     addresses.ROUTES,

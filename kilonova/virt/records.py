@@ -87,9 +87,15 @@ def boot_id() -> str:
 
 
 def images(kept: Iterable[Record]) -> set[str]:
-    """Ids of the images those guests' disks lie over."""
-    disks = (disk for record in kept for disk in record.spec.disks)
-    return {disk.image.id for disk in disks if disk.image is not None}
+    """Ids of the images those guests' disks lie over, and the paths of what they do lie over.
+
+    The disk of a server that was shelved lies over another image than its description names.
+    """
+    found = set()
+    for record in kept:
+        found |= {disk.image.id for disk in record.spec.disks if disk.image is not None}
+        found |= {file.base for file in record.disks.values() if file.base}
+    return found
 
 
 def taps(kept: Iterable[Record]) -> set[str]:

@@ -100,7 +100,8 @@ class Volumes:
                 if use.volume_id == volume_id:
                     return use.id
         volume = self._get(volume_id)
-        if volume.status != "available" and not volume.multiattach:
+        own = any(use.volume_id == volume_id for use in await self.attachments(server_id))
+        if volume.status != "available" and not volume.multiattach and not own:
             raise BadRequest(f"Volume {volume_id} status must be available, not {volume.status}.")
         self.count += 1
         key = f"attachment-{self.count}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -104,11 +104,13 @@ def begin(
     task: Task,
     kind: SagaKind[A],
     args: A,
+    /,
+    **values: Any,
 ) -> None:
-    """What ``run`` does in the server's cell. BadRequest, Conflict, NotFound."""
+    """That transaction (cell database); ``values`` are fields of the server that change with it."""
     special.check(tx, server_id, action)
-    servers.begin(
-        tx, server_id, action, task=task, now=call.clock.now(), override_lock=is_admin(call)
-    )
+    now = call.clock.now()
+    override = is_admin(call)
+    servers.begin(tx, server_id, action, task=task, now=now, override_lock=override, **values)
     record(tx, call, kind.action, server_id)
     start(tx, call, kind, args, server_id)

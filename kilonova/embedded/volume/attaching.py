@@ -27,8 +27,13 @@ def settle(tx: Tx, volume_id: str, now: dt.datetime) -> str:
 
 
 def reserve(tx: Tx, volume: Volume, made: Attachment, now: dt.datetime) -> None:
-    """Write a new attachment; BadRequest when the volume is not free."""
-    usable = volume.status in _FREE
+    """Write a new attachment; BadRequest when the volume is neither free nor the server's own.
+
+    A server that changes hosts has two for a while.
+    """
+    present = rows.where(tx, Attachment, volume_id=volume.id)
+    own = made.server_id and any(item.server_id == made.server_id for item in present)
+    usable = volume.status in _FREE or own
     if volume.multiattach:
         usable = usable or volume.status in ("in-use", "reserved", "attaching")
     if not usable:

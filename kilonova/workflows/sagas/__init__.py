@@ -7,8 +7,19 @@ from kilonova.workflows.sagas import (
     interfaces,
     pause,
     power,
+    shelve,
     suspend,
     volumes,
 )
 
-__all__ = ["build", "delete", "images", "interfaces", "pause", "power", "suspend", "volumes"]
+__all__ = [
+    "build",
+    "delete",
+    "images",
+    "interfaces",
+    "pause",
+    "power",
+    "shelve",
+    "suspend",
+    "volumes",
+]

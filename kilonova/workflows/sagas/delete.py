@@ -7,6 +7,7 @@ from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.sagas.power import patience, where
+from kilonova.workflows.sagas.shelve import drop_shelved
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
 from kilonova.workflows.steps.records import (
@@ -39,6 +40,7 @@ async def delete(s: Saga, server_id: str) -> None:
         if place.volumes:
             await s.do(release_volumes, server_id, list(place.volumes))
         await s.do(release, server_id)
+        await drop_shelved(s, place.shelved_image)
         await s.do(mark_deleted, server_id)
     await s.do(forget_server, server_id)
 

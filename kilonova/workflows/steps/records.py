@@ -12,7 +12,7 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, FlavorSpec, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef, RequestSpec
 from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault
@@ -56,7 +56,8 @@ SEIZE_PAUSE = 0.2
 class Place(msgspec.Struct, frozen=True):
     """Where a server is: its cell, its host (None: none), and what its agent must know of it.
 
-    ``volumes``: its disks that are volumes, connected or not.
+    ``volumes``: its disks that are volumes, connected or not. ``shelved_image``: the image it was
+    shelved as.
     """
 
     cell_id: str | None
@@ -64,6 +65,8 @@ class Place(msgspec.Struct, frozen=True):
     guest: GuestSpec | None = None
     vm_state: str = ""
     volumes: tuple[Disk, ...] = ()
+    flavor: FlavorSpec | None = None
+    shelved_image: str = ""
 
 
 # -- making ------------------------------------------------------------------------------------
@@ -492,6 +495,8 @@ async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
             guest_spec(server, private) if server.host else None,
             server.vm_state,
             tuple(disk for disk in private.disks if disk.source == "volume"),
+            server.flavor,
+            private.system.get(servers.SHELVED_IMAGE, ""),
         )
 
     return await cell.db.read(read)

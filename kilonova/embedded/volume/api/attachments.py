@@ -38,8 +38,7 @@ def _find(tx: Tx, call: Call[Volumes], attachment_id: str) -> tuple[Attachment, 
 async def create(call: Call[Volumes]) -> dict[str, Any]:
     """Reserve a volume for a server; with a connector also say how it is reached.
 
-    BadRequest when the volume is not free. The same server may ask again only for a volume that
-    takes several attachments.
+    BadRequest when the volume is not free. A server that has it may ask again.
     """
     given = call.body["attachment"]
     await show(call, Volume, given["volume_uuid"], "volume:attach")
