@@ -15,7 +15,7 @@ from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
 from kilonova.interfaces.identity import IdentityService
-from kilonova.interfaces.image import ImageDocuments, ImageService
+from kilonova.interfaces.image import ImageDocuments, ImageMaker
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
 from kilonova.interfaces.volume import VolumeService
@@ -68,7 +68,7 @@ class Services(msgspec.Struct, frozen=True):
     db: Database
     cells: Cells
     bus: Bus
-    images: ImageService
+    images: ImageMaker
     networks: NetworkService
     volumes: VolumeService
     documents: NetworkDocuments

@@ -35,16 +35,19 @@ class Cinder:
         answer = await self._ask("GET", f"/snapshots/{snapshot_id}", token=token)
         if answer.status in (400, 403, 404):
             raise NotFound(f"Snapshot {snapshot_id} could not be found.")
-        doc = expect(answer, 200, what=f"Snapshot {snapshot_id}")["snapshot"]
-        return VolumeSnapshot(
-            doc["id"],
-            doc["volume_id"],
-            doc["size"],
-            doc["status"],
-            name=doc.get("name") or "",
-            description=doc.get("description"),
-            created_at=doc.get("created_at") or "",
-        )
+        return snapshot(expect(answer, 200, what=f"Snapshot {snapshot_id}")["snapshot"])
+
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        wanted = {"volume_id": volume_id, "name": name, "description": description, "force": True}
+        answer = await self._ask("POST", "/snapshots", token=token, json={"snapshot": wanted})
+        return snapshot(expect(answer, 202, what=f"Volume {volume_id}")["snapshot"])
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        answer = await self._ask("DELETE", f"/snapshots/{snapshot_id}", token=token)
+        if answer.status != 404:
+            expect(answer, 202, 204, what=f"Snapshot {snapshot_id}")
 
     async def types(self, *, token: str) -> set[str]:
         found = expect(await self._ask("GET", "/types", token=token), 200, what="Volume types")
@@ -198,4 +201,17 @@ def volume(doc: dict[str, Any]) -> Volume:
         image_metadata=doc.get("volume_image_metadata") or {},
         attachments={a["server_id"]: a["attachment_id"] for a in attachments if a["server_id"]},
         devices={a["server_id"]: a.get("device") or "" for a in attachments if a["server_id"]},
+    )
+
+
+def snapshot(doc: dict[str, Any]) -> VolumeSnapshot:
+    """A snapshot document as our Struct."""
+    return VolumeSnapshot(
+        doc["id"],
+        doc["volume_id"],
+        doc["size"],
+        doc["status"],
+        name=doc.get("name") or "",
+        description=doc.get("description"),
+        created_at=doc.get("created_at") or "",
     )

@@ -69,8 +69,8 @@ def new_image(
         if key not in left and not key.startswith(_OF_SERVICE)
     }
     visibility = "private"
-    if server.image is not None:
-        properties["base_image_ref"] = server.image.id
+    if server.local_image is not None:
+        properties["base_image_ref"] = server.local_image.id
     if private.system.get(BOOT_ROLES):
         properties[BOOT_ROLES] = private.system[BOOT_ROLES]
     properties |= {
@@ -79,7 +79,7 @@ def new_image(
         "owner_id": server.project_id,
         KIND: kind,
     }
-    if server.from_volume or server.image is None:
+    if server.local_image is None:
         for key in (DEVICES, DEVICES_V2):
             properties.pop(key, None)
         if server.root_device:

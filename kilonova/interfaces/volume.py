@@ -81,6 +81,14 @@ class VolumeService(Protocol):
     async def snapshot(self, snapshot_id: str, *, token: str | None = None) -> VolumeSnapshot:
         """One snapshot."""
 
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        """Begin a snapshot of a volume, also of one in use; Forbidden, TooLarge over the quota."""
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        """Delete a snapshot; nothing there is success."""
+
     async def types(self, *, token: str) -> set[str]:
         """Names and ids of the volume types the user may use."""
 

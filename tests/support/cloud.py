@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from kilonova.web.auth import StaticAuthenticator
 from kilonova.web.call import Caller
 from kilonova.web.idempotency import MemoryIdempotencyStore
 from kilonova.web.testing import Client
+from tests.support import images as support_images
 from tests.support.compute import NIC, NOW
 from tests.support.truth import truthful
 from tests.support.volumes import Volumes
@@ -58,21 +59,16 @@ CALLERS = {
 }
 
 
-class Images:
-    """An image service with a dictionary of images."""
+class Images(support_images.Images):
+    """An image service with one image; ``images`` is its table."""
 
     def __init__(self) -> None:
-        self.images = {
-            IMAGE: Image(IMAGE, name="tiny", size=1024, properties={"os_distro": "debian"}),
-        }
+        super().__init__()
+        self.add(IMAGE, name="tiny", size=1024, properties={"os_distro": "debian"})
 
-    async def show(self, image_id: str, *, token: str | None) -> Image:
-        if image_id not in self.images:
-            raise NotFound(f"No image found with ID {image_id}")
-        return self.images[image_id]
-
-    async def download(self, image_id: str) -> AsyncIterator[bytes]:
-        yield b""
+    @property
+    def images(self) -> dict[str, Image]:
+        return self.table
 
 
 class Networks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,19 @@ class Files:
         with self.files[image.id].open("rb") as file:
             while chunk := file.read(1 << 20):
                 yield chunk
+
+
+class Sink:
+    """An ImageSink in memory: image id → disk format and data."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, tuple[str, bytes]] = {}
+
+    async def upload(
+        self, image_id: str, disk_format: str, data: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        if image_id not in self.images:
+            self.images[image_id] = disk_format, b"".join([piece async for piece in data()])
 
 
 class Plugs:

@@ -28,7 +28,7 @@ class Images:
 
     def _get(self, image_id: str) -> Image:
         if image_id not in self.table:
-            raise NotFound(f"Image {image_id} could not be found.")
+            raise NotFound(f"No image found with ID {image_id}")
         return self.table[image_id]
 
     async def show(self, image_id: str, *, token: str | None) -> Image:

@@ -63,6 +63,19 @@ class Volumes:
             raise NotFound(f"Snapshot {snapshot_id} could not be found.")
         return self.snapshots[snapshot_id]
 
+    async def make_snapshot(
+        self, volume_id: str, *, name: str, description: str, token: str
+    ) -> VolumeSnapshot:
+        volume = self._get(volume_id)
+        key = f"snapshot-{len(self.snapshots) + 1}"
+        self.snapshots[key] = made = VolumeSnapshot(
+            key, volume_id, volume.size, "creating", name=name, description=description
+        )
+        return made
+
+    async def delete_snapshot(self, snapshot_id: str, *, token: str) -> None:
+        self.snapshots.pop(snapshot_id, None)
+
     async def types(self, *, token: str) -> set[str]:
         return self.kinds
 

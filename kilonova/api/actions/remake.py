@@ -1,8 +1,6 @@
-"""Making a server anew, or making something of it: rebuild, rescue, images, a new password."""
+"""Making a server anew, or making something of it: rebuild, rescue, a new password."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from kilonova.api import quota_rules
 from kilonova.api.actions.later import LATER, allowed, check, not_yet
@@ -70,32 +68,6 @@ RESCUE = Schema(
     )
 )
 UNRESCUE = Schema(closed({"unrescue": {}}, "unrescue"))
-CREATE_IMAGE = Schema(
-    closed({"createImage": closed({"name": NAME, "metadata": METADATA}, "name")}, "createImage")
-)
-CREATE_BACKUP = Schema(
-    closed(
-        {
-            "createBackup": closed(
-                {
-                    "name": NAME,
-                    "backup_type": {"type": "string"},
-                    "rotation": {
-                        "type": ["integer", "string"],
-                        "pattern": "^[0-9]*$",
-                        "minimum": 0,
-                        "minLength": 1,
-                    },
-                    "metadata": METADATA,
-                },
-                "name",
-                "backup_type",
-                "rotation",
-            )
-        },
-        "createBackup",
-    )
-)
 PASSWORD = Schema(
     closed(
         {"changePassword": closed({"adminPass": {"type": "string"}}, "adminPass")},
@@ -166,34 +138,6 @@ async def unrescue(call: Context, server_id: str) -> None:
     """Boot from the server's own disk again."""
     await allowed(call, server_id, "os_compute_api:os-unrescue", "unrescue")
     raise not_yet("unrescue")
-
-
-@ROUTES.post(
-    PATH, action="createImage", body=CREATE_IMAGE, status=202, tags=LATER, summary="Make an image"
-)
-async def create_image(call: Context, server_id: str) -> None:
-    """An image of the server's disk."""
-    await _image_of(call, server_id, "os_compute_api:servers:create_image", "createImage")
-
-
-@ROUTES.post(
-    PATH, action="createBackup", body=CREATE_BACKUP, status=202, tags=LATER, summary="Back up"
-)
-async def create_backup(call: Context, server_id: str) -> None:
-    """An image among the newest ``rotation`` of its kind."""
-    await _image_of(call, server_id, "os_compute_api:os-create-backup", "createBackup")
-
-
-async def _image_of(call: Context, server_id: str, rule: str, action: str) -> None:
-    body: dict[str, Any] = call.body[action]
-    found = await find(call, server_id, rule)
-    if call.version < 39:
-        rules = await quota_rules.load(call, call.caller.project_id or "")
-        _, limits = await call.app.db.read(_known, call, rules, None)
-        items = len(body.get("metadata", ()))
-        quotas.check(limits, "metadata_items", items, unified=rules.unified)
-    check(call, found, action)
-    raise not_yet(action)
 
 
 @ROUTES.post(

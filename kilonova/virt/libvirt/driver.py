@@ -20,8 +20,10 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
-from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.domain.operations import Snapped
+from kilonova.virt import accel, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
+from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
@@ -30,6 +32,7 @@ from kilonova.virt.libvirt.events import Event
 from kilonova.virt.libvirt.guest import Given, Guest
 from kilonova.virt.libvirt.host import Link, shown
 from kilonova.virt.libvirt.outside import SYSTEM
+from kilonova.virt.libvirt.snapshots import agent
 
 ARCHITECTURE = "x86_64"
 
@@ -66,6 +69,7 @@ class LibvirtDriver:
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
+        self._thaws = snapshots.Thaws()
 
     async def start(self) -> list[GuestStatus]:
         host = self._host
@@ -111,6 +115,7 @@ class LibvirtDriver:
         return await self.guests()
 
     async def stop(self) -> None:
+        await self._thaws.close()
         for guest in self._guests.values():
             guest.let_go()
         self._guests.clear()
@@ -240,6 +245,34 @@ class LibvirtDriver:
         async with self._held(guest) as there:
             await there.swap(guest, old, new)
             return there.status()
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the root disk into one file, flat."""
+        async with self._held(guest) as there:
+            return await there.snapshot(guest, image_id)
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy, and remove it."""
+        there = self._find(guest.server_id)
+        return await snapshots.send(self._host, there.copies, image_id)
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy."""
+        there = self._guests.get(guest.server_id)
+        if there is not None:
+            async with there.lock:
+                await there.drop_snapshot(image_id)
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Have the guest's file systems stand still, for a limited time."""
+        self._find(guest.server_id)
+        snapshots.require_agent(guest, properties.of(guest))
+        await self._thaws.begin(guest.server_id, *agent(self._link, guest.server_id))
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on."""
+        _, thaw = agent(self._link, guest.server_id)
+        await self._thaws.end(guest.server_id, thaw)
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""

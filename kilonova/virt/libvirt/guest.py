@@ -14,7 +14,9 @@ import msgspec
 from kilonova.base.aio import Signal
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.operations import Snapped
 from kilonova.virt import ports, records
+from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
@@ -28,6 +30,7 @@ from kilonova.virt.libvirt import (
     held_xml,
     plugging,
     secrets,
+    snapshots,
     volumes,
 )
 from kilonova.virt.libvirt.domains import Live
@@ -295,6 +298,7 @@ class Guest:
         for disk in self.record.spec.disks if self.record is not None else ():
             await self._given.maker.release(disk, self._file(disk))
         await asyncio.to_thread(self._home.remove)
+        await asyncio.to_thread(copies.clear, self._settings, self.directory)
         self.record = None
         self.power = PowerState.NOSTATE
 
@@ -340,6 +344,27 @@ class Guest:
         file = self._file(disk)
         await self._release(disk, file)
         await self._keep(spec, {disk.device: None})
+
+    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
+        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
+        root = copies.root_of(spec)
+        file = self._file(root)
+        if file is None:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        made = copies.plan(
+            self._settings, self.copies, file, image_id, live=self.alive, packs=False
+        )
+        live = root.device if self.alive else ""
+        return await snapshots.take(self._given.link, self.server_id, spec, file, made, live=live)
+
+    async def drop_snapshot(self, image_id: str) -> None:
+        """Remove the copy for an image, and end one that is being made."""
+        await snapshots.drop(self._given.link, self.server_id, self.copies, image_id)
+
+    @property
+    def copies(self) -> Path:
+        """Where copies of its disk lie."""
+        return copies.place(self._settings, self.directory)
 
     def _file(self, disk: Disk) -> DiskFile | None:
         return self.record.disks.get(disk.device) if self.record is not None else None

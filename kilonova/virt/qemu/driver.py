@@ -18,13 +18,16 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
-from kilonova.virt import accel, consolelog, hostinfo, records, vifs
+from kilonova.domain.operations import Snapped
+from kilonova.virt import accel, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
+from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
+from kilonova.virt.qemu.snapshots import agent
 
 OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.SUSPENDED)
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
@@ -56,6 +59,7 @@ class QemuDriver:
         self._guests: dict[str, Guest] = {}
         self._given: Given | None = None
         self._version = 0
+        self._thaws = snapshots.Thaws()
 
     async def start(self) -> list[GuestStatus]:
         host = self._host
@@ -84,6 +88,7 @@ class QemuDriver:
         return await self.guests()
 
     async def stop(self) -> None:
+        await self._thaws.close()
         for guest in self._guests.values():
             await guest.let_go()
         self._guests.clear()
@@ -248,6 +253,37 @@ class QemuDriver:
             _running(there)
             await there.ask("inject-nmi")
             return there.status()
+
+    async def snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Copy the root disk into one file, flat."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            return await there.snapshot(guest, image_id)
+
+    async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
+        """Send the copy, and remove it."""
+        there = self._find(guest.server_id)
+        return await snapshots.send(self._host, there.copies, image_id)
+
+    async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
+        """Remove the copy."""
+        there = self._guests.get(guest.server_id)
+        if there is not None:
+            async with there.lock:
+                await there.drop_snapshot(image_id)
+
+    async def quiesce(self, guest: GuestSpec) -> None:
+        """Have the guest's file systems stand still, for a limited time."""
+        there = self._find(guest.server_id)
+        snapshots.require_agent(guest, properties.of(guest))
+        freeze, thaw = agent(there.directory)
+        await self._thaws.begin(guest.server_id, freeze, thaw)
+
+    async def unquiesce(self, guest: GuestSpec) -> None:
+        """Let them go on."""
+        there = self._find(guest.server_id)
+        _, thaw = agent(there.directory)
+        await self._thaws.end(guest.server_id, thaw)
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""

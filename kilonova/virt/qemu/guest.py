@@ -15,14 +15,16 @@ import msgspec
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.operations import Snapped
 from kilonova.virt import ports, records, vifs
+from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import command, hotplug, sleep, usernet, volumes
+from kilonova.virt.qemu import command, hotplug, sleep, snapshots, usernet, volumes
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record
@@ -309,6 +311,7 @@ class Guest:
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
+            await asyncio.to_thread(copies.clear, self._settings, self.directory)
             self.record = None
 
     async def plug(self, spec: GuestSpec, disk: Disk) -> None:
@@ -362,6 +365,25 @@ class Guest:
         left = {name: file for name, file in disks.items() if file is not None}
         kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
         records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
+
+    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
+        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
+        root = copies.root_of(spec)
+        file = self._file(root)
+        if file is None:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
+        node = command.node_name(root, root.device)
+        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
+
+    async def drop_snapshot(self, image_id: str) -> None:
+        """Remove the copy for an image, and end one that is being made."""
+        await snapshots.drop(self._qemu, self.copies, image_id)
+
+    @property
+    def copies(self) -> Path:
+        """Where copies of its disk lie."""
+        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""

@@ -67,8 +67,6 @@ GOOD: list[tuple[str, Any, VmState, int]] = [
     ("rescue", None, VmState.STOPPED, 1),
     ("rescue", {"adminPass": "x", "rescue_image_ref": IMAGE}, VmState.ACTIVE, 104),
     ("unrescue", None, VmState.RESCUED, 1),
-    ("createImage", {"name": "i", "metadata": {"a": "b"}}, VmState.PAUSED, 1),
-    ("createBackup", {"name": "b", "backup_type": "daily", "rotation": "1"}, VmState.ACTIVE, 1),
     ("changePassword", {"adminPass": "secret"}, VmState.ACTIVE, 1),
 ]
 
@@ -171,7 +169,7 @@ async def test_a_locked_server_stays_as_it_is(cloud: Cloud) -> None:
     locked = await act(cloud, server_id, "resize", {"flavorRef": "2"}, who="member")
     assert (locked.status, message(locked)) == (409, f"Instance {server_id} is locked")
     assert (await act(cloud, server_id, "pause", None, who="member")).status == 409
-    assert (await act(cloud, server_id, "createImage", {"name": "i"}, who="member")).status == 501
+    assert (await act(cloud, server_id, "createImage", {"name": "i"}, who="member")).status == 202
 
 
 async def test_named_hosts_are_for_administrators(cloud: Cloud) -> None:
@@ -210,9 +208,9 @@ async def test_quotas_of_images_and_files(cloud: Cloud) -> None:
     many = {str(number): "x" for number in range(129)}
     given = {"name": "i", "metadata": many}
     assert (await act(cloud, server_id, "createImage", given, at=38)).status == 403
-    assert (await act(cloud, server_id, "createImage", given, at=39)).status == 501
     rebuild = {"imageRef": IMAGE, "metadata": many}
     assert (await act(cloud, server_id, "rebuild", rebuild)).status == 403
+    assert (await act(cloud, server_id, "createImage", given, at=39)).status == 202
 
 
 async def test_pause_unpause_and_crash_dump(cloud: Cloud) -> None:

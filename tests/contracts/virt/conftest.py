@@ -19,7 +19,7 @@ from kilonova.virt.fake import FakeDriver, FakeWorld
 from kilonova.virt.load import maker
 from kilonova.virt.qemu import QemuDriver, process
 from tests.support import libvirtd, namespace
-from tests.support.guests import Events, Files, Plugs
+from tests.support.guests import Events, Files, Plugs, Sink
 
 SETTINGS = Settings(
     libvirt=Libvirt(
@@ -54,6 +54,7 @@ class Lab:
         self.events = Events()
         self.plugs: VifPlugger = Plugs()
         self.images = Files()
+        self.sink = Sink()
         self.settings = SETTINGS
         self.world: FakeWorld | None = None
         self.driver: VirtDriver
@@ -67,6 +68,7 @@ class Lab:
             clock=self.clock,
             on_event=self.events,
             settings=self.settings,
+            sink=self.sink,
             **more,
         )
         if self.kind == "fake":
