@@ -38,6 +38,7 @@ from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from kilonova.workflows.reconcilers.shelved import Offloader
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
@@ -104,6 +105,8 @@ class Conductor:
         )
         seconds = float(settings.default.reclaim_instance_interval)
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        stay = float(settings.default.shelved_offload_time)
+        self.offloader = Offloader(cell=cell, clock=clock, ids=ids, seconds=stay)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -174,6 +177,9 @@ class Conductor:
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
+        polls = self._settings.default.shelved_poll_interval
+        if self._settings.default.shelved_offload_time > 0 and polls >= 0:
+            self._every("shelved servers", self.offloader.reconcile, float(polls or 60))
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
