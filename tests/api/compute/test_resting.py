@@ -12,7 +12,8 @@ from kilonova.domain.guest import PowerState
 from kilonova.domain.states import VmState
 from kilonova.store import mappings, servers
 from tests.api.compute.test_actions import act, message, ready
-from tests.support.cloud import NIC, Cloud
+from tests.support.cloud import Cloud
+from tests.support.compute import NIC
 
 
 def sagas(cloud: Cloud) -> list[tuple[str, dict[str, Any]]]:
