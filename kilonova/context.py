@@ -14,10 +14,12 @@ from kilonova.config.settings import Settings
 from kilonova.db.cells import Cells
 from kilonova.db.database import Database, Tx
 from kilonova.domain.sagas import SagaContext, SagaKind
+from kilonova.interfaces.baremetal import BareMetalService
 from kilonova.interfaces.identity import IdentityService
 from kilonova.interfaces.image import ImageDocuments, ImageMaker
 from kilonova.interfaces.network import NetworkDocuments, NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.shares import ShareService
 from kilonova.interfaces.volume import VolumeService
 from kilonova.messaging.bus import Bus
 from kilonova.web.call import Call
@@ -44,6 +46,9 @@ class Sagas(Protocol):
         clock: Clock,
     ) -> None:
         """Conflict when another one holds the server, unless ``kind.cancels``."""
+
+    def cancel(self, tx: Tx, kind: SagaKind[Any], server_id: str, *, clock: Clock) -> bool:
+        """Ask the saga of that kind that holds the server to stop; whether there is one."""
 
     def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
         """Tell the sagas that wait for it; wake the conductors after the transaction."""
@@ -79,6 +84,8 @@ class Services(msgspec.Struct, frozen=True):
     placement: PlacementService | None = None
     identity: IdentityService | None = None
     usages: Usages | None = None
+    shares: ShareService | None = None
+    bare_metal: BareMetalService | None = None
     buses: dict[str, Any] = {}
     shown: Layers[Any, msgspec.Raw] = msgspec.field(default_factory=Layers)
 

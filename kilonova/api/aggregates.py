@@ -198,7 +198,12 @@ async def add_host(call: Context, aggregate_id: str) -> dict[str, Any]:
 
 
 @ROUTES.post(
-    PATH, action="remove_host", policy=RULE + "remove_host", body=REMOVE_HOST, summary="Remove one"
+    PATH,
+    action="remove_host",
+    policy=RULE + "remove_host",
+    body=REMOVE_HOST,
+    responses=answers(aggregate=AGGREGATE),
+    summary="Remove one",
 )
 async def remove_host(call: Context, aggregate_id: str) -> dict[str, Any]:
     """Take a host out."""
@@ -219,6 +224,7 @@ async def remove_host(call: Context, aggregate_id: str) -> dict[str, Any]:
     action="set_metadata",
     policy=RULE + "set_metadata",
     body=SET_METADATA,
+    responses=answers(aggregate=AGGREGATE),
     summary="Set metadata",
 )
 async def set_metadata(call: Context, aggregate_id: str) -> dict[str, Any]:

@@ -10,13 +10,22 @@ from kilonova.api.find import ADMIN
 from kilonova.context import Context, Services
 from kilonova.domain.agent import CONDUCTOR
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 from kilonova.workflows.audit import AuditReport
 
 ROUTES: Routes[Services] = Routes(prefix="/ext", tag="audit")
 SECONDS = 300.0
 
 
-@ROUTES.get("/audit", policy=ADMIN, summary="Compare servers, allocations, ports, guests, sagas")
+_REPORT = {"findings": [{"kind": str, "id": str, "sentence": str}], "unseen": [str]}
+
+
+@ROUTES.get(
+    "/audit",
+    policy=ADMIN,
+    responses=answers(audit=_REPORT),
+    summary="Compare servers, allocations, ports, guests, sagas",
+)
 async def audit(call: Context) -> dict[str, Any]:
     """``findings`` (kind, id, sentence), and what could not be looked at (``unseen``)."""
     report = await call.app.bus.call(CONDUCTOR, "audit", reply=AuditReport, seconds=SECONDS)

@@ -15,18 +15,44 @@ from kilonova.notifications.facts import Period
 from kilonova.store import services, usage_audits
 from kilonova.store.usage_audits import DONE, Audit
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(prefix="/os-instance_usage_audit_log", tag="usage audit log")
 RULE = "os_compute_api:os-instance-usage-audit-log:"
 
 
-@ROUTES.get("", policy=RULE + "list", query=no_query(), summary="Audits of the last period")
+_NUMBERS = (
+    "num_hosts", "num_hosts_done", "num_hosts_not_run", "num_hosts_running", "total_errors",
+    "total_instances",
+)  # fmt: skip
+_TEXTS = ("overall_status", "period_beginning", "period_ending")
+LOG = {
+    "hosts_not_run": [str],
+    "log": {str: {"state": str, "instances": int, "errors": int, "message": str}},
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(_TEXTS, str),
+}
+
+
+@ROUTES.get(
+    "",
+    policy=RULE + "list",
+    query=no_query(),
+    responses=answers(instance_usage_audit_logs=LOG),
+    summary="Audits of the last period",
+)
 async def index(call: Context) -> dict[str, Any]:
     """The last period that is over."""
     return {"instance_usage_audit_logs": await _log(call, call.clock.now())}
 
 
-@ROUTES.get("/{before}", policy=RULE + "show", query=no_query(), summary="Audits of another period")
+@ROUTES.get(
+    "/{before}",
+    policy=RULE + "show",
+    query=no_query(),
+    responses=answers(instance_usage_audit_log=LOG),
+    summary="Audits of another period",
+)
 async def show(call: Context, before: str) -> dict[str, Any]:
     """The last period that was over at a time (``2012-07-05 10:00:00``)."""
     text = urllib.parse.unquote(before)

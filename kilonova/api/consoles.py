@@ -21,7 +21,7 @@ from kilonova.domain.resources import ConsoleToken
 from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.store import consoles as store
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, since
+from kilonova.web.schema import Schema, answers, since
 
 ROUTES: Routes[Services] = Routes(tag="consoles")
 RULE = "os_compute_api:os-remote-consoles"
@@ -94,13 +94,20 @@ def _offered(settings: Settings, protocol: str) -> bool:
 
 
 @ROUTES.post(
-    "/servers/{server_id}/remote-consoles", since=6, body=CREATE, summary="Make a remote console"
+    "/servers/{server_id}/remote-consoles",
+    since=6,
+    body=CREATE,
+    responses=answers(remote_console={"protocol": str, "type": str, "url": str}),
+    summary="Make a remote console",
 )
 async def create(call: Context, server_id: str) -> dict[str, Any]:
     """A console of a protocol and type; its URL is good for ``[consoleauth] token_ttl`` seconds."""
     body = call.body["remote_console"]
     url = await _issue(call, server_id, body["protocol"], body["type"])
     return {"remote_console": {"protocol": body["protocol"], "type": body["type"], "url": url}}
+
+
+OLD = answers(console={"type": str, "url": str})
 
 
 def _old_body(action: str, *types: str) -> Schema:
@@ -119,6 +126,7 @@ async def _old(call: Context, server_id: str, action: str, protocol: str) -> dic
     action="os-getVNCConsole",
     until=5,
     body=_old_body("os-getVNCConsole", "novnc", "xvpvnc"),
+    responses=OLD,
     summary="Make a VNC console",
 )
 async def vnc(call: Context, server_id: str) -> dict[str, Any]:
@@ -131,6 +139,7 @@ async def vnc(call: Context, server_id: str) -> dict[str, Any]:
     action="os-getSPICEConsole",
     until=5,
     body=_old_body("os-getSPICEConsole", "spice-html5"),
+    responses=OLD,
     summary="Make a SPICE console",
 )
 async def spice(call: Context, server_id: str) -> dict[str, Any]:
@@ -143,6 +152,7 @@ async def spice(call: Context, server_id: str) -> dict[str, Any]:
     action="os-getSerialConsole",
     until=5,
     body=_old_body("os-getSerialConsole", "serial"),
+    responses=OLD,
     summary="Make a serial console",
 )
 async def serial(call: Context, server_id: str) -> dict[str, Any]:
@@ -188,9 +198,19 @@ async def _issue(call: Context, server_id: str, protocol: str, type_: str) -> st
     return f"{base}?{urlencode(query)}"
 
 
+_OPENS = {
+    "instance_uuid": str,
+    "host": str,
+    "port": int,
+    "internal_access_path": str | None,
+    "tls_port?": since(99, int | None),
+}
+
+
 @ROUTES.get(
     "/os-console-auth-tokens/{token}",
     query=no_query(99),
+    responses=answers(console=_OPENS),
     summary="Look a console token up",
 )
 async def look_up(call: Context, token: str) -> dict[str, Any]:

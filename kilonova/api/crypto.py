@@ -9,8 +9,9 @@ import hashlib
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kilonova.base.errors import BadRequest
@@ -110,3 +111,17 @@ def x509_fingerprint(certificate: str) -> str:
 
 def _pairs(digits: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+def encrypt(public_key: str, text: bytes) -> bytes | None:
+    """The text so that only the owner of an RSA key in OpenSSH form can read it (PKCS #1 v1.5).
+
+    None for other keys, and for a text that is too long for the key.
+    """
+    if not public_key.startswith("ssh-rsa "):
+        return None
+    try:
+        key = serialization.load_ssh_public_key(public_key.encode())
+        return key.encrypt(text, padding.PKCS1v15()) if isinstance(key, rsa.RSAPublicKey) else None
+    except (ValueError, UnsupportedAlgorithm):
+        return None

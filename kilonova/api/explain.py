@@ -12,6 +12,7 @@ from kilonova.domain.request import Cut
 from kilonova.domain.whynot import Obstacle
 from kilonova.store import explanations
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(prefix="/ext", tag="explain")
 SHOW = "kilonova:explain:show"
@@ -19,7 +20,12 @@ HOSTS = "kilonova:explain:hosts"
 _FAILED = "The hosts that were chosen did not take the server."
 
 
-@ROUTES.get("/explain/{name}", policy=SHOW, summary="Why servers found no host")
+@ROUTES.get(
+    "/explain/{name}",
+    policy=SHOW,
+    responses=answers(explanations=[{"type": "object"}]),
+    summary="Why servers found no host",
+)
 async def explain(call: Context, name: str) -> dict[str, Any]:
     """The explanations of a request (by its id) or of a server; hosts are for administrators."""
     found = await call.app.db.read(explanations.find, name)

@@ -8,6 +8,7 @@ from kilonova.api.schemas import no_query
 from kilonova.base.errors import NotFound
 from kilonova.context import Context, Services
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[Services] = Routes(prefix="/extensions", tag="extensions")
 RULE = "os_compute_api:extensions"
@@ -120,13 +121,35 @@ def _shown(alias: str, name: str) -> dict[str, Any]:
     }
 
 
-@ROUTES.get("", policy=RULE, query=no_query(), summary="List extensions")
+_EXTENSION = {
+    "alias": str,
+    "name": str,
+    "namespace": str,
+    "updated": str,
+    "description": str,
+    "links": [object],
+}
+
+
+@ROUTES.get(
+    "",
+    policy=RULE,
+    query=no_query(),
+    responses=answers(extensions=[_EXTENSION]),
+    summary="List extensions",
+)
 async def index(call: Context) -> dict[str, Any]:
     """All of them."""
     return {"extensions": [_shown(alias, name) for alias, name in sorted(ALIASES.items())]}
 
 
-@ROUTES.get("/{alias}", policy=RULE, query=no_query(), summary="Show an extension")
+@ROUTES.get(
+    "/{alias}",
+    policy=RULE,
+    query=no_query(),
+    responses=answers(extension=_EXTENSION),
+    summary="Show an extension",
+)
 async def show(call: Context, alias: str) -> dict[str, Any]:
     """One of them."""
     if alias not in ALIASES:

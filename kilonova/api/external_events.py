@@ -20,15 +20,18 @@ from kilonova.domain.sagas import (
 from kilonova.store import block_devices, mappings, servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, since
+from kilonova.web.schema import Schema, answers, since
 
 ROUTES: Routes[Services] = Routes(tag="server events")
 
 PLUGGED = "network-vif-plugged"
 DELETED = "network-vif-deleted"
 EXTENDED = "volume-extended"
-TAGGED = (EXTENDED, "power-update", "accelerator-request-bound")
+REIMAGED = "volume-reimaged"
+TAGGED = (EXTENDED, REIMAGED, "power-update", "accelerator-request-bound")
 """Events that mean nothing without a tag."""
+AWAITED = frozenset({PLUGGED, REIMAGED})
+"""Events that sagas wait for."""
 CHANGED = ("network-changed", "network-vif-unplugged", DELETED)
 """Events after which the cards are read anew; an opened port is the same card as before."""
 MOST = 1000
@@ -55,7 +58,7 @@ BODY = Schema(
                                 since(51, "volume-extended"),
                                 since(76, "power-update"),
                                 since(82, "accelerator-request-bound"),
-                                since(93, "volume-reimaged"),
+                                since(93, REIMAGED),
                             ],
                         },
                         "status": {
@@ -75,11 +78,15 @@ BODY = Schema(
 )
 
 
+_TAKEN = {"server_uuid": str, "name": str, "status": str, "tag?": str, "code": int}
+
+
 @ROUTES.post(
     "/os-server-external-events",
     policy="os_compute_api:os-server-external-events:create",
     body=BODY,
     also=(207,),
+    responses=answers(events=[_TAKEN]),
     summary="Tell of events of servers",
 )
 async def create(call: Context) -> Reply:
@@ -91,7 +98,7 @@ async def create(call: Context) -> Reply:
     answers = [await _take(call, event) for event in events]
     codes = {answer["code"] for answer in answers}
     taken = {answer["name"] for answer in answers if answer["code"] == 200}
-    if taken == {PLUGGED}:
+    if taken and taken <= AWAITED:
         await call.app.wake_waiting()
     elif taken:
         await call.app.wake()
@@ -118,8 +125,8 @@ async def _take(call: Context, event: dict[str, Any]) -> dict[str, Any]:
 
 async def _apply(call: Context, cell: Cell, event: dict[str, Any]) -> None:
     server_id = event["server_uuid"]
-    if event["name"] == PLUGGED:
-        name = f"{PLUGGED}:{event.get('tag', '')}"
+    if event["name"] in AWAITED:
+        name = f"{event['name']}:{event.get('tag', '')}"
         if event["status"] == "failed":
             name += ":failed"
 

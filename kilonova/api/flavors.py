@@ -274,7 +274,12 @@ async def create(call: Context) -> dict[str, Any]:
 
 
 @ROUTES.put(
-    "/{flavor_id}", since=55, body=UPDATE, policy=MANAGE + "update", summary="Describe a flavor"
+    "/{flavor_id}",
+    since=55,
+    body=UPDATE,
+    policy=MANAGE + "update",
+    responses=answers(flavor=DETAIL),
+    summary="Describe a flavor",
 )
 async def update(call: Context, flavor_id: str) -> dict[str, Any]:
     """Change the description."""
@@ -297,10 +302,13 @@ REMOVE = Schema(closed({"removeTenantAccess": _TENANT}, "removeTenantAccess"))
 ACCESS = "os_compute_api:os-flavor-access"
 
 
+ACCESSES = answers(flavor_access=[{"flavor_id": str, "tenant_id": str}])
+
+
 @ROUTES.get(
     "/{flavor_id}/os-flavor-access",
     policy=ACCESS,
-    responses=answers(flavor_access=[{"type": "object"}]),
+    responses=ACCESSES,
     query=no_query(),
     summary="List access",
 )
@@ -322,6 +330,7 @@ async def _access(call: Context, flavor: FlavorSpec) -> dict[str, Any]:
     action="addTenantAccess",
     body=ADD,
     policy=f"{ACCESS}:add_tenant_access",
+    responses=ACCESSES,
     summary="Give access",
 )
 async def add_access(call: Context, flavor_id: str) -> dict[str, Any]:
@@ -340,6 +349,7 @@ async def add_access(call: Context, flavor_id: str) -> dict[str, Any]:
     action="removeTenantAccess",
     body=REMOVE,
     policy=f"{ACCESS}:remove_tenant_access",
+    responses=ACCESSES,
     summary="Take access away",
 )
 async def remove_access(call: Context, flavor_id: str) -> dict[str, Any]:
@@ -404,7 +414,11 @@ async def create_specs(call: Context, flavor_id: str) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    SPEC_PATH + "/{key}", policy=SPEC_RULE + "show", query=no_query(), summary="Show an extra spec"
+    SPEC_PATH + "/{key}",
+    policy=SPEC_RULE + "show",
+    query=no_query(),
+    responses=Schema(TEXTS),
+    summary="Show an extra spec",
 )
 async def spec(call: Context, flavor_id: str, key: str) -> dict[str, Any]:
     """One extra spec."""

@@ -1,4 +1,4 @@
-"""``/os-hosts`` (to 2.42) and ``/os-baremetal-nodes`` (to 2.35): what administrators had before."""
+"""``/os-hosts`` (to 2.42): the hosts as administrators had them before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kilonova.api import providers
 from kilonova.api.agents import ask
 from kilonova.api.schemas import QUERY_NONE, closed
 from kilonova.api.zones import COMPUTE, zone_of, zone_of_hosts
-from kilonova.base.errors import BadRequest, NotFound, NotSupported
+from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
@@ -17,12 +17,11 @@ from kilonova.domain.operations import SWITCH_HOST, HostSwitch
 from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.store import nodes, servers, services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="hosts")
 RULE = "os_compute_api:os-hosts:"
-NODES_RULE = "os_compute_api:os-baremetal-nodes:"
-LAST, NODES_LAST = 42, 35
+LAST = 42
 
 _SWITCH = {
     "type": "string",
@@ -43,7 +42,18 @@ UPDATE = Schema(
 )
 
 
-@ROUTES.get("/os-hosts", until=LAST, policy=RULE + "list", query=LIST, summary="List hosts")
+_RESOURCE = {"host": str, "project": str, "cpu": int, "memory_mb": int, "disk_gb": int}
+_POWER = answers(host=str, power_action=str)
+
+
+@ROUTES.get(
+    "/os-hosts",
+    until=LAST,
+    policy=RULE + "list",
+    query=LIST,
+    responses=answers(hosts=[{"host_name": str, "service": str, "zone": str}]),
+    summary="List hosts",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Every service with its host and zone."""
     zones = await zone_of_hosts(call)
@@ -57,7 +67,12 @@ async def index(call: Context) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    "/os-hosts/{host}", until=LAST, policy=RULE + "show", query=QUERY_NONE, summary="Show a host"
+    "/os-hosts/{host}",
+    until=LAST,
+    policy=RULE + "show",
+    query=QUERY_NONE,
+    responses=answers(host=[{"resource": _RESOURCE}]),
+    summary="Show a host",
 )
 async def show(call: Context, host: str) -> dict[str, Any]:
     """What it has, what is used, what its servers may use, and each project's part of that."""
@@ -108,6 +123,7 @@ def _resources(
     policy=RULE + "update",
     body=UPDATE,
     also=(501,),
+    responses=answers(host=str),
     summary="Change a host",
 )
 async def update(call: Context, host: str) -> dict[str, Any]:
@@ -162,6 +178,7 @@ async def _switch(call: Context, cell: Cell, host: str, action: str) -> None:
     policy=RULE + "reboot",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Restart a host",
 )
 async def reboot(call: Context, host: str) -> dict[str, str]:
@@ -175,6 +192,7 @@ async def reboot(call: Context, host: str) -> dict[str, str]:
     policy=RULE + "shutdown",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Switch a host off",
 )
 async def shutdown(call: Context, host: str) -> dict[str, str]:
@@ -188,79 +206,9 @@ async def shutdown(call: Context, host: str) -> dict[str, str]:
     policy=RULE + "start",
     query=QUERY_NONE,
     also=(501,),
+    responses=_POWER,
     summary="Switch a host on",
 )
 async def startup(call: Context, host: str) -> dict[str, str]:
     """Where its hypervisor can."""
     return await _power(call, host, "startup")
-
-
-# --- bare metal -----------------------------------------------------------------------------------
-
-
-def _no_bare_metal() -> NotSupported:
-    return NotSupported("Ironic client unavailable, cannot access Ironic.")
-
-
-def _old_command() -> BadRequest:
-    return BadRequest("Command Not supported. Please use Ironic commands to perform this action.")
-
-
-@ROUTES.get(
-    "/os-baremetal-nodes",
-    until=NODES_LAST,
-    policy=NODES_RULE + "list",
-    query=QUERY_NONE,
-    also=(501,),
-    summary="List bare metal nodes",
-)
-async def list_nodes(call: Context) -> None:
-    """There is no bare metal service here."""
-    raise _no_bare_metal()
-
-
-@ROUTES.get(
-    "/os-baremetal-nodes/{node_id}",
-    until=NODES_LAST,
-    policy=NODES_RULE + "show",
-    query=QUERY_NONE,
-    also=(501,),
-    summary="Show a bare metal node",
-)
-async def show_node(call: Context, node_id: str) -> None:
-    """There is no bare metal service here."""
-    raise _no_bare_metal()
-
-
-@ROUTES.post("/os-baremetal-nodes", until=NODES_LAST, summary="Kept for old clients")
-async def create_node(call: Context) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.delete("/os-baremetal-nodes/{node_id}", until=NODES_LAST, summary="Kept for old clients")
-async def delete_node(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.post(
-    "/os-baremetal-nodes/{node_id}/action",
-    action="add_interface",
-    until=NODES_LAST,
-    summary="Kept for old clients",
-)
-async def add_interface(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()
-
-
-@ROUTES.post(
-    "/os-baremetal-nodes/{node_id}/action",
-    action="remove_interface",
-    until=NODES_LAST,
-    summary="Kept for old clients",
-)
-async def remove_interface(call: Context, node_id: str) -> None:
-    """Always refused."""
-    raise _old_command()

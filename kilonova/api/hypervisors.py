@@ -82,6 +82,7 @@ _BASIC = [
     Field("servers", _servers),
 ]
 BASIC = View("hypervisor", _BASIC)
+_UPTIME = View("hypervisor", [*_BASIC, Field("uptime")])
 DETAIL = View(
     "hypervisor",
     [
@@ -203,7 +204,19 @@ async def detail(call: Context) -> dict[str, Any]:
     return await _answer(call, DETAIL, "detail")
 
 
-@ROUTES.get("/statistics", until=87, policy=RULE + "statistics", summary="Sums over hypervisors")
+SUMS = (
+    "vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used",
+    "free_ram_mb", "free_disk_gb", "current_workload", "running_vms", "disk_available_least",
+)  # fmt: skip
+
+
+@ROUTES.get(
+    "/statistics",
+    until=87,
+    policy=RULE + "statistics",
+    responses=answers(hypervisor_statistics=dict.fromkeys(("count", *SUMS), int)),
+    summary="Sums over hypervisors",
+)
 async def statistics(call: Context) -> dict[str, Any]:
     """Sums over the enabled ones."""
     rows = [
@@ -213,11 +226,7 @@ async def statistics(call: Context) -> dict[str, Any]:
     ]
     one = DETAIL.at(1)
     shown = [one(row) for row in rows]
-    names = (
-        "vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used",
-        "free_ram_mb", "free_disk_gb", "current_workload", "running_vms", "disk_available_least",
-    )  # fmt: skip
-    sums = {name: sum(row[name] for row in shown) for name in names}
+    sums = {name: sum(row[name] for row in shown) for name in SUMS}
     return {"hypervisor_statistics": {"count": len(rows), **sums}}
 
 
@@ -261,7 +270,11 @@ async def _one(call: Context, key: str, *, with_servers: bool = False) -> Shown:
 
 
 @ROUTES.get(
-    "/{hypervisor_id}/uptime", until=87, policy=RULE + "uptime", summary="How long a host is up"
+    "/{hypervisor_id}/uptime",
+    until=87,
+    policy=RULE + "uptime",
+    responses=answers(hypervisor=_UPTIME),
+    summary="How long a host is up",
 )
 async def uptime(call: Context, hypervisor_id: str) -> dict[str, Any]:
     """What the host says of its uptime."""
@@ -273,7 +286,11 @@ async def uptime(call: Context, hypervisor_id: str) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    "/{pattern}/search", until=52, policy=RULE + "search", summary="Find hypervisors by name"
+    "/{pattern}/search",
+    until=52,
+    policy=RULE + "search",
+    responses=answers(hypervisors=[BASIC]),
+    summary="Find hypervisors by name",
 )
 async def search(call: Context, pattern: str) -> dict[str, Any]:
     """Those whose name has the pattern in it."""
@@ -282,7 +299,11 @@ async def search(call: Context, pattern: str) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    "/{pattern}/servers", until=52, policy=RULE + "servers", summary="Servers of hypervisors"
+    "/{pattern}/servers",
+    until=52,
+    policy=RULE + "servers",
+    responses=answers(hypervisors=[BASIC]),
+    summary="Servers of hypervisors",
 )
 async def with_servers(call: Context, pattern: str) -> dict[str, Any]:
     """The same with their servers."""

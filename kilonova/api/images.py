@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kilonova.api.schemas import METADATA, POSITIVE, QUERY_NONE, closed
+from kilonova.api.schemas import LINK, METADATA, POSITIVE, QUERY_NONE, closed
 from kilonova.base.errors import BadRequest, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
@@ -16,7 +16,7 @@ from kilonova.interfaces.image import OWN_FIELDS
 from kilonova.store import quotas
 from kilonova.web import pages
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers, shape
 from kilonova.web.view import OMIT, Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/images", tag="images")
@@ -79,6 +79,20 @@ IMAGE = View(
 )
 
 
+_LINK = {**LINK, "type?": str}
+_BRIEF = {"id": str, "name": str | None, "links": [_LINK]}
+_FULL = View(
+    "image",
+    [
+        *IMAGE.fields,
+        Field("links", schema=shape([_LINK])),
+        Field("server", schema=shape({"id": str, "links": [LINK]})),
+    ],
+)
+_ITEMS = answers(metadata={str: str | None})
+_ITEM = answers(meta={str: str | None})
+
+
 def _links(call: Context, image_id: str, url: str) -> list[dict[str, str]]:
     return [
         {"rel": "self", "href": call.link("images", image_id)},
@@ -106,7 +120,7 @@ async def _url(call: Context) -> str:
     return (prefix or await call.app.image_documents.url()).rstrip("/")
 
 
-@ROUTES.get("", until=LAST, query=LIST, summary="List images")
+@ROUTES.get("", until=LAST, query=LIST, responses=answers(images=[_BRIEF]), summary="List images")
 async def index(call: Context) -> dict[str, Any]:
     """Ids and names."""
     docs, url = await _page(call), await _url(call)
@@ -116,7 +130,13 @@ async def index(call: Context) -> dict[str, Any]:
     return _linked(call, rows, "images")
 
 
-@ROUTES.get("/detail", until=LAST, query=LIST, summary="List images with all of them")
+@ROUTES.get(
+    "/detail",
+    until=LAST,
+    query=LIST,
+    responses=answers(images=[_FULL]),
+    summary="List images with all of them",
+)
 async def detail(call: Context) -> dict[str, Any]:
     """The same in full."""
     docs, url = await _page(call), await _url(call)
@@ -175,7 +195,13 @@ def _linked(call: Context, rows: list[dict[str, Any]], *path: str) -> dict[str, 
     return body
 
 
-@ROUTES.get("/{image_id}", until=LAST, query=QUERY_NONE, summary="Show an image")
+@ROUTES.get(
+    "/{image_id}",
+    until=LAST,
+    query=QUERY_NONE,
+    responses=answers(image=_FULL),
+    summary="Show an image",
+)
 async def show(call: Context, image_id: str) -> dict[str, Any]:
     """One image."""
     doc = await _get(call, image_id)
@@ -196,7 +222,11 @@ async def _get(call: Context, image_id: str) -> dict[str, Any]:
 
 
 @ROUTES.get(
-    "/{image_id}/metadata", until=METADATA_LAST, query=QUERY_NONE, summary="List image metadata"
+    "/{image_id}/metadata",
+    until=METADATA_LAST,
+    query=QUERY_NONE,
+    responses=_ITEMS,
+    summary="List image metadata",
 )
 async def items(call: Context, image_id: str) -> dict[str, Any]:
     """All properties."""
@@ -207,6 +237,7 @@ async def items(call: Context, image_id: str) -> dict[str, Any]:
     "/{image_id}/metadata/{key}",
     until=METADATA_LAST,
     query=QUERY_NONE,
+    responses=_ITEM,
     summary="Show an image metadata item",
 )
 async def item(call: Context, image_id: str, key: str) -> dict[str, Any]:
@@ -216,7 +247,11 @@ async def item(call: Context, image_id: str, key: str) -> dict[str, Any]:
 
 
 @ROUTES.post(
-    "/{image_id}/metadata", until=METADATA_LAST, body=ALL, summary="Add image metadata items"
+    "/{image_id}/metadata",
+    until=METADATA_LAST,
+    body=ALL,
+    responses=_ITEMS,
+    summary="Add image metadata items",
 )
 async def add_items(call: Context, image_id: str) -> dict[str, Any]:
     """Add or overwrite properties; all of them then."""
@@ -225,7 +260,13 @@ async def add_items(call: Context, image_id: str) -> dict[str, Any]:
     return {"metadata": await _change(call, image_id, before, after)}
 
 
-@ROUTES.put("/{image_id}/metadata", until=METADATA_LAST, body=ALL, summary="Replace image metadata")
+@ROUTES.put(
+    "/{image_id}/metadata",
+    until=METADATA_LAST,
+    body=ALL,
+    responses=_ITEMS,
+    summary="Replace image metadata",
+)
 async def replace_items(call: Context, image_id: str) -> dict[str, Any]:
     """Just these properties."""
     before = _texts(await _get(call, image_id))
@@ -236,6 +277,7 @@ async def replace_items(call: Context, image_id: str) -> dict[str, Any]:
     "/{image_id}/metadata/{key}",
     until=METADATA_LAST,
     body=ONE,
+    responses=_ITEM,
     summary="Set an image metadata item",
 )
 async def set_item(call: Context, image_id: str, key: str) -> dict[str, Any]:

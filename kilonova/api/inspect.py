@@ -21,6 +21,7 @@ from kilonova.domain.operations import DIAGNOSTICS, GuestName
 from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.store import holds, servers
 from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema, answers, pick, shape, since, until
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}", tag="server insides")
@@ -58,6 +59,7 @@ DIAGNOSIS = View(
     "/diagnostics",
     query=no_query(),
     also=(409, 501),
+    responses=Schema(pick(until(47, shape({str: int})), since(48, DIAGNOSIS))),
     summary="Show counters of a server's guest",
 )
 async def diagnostics(call: Context, server_id: str) -> dict[str, Any]:
@@ -108,7 +110,23 @@ def _flat(told: Diagnostics) -> dict[str, Any]:
     return flat
 
 
-@ROUTES.get("/topology", since=78, query=no_query(), summary="Show a server's NUMA cells")
+_NODE = {
+    "vcpu_set": [int],
+    "siblings": [[int]],
+    "memory_mb": int,
+    "cpu_pinning?": {str: int},
+    "host_node?": int,
+}
+TOPOLOGY = answers(nodes=[_NODE], pagesize_kb=int | None)
+
+
+@ROUTES.get(
+    "/topology",
+    since=78,
+    query=no_query(),
+    responses=TOPOLOGY,
+    summary="Show a server's NUMA cells",
+)
 async def topology(call: Context, server_id: str) -> dict[str, Any]:
     """The NUMA cells of the guest; where they are on the host is for administrators."""
     found = await find(call, server_id, "compute:server:topology:index")
@@ -149,7 +167,12 @@ def _node(cell: GuestCell, *, inside: bool) -> dict[str, Any]:
     return shown
 
 
-@ROUTES.get("/os-server-password", query=no_query(), summary="Show the guest's password")
+@ROUTES.get(
+    "/os-server-password",
+    query=no_query(),
+    responses=answers(password=str),
+    summary="Show the guest's password",
+)
 async def password(call: Context, server_id: str) -> dict[str, Any]:
     """What the guest posted to its metadata service, encrypted for the owner's key."""
     found = await find(call, server_id, "os_compute_api:os-server-password:show")

@@ -74,6 +74,7 @@ _COMMON = [
 ]
 LISTED = View("keypair", _COMMON)
 MADE = View("keypair", [*_COMMON, Field("user_id")])
+_GENERATED = View("keypair", [*MADE.fields, Field("private_key")])
 SHOWN = View(
     "keypair",
     [
@@ -140,7 +141,12 @@ async def delete(call: Context, name: str) -> Reply:
 
 
 @ROUTES.post(
-    "", body=CREATE, status=201, also=(until(1, 200),), summary="Create or import a key pair"
+    "",
+    body=CREATE,
+    status=201,
+    also=(until(1, 200),),
+    responses=answers(keypair=_GENERATED),
+    summary="Create or import a key pair",
 )
 async def create(call: Context) -> Reply:
     """Import ``public_key``, or (before 2.92) generate a pair and show its private half once."""

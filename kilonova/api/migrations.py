@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from kilonova.api.actions.later import LATER, check, not_yet
-from kilonova.api.find import Found, find, target
+from kilonova.api.actions.later import check
+from kilonova.api.agents import ask
+from kilonova.api.find import Found, find, require_cell, target
 from kilonova.api.schemas import closed, no_query
 from kilonova.api.servers.filters import instant, whole_second
+from kilonova.api.work import record
 from kilonova.base.clock import isoformat_micro
-from kilonova.base.errors import BadRequest, Forbidden, NotFound
+from kilonova.base.errors import BadRequest, Conflict, Fault, Forbidden, NotFound
 from kilonova.context import Context, Services
+from kilonova.db.cells import Cell
+from kilonova.db.database import Tx
+from kilonova.domain.live import LIVE_FORCE, LIVE_LOOK
+from kilonova.domain.operations import GuestName, Operation
 from kilonova.domain.resources import Migration
+from kilonova.domain.sagas import LIVE_MIGRATE
+from kilonova.messaging.bus import NoReply, Undelivered
+from kilonova.store import actions
 from kilonova.store import migrations as store
 from kilonova.store.migrations import ENDED, LIVE, MigrationFilter
+from kilonova.store.noting import note
 from kilonova.web import pages
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, answers, pick, since, single, until
 from kilonova.web.view import OMIT, Field, View
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 ROUTES: Routes[Services] = Routes(tag="migrations")
 RULE = "os_compute_api:os-migrations:index"
@@ -208,7 +220,7 @@ async def of_server(call: Context, server_id: str) -> dict[str, Any]:
     found = await find(call, server_id, SERVER_RULE + "index")
     rows = await found.cell.db.read(store.running, server_id) if found.cell else []
     hosts = call.allows(SERVER_RULE + "index:host", target(found.server))
-    shown = [Shown(row, hosts) for row in rows]
+    shown = [Shown(await _counted(call, found.cell, row), hosts) for row in rows]
     return {"migrations": LIVE_MIGRATION.render_all(shown, call.version)}
 
 
@@ -227,6 +239,7 @@ async def show(call: Context, server_id: str, migration_id: str) -> dict[str, An
         raise NotFound(f"Migration {migration_id} of server {server_id} is no live migration.")
     if row.status in ENDED:
         raise NotFound(f"Live migration {migration_id} for server {server_id} is not in progress.")
+    row = await _counted(call, found.cell, row)
     return {"migration": LIVE_MIGRATION.render(Shown(row, hosts=True), call.version)}
 
 
@@ -244,17 +257,34 @@ async def _of(call: Context, found: Found, migration_id: str) -> Migration:
     PREFIX + "/{migration_id}",
     since=24,
     status=202,
-    tags=("migrations", LATER[1]),
+    tags=("migrations",),
     summary="Abort a live migration",
 )
 async def abort(call: Context, server_id: str, migration_id: str) -> None:
-    """One that runs, or (2.65) waits or prepares."""
+    """One that runs, or (2.65) waits or prepares; the guest goes on where it is."""
     found = await find(call, server_id, SERVER_RULE + "delete")
     check(call, found, "abort")
     row = await _of(call, found, migration_id)
     possible = {"running"} | ({"queued", "preparing"} if call.version >= 65 else set())
     _in_state(found, row, possible, "abort live migration")
-    raise not_yet("abort live migration")
+    cell = require_cell(found, "abort live migration")
+    await cell.db.run(_abort, call, server_id, row.id, possible)
+    await call.app.wake()
+
+
+def _abort(tx: Tx, call: Context, server_id: str, number: int, possible: set[str]) -> None:
+    row = store.get(tx, server_id, number)
+    cancelled = row is not None and row.status in possible
+    if not cancelled or not call.app.sagas.cancel(tx, LIVE_MIGRATE, server_id, clock=call.clock):
+        raise BadRequest(f"Migration {number} of instance {server_id} is over.")
+    _told(tx, call, server_id, "live_migration_cancel")
+    note(tx, "instance.live_migration_abort.start", server_id)
+
+
+def _told(tx: Tx, call: Context, server_id: str, action: str) -> None:
+    """An action that is over with its request."""
+    record(tx, call, action, server_id)
+    actions.finish(tx, server_id, call.request_id, now=call.clock.now(), message=None)
 
 
 @ROUTES.post(
@@ -263,16 +293,46 @@ async def abort(call: Context, server_id: str, migration_id: str) -> None:
     since=22,
     status=202,
     body=FORCE,
-    tags=("migrations", LATER[1]),
+    tags=("migrations",),
     summary="Force a live migration to its end",
 )
 async def force_complete(call: Context, server_id: str, migration_id: str) -> None:
-    """One that runs."""
+    """One that runs: the guest stands still until all of it is there."""
     found = await find(call, server_id, SERVER_RULE + "force_complete")
     check(call, found, "force_complete")
     row = await _of(call, found, migration_id)
     _in_state(found, row, {"running"}, "force complete")
-    raise not_yet("force_complete")
+    cell = require_cell(found, "force_complete")
+    event = "instance.live_migration_force_complete"
+    await cell.db.run(note, f"{event}.start", server_id)
+    await _ask(call, cell, row, LIVE_FORCE)
+
+    def work(tx: Tx) -> None:
+        _told(tx, call, server_id, "live_migration_force_complete")
+        note(tx, f"{event}.end", server_id)
+
+    await cell.db.run(work)
+
+
+async def _ask(call: Context, cell: Cell, row: Migration, operation: Operation[GuestName, R]) -> R:
+    """The source's answer about a move; Conflict when it does not know of one, or is away."""
+    try:
+        return await ask(
+            call, cell, row.source_host or "", operation, row.server_id, GuestName(row.server_id)
+        )
+    except (Undelivered, NoReply):
+        raise Conflict(f"Host {row.source_host} does not answer; try again later.") from None
+
+
+async def _counted(call: Context, cell: Cell | None, row: Migration) -> Migration:
+    """The record with the counters of now."""
+    if cell is None or row.status != "running":
+        return row
+    try:
+        seen = await _ask(call, cell, row, LIVE_LOOK)
+    except Fault:
+        return row
+    return msgspec.structs.replace(row, data={**row.data, **seen.counters})
 
 
 def _in_state(found: Found, row: Migration, possible: set[str], word: str) -> None:

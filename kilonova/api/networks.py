@@ -12,7 +12,7 @@ from kilonova.api.schemas import QUERY_NONE
 from kilonova.base.errors import BadRequest, Conflict, Forbidden, NotFound
 from kilonova.context import Context, Services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(tag="networks")
@@ -62,6 +62,15 @@ POOL = Schema(
 )
 
 
+_FLOATING = {
+    "id": str,
+    "ip": str,
+    "fixed_ip": str | None,
+    "instance_id": str | None,
+    "pool": str,
+}
+
+
 async def _networks(call: Context) -> list[dict[str, Any]]:
     """Those of the project, and the shared ones."""
     token = call.caller.token
@@ -83,7 +92,12 @@ def _granted(call: Context) -> frozenset[str]:
 
 
 @ROUTES.get(
-    "/os-networks", until=LAST, policy=NETWORKS + "list", query=QUERY_NONE, summary="List networks"
+    "/os-networks",
+    until=LAST,
+    policy=NETWORKS + "list",
+    query=QUERY_NONE,
+    responses=answers(networks=[NETWORK]),
+    summary="List networks",
 )
 async def index(call: Context) -> dict[str, Any]:
     """Names and ids."""
@@ -96,6 +110,7 @@ async def index(call: Context) -> dict[str, Any]:
     until=LAST,
     policy=NETWORKS + "show",
     query=QUERY_NONE,
+    responses=answers(network=NETWORK),
     summary="Show a network",
 )
 async def show(call: Context, network_id: str) -> dict[str, Any]:
@@ -109,6 +124,7 @@ async def show(call: Context, network_id: str) -> dict[str, Any]:
     until=LAST,
     policy=TENANT + "list",
     query=QUERY_NONE,
+    responses=answers(networks=[TENANT_NETWORK]),
     summary="List the project's networks",
 )
 async def tenant_index(call: Context) -> dict[str, Any]:
@@ -121,6 +137,7 @@ async def tenant_index(call: Context) -> dict[str, Any]:
     until=LAST,
     policy=TENANT + "show",
     query=QUERY_NONE,
+    responses=answers(network=TENANT_NETWORK),
     summary="Show one of the project's networks",
 )
 async def tenant_show(call: Context, network_id: str) -> dict[str, Any]:
@@ -144,6 +161,7 @@ async def _pools(call: Context) -> dict[str, str]:
     until=LAST,
     policy="os_compute_api:os-floating-ip-pools",
     query=QUERY_NONE,
+    responses=answers(floating_ip_pools=[{"name": str}]),
     summary="List floating IP pools",
 )
 async def pools(call: Context) -> dict[str, Any]:
@@ -174,6 +192,7 @@ async def _shown(call: Context, rows: list[dict[str, Any]]) -> list[dict[str, An
     until=LAST,
     policy=FLOATING + "list",
     query=QUERY_NONE,
+    responses=answers(floating_ips=[_FLOATING]),
     summary="List floating IPs",
 )
 async def floating_index(call: Context) -> dict[str, Any]:
@@ -189,6 +208,7 @@ async def floating_index(call: Context) -> dict[str, Any]:
     until=LAST,
     policy=FLOATING + "show",
     query=QUERY_NONE,
+    responses=answers(floating_ip=_FLOATING),
     summary="Show a floating IP",
 )
 async def floating_show(call: Context, floating_id: str) -> dict[str, Any]:
@@ -208,6 +228,7 @@ async def _floating(call: Context, floating_id: str) -> dict[str, Any]:
     until=LAST,
     policy=FLOATING + "create",
     body=POOL,
+    responses=answers(floating_ip=_FLOATING),
     summary="Allocate a floating IP",
 )
 async def allocate(call: Context) -> dict[str, Any]:

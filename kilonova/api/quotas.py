@@ -15,7 +15,7 @@ from kilonova.db.database import Tx
 from kilonova.domain.quotas import NETWORK, NOOP, UNIFIED, UNLIMITED, Rules
 from kilonova.store import quotas as store
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, between, pick, since, until
+from kilonova.web.schema import Schema, answers, between, pick, since, until
 
 ROUTES: Routes[Services] = Routes(tag="quotas")
 RULE = "os_compute_api:os-quota-sets:"
@@ -90,6 +90,20 @@ def _shown(limits: Mapping[str, Any], version: int, *, of_class: bool = False) -
     return {name: limits[name] for name in _names(version, of_class=of_class)}
 
 
+_USE = {"limit": int, "in_use": int, "reserved": int}
+
+
+def _quota(form: Any, *texts: str, of_class: bool = False) -> dict[Any, Any]:
+    """The form of a quota set: each resource at the versions that show it."""
+    return {
+        **dict.fromkeys(texts, str),
+        **dict.fromkeys(_ALWAYS, since(0, form)),
+        **dict.fromkeys(_GROUPS, since(50 if of_class else 0, form)),
+        **dict.fromkeys(_FILES, until(56, form)),
+        **dict.fromkeys(NETWORK, until(49 if of_class else 35, form)),
+    }
+
+
 def _target(project_id: str) -> dict[str, str]:
     return {"project_id": project_id}
 
@@ -98,7 +112,12 @@ def _limits(tx: Tx, rules: Rules, project_id: str, user_id: str | None) -> dict[
     return quota_rules.limits(tx, rules, project_id, user_id or "", shown=True)
 
 
-@ROUTES.get("/os-quota-sets/{project_id}", query=LIST, summary="Show a project's quota")
+@ROUTES.get(
+    "/os-quota-sets/{project_id}",
+    query=LIST,
+    responses=answers(quota_set=_quota(int, "id")),
+    summary="Show a project's quota",
+)
 async def show(call: Context, project_id: str) -> dict[str, Any]:
     """Limits of a project, or of one user in it (``user_id``)."""
     call.enforce(RULE + "show", _target(project_id))
@@ -108,7 +127,12 @@ async def show(call: Context, project_id: str) -> dict[str, Any]:
     return {"quota_set": {"id": project_id, **_shown(found, call.version)}}
 
 
-@ROUTES.get("/os-quota-sets/{project_id}/detail", query=LIST, summary="Quota with what is used")
+@ROUTES.get(
+    "/os-quota-sets/{project_id}/detail",
+    query=LIST,
+    responses=answers(quota_set=_quota(_USE, "id")),
+    summary="Quota with what is used",
+)
 async def detail(call: Context, project_id: str) -> dict[str, Any]:
     """Limits with use; nothing is ever reserved."""
     call.enforce(RULE + "detail", _target(project_id))
@@ -142,7 +166,12 @@ def _used(tx: Tx, rules: Rules, project_id: str, user_id: str | None) -> dict[st
     }
 
 
-@ROUTES.get("/os-quota-sets/{project_id}/defaults", query=no_query(), summary="Show default quota")
+@ROUTES.get(
+    "/os-quota-sets/{project_id}/defaults",
+    query=no_query(),
+    responses=answers(quota_set=_quota(int, "id")),
+    summary="Show default quota",
+)
 async def defaults(call: Context, project_id: str) -> dict[str, Any]:
     """What a project has when nothing else is said."""
     call.enforce(RULE + "defaults", _target(project_id))
@@ -153,7 +182,11 @@ async def defaults(call: Context, project_id: str) -> dict[str, Any]:
 
 
 @ROUTES.put(
-    "/os-quota-sets/{project_id}", query=LIST, body=UPDATE, summary="Change a project's quota"
+    "/os-quota-sets/{project_id}",
+    query=LIST,
+    body=UPDATE,
+    responses=answers(quota_set=_quota(int)),
+    summary="Change a project's quota",
 )
 async def update(call: Context, project_id: str) -> dict[str, Any]:
     """Set limits; past what is used or left only with ``force``.
@@ -216,6 +249,7 @@ async def delete(call: Context, project_id: str) -> None:
     "/os-quota-class-sets/{name}",
     policy=CLASS_RULE + "show",
     query=no_query(),
+    responses=answers(quota_class_set=_quota(int, "id", of_class=True)),
     summary="Show a quota class",
 )
 async def show_class(call: Context, name: str) -> dict[str, Any]:
@@ -229,6 +263,7 @@ async def show_class(call: Context, name: str) -> dict[str, Any]:
     "/os-quota-class-sets/{name}",
     policy=CLASS_RULE + "update",
     body=UPDATE_CLASS,
+    responses=answers(quota_class_set=_quota(int, of_class=True)),
     summary="Change a quota class",
 )
 async def update_class(call: Context, name: str) -> dict[str, Any]:

@@ -62,6 +62,10 @@ DEVICE_TAG: Tree = {"type": "string", "minLength": 1, "maxLength": 60, "pattern"
 TAGS: Tree = {"type": "array", "items": TAG, "maxItems": 50}
 
 
+LINK: dict[Any, Any] = {"rel": str, "href": str}
+"""The form of a link (see `kilonova.web.schema.shape`)."""
+
+
 def closed(properties: Tree, *required: Any, **more: Any) -> Tree:
     """An object with just these properties."""
     tree: Tree = {"type": "object", "properties": properties, "additionalProperties": False, **more}

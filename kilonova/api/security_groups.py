@@ -13,7 +13,7 @@ from kilonova.api.schemas import NOT_NEGATIVE, QUERY_NONE, UUID, Tree
 from kilonova.base.errors import BadRequest, Conflict, NotFound
 from kilonova.context import Context, Services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="security groups")
 RULE = "os_compute_api:os-security-groups:"
@@ -63,6 +63,24 @@ LIST = Schema(
         "additionalProperties": True,
     }
 )
+
+
+RULE_SHOWN = {
+    "id": str,
+    "parent_group_id": str,
+    "ip_protocol": str | None,
+    "from_port": int | None,
+    "to_port": int | None,
+    "group": {"name?": str, "tenant_id?": str},
+    "ip_range": {"cidr?": str},
+}
+GROUP_SHOWN = {
+    "id": str,
+    "name": str,
+    "description": str | None,
+    "tenant_id": str,
+    "rules": [RULE_SHOWN],
+}
 
 
 async def group_of(call: Context, name: str) -> dict[str, Any]:
@@ -145,7 +163,14 @@ async def _find(call: Context, group_id: str) -> dict[str, Any]:
     return found
 
 
-@ROUTES.get("/os-security-groups", until=LAST, policy=RULE + "get", query=LIST, summary="List")
+@ROUTES.get(
+    "/os-security-groups",
+    until=LAST,
+    policy=RULE + "get",
+    query=LIST,
+    responses=answers(security_groups=[GROUP_SHOWN]),
+    summary="List",
+)
 async def index(call: Context) -> dict[str, Any]:
     """The project's groups; an administrator may ask for all."""
     everybody = call.query.flag("all_tenants") and is_admin(call)
@@ -162,6 +187,7 @@ async def index(call: Context) -> dict[str, Any]:
     until=LAST,
     policy=RULE + "show",
     query=QUERY_NONE,
+    responses=answers(security_group=GROUP_SHOWN),
     summary="Show a security group",
 )
 async def show(call: Context, group_id: str) -> dict[str, Any]:
@@ -174,6 +200,7 @@ async def show(call: Context, group_id: str) -> dict[str, Any]:
     until=LAST,
     policy=RULE + "create",
     body=GROUP,
+    responses=answers(security_group=GROUP_SHOWN),
     summary="Make a security group",
 )
 async def create(call: Context) -> dict[str, Any]:
@@ -189,6 +216,7 @@ async def create(call: Context) -> dict[str, Any]:
     until=LAST,
     policy=RULE + "update",
     body=GROUP,
+    responses=answers(security_group=GROUP_SHOWN),
     summary="Change a security group",
 )
 async def update(call: Context, group_id: str) -> dict[str, Any]:
@@ -230,6 +258,7 @@ async def delete(call: Context, group_id: str) -> None:
     until=LAST,
     policy=RULE + "rule:create",
     body=NEW_RULE,
+    responses=answers(security_group_rule=RULE_SHOWN),
     summary="Make a security group rule",
 )
 async def create_rule(call: Context) -> dict[str, Any]:

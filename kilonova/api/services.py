@@ -16,7 +16,7 @@ from kilonova.context import Context, Services
 from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.resources import Service
-from kilonova.store import aggregates, mappings, nodes, servers
+from kilonova.store import aggregates, mappings, migrations, nodes, servers
 from kilonova.store import services as store
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema, answers, pick, since, until
@@ -139,6 +139,7 @@ async def _by_host(call: Context, host: str, binary: str) -> tuple[Cell, Service
     since=53,
     policy=RULE + "update",
     body=UPDATE,
+    responses=answers(service=SERVICE),
     summary="Enable, disable or force down a service",
 )
 async def update(call: Context, service_id: str) -> dict[str, Any]:
@@ -166,6 +167,12 @@ async def update(call: Context, service_id: str) -> dict[str, Any]:
 
 async def _save(call: Context, cell: Cell, service: Service, values: dict[str, Any]) -> Service:
     def write(tx: Tx) -> Service:
+        up = service.forced_down and values.get("forced_down") is False
+        if up and migrations.evacuated(tx, service.host):
+            raise BadRequest(
+                f"The service on host {service.host} cannot be un-forced yet: the servers that "
+                "were evacuated from it are not cleaned up; start its agent and wait."
+            )
         changed = store.update(tx, service.id, now=call.clock.now(), **values)
         if changed is None:
             raise NotFound(f"Service {service.uuid} could not be found.")
@@ -177,8 +184,22 @@ async def _save(call: Context, cell: Cell, service: Service, values: dict[str, A
     return changed
 
 
+_OLD = {
+    "host": str,
+    "binary": str,
+    "status?": str,
+    "disabled_reason?": str | None,
+    "forced_down?": since(11, bool),
+}
+
+
 @ROUTES.put(
-    "/{word}", until=52, policy=RULE + "update", body=OLD_UPDATE, summary="The same before 2.53"
+    "/{word}",
+    until=52,
+    policy=RULE + "update",
+    body=OLD_UPDATE,
+    responses=answers(service=_OLD),
+    summary="The same before 2.53",
 )
 async def old_update(call: Context, word: str) -> dict[str, Any]:
     """enable, disable, disable-log-reason, force-down (2.11)."""

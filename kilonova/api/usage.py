@@ -15,7 +15,7 @@ from kilonova.domain.server import Server
 from kilonova.store import usage as store
 from kilonova.web import pages
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, pick, since, until
+from kilonova.web.schema import Schema, answers, pick, shape, since, until
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(prefix="/os-simple-tenant-usage", tag="usage")
@@ -81,11 +81,27 @@ SERVER = View(
 )
 
 
+_TOTALS = shape(
+    {
+        "tenant_id": str,
+        "total_hours": float,
+        "total_local_gb_usage": float,
+        "total_memory_mb_usage": float,
+        "total_vcpus_usage": float,
+        "start": str,
+        "stop": str,
+        "server_usages?": [SERVER],
+    }
+)
+
+
 def _time(when: dt.datetime) -> str:
     return isoformat_micro(when)
 
 
-@ROUTES.get("", query=LIST, summary="Usage of all projects")
+@ROUTES.get(
+    "", query=LIST, responses=answers(tenant_usages=[_TOTALS]), summary="Usage of all projects"
+)
 async def index(call: Context) -> dict[str, Any]:
     """Totals of each project, with its servers when ``detailed=1``; in pages from 2.40."""
     span = _span(call)
@@ -103,7 +119,12 @@ async def index(call: Context) -> dict[str, Any]:
     return _linked(call, body, page, "tenant_usages_links")
 
 
-@ROUTES.get("/{project_id}", query=SHOW, summary="Usage of a project")
+@ROUTES.get(
+    "/{project_id}",
+    query=SHOW,
+    responses=answers(tenant_usage={"anyOf": [_TOTALS, {"maxProperties": 0}]}),
+    summary="Usage of a project",
+)
 async def show(call: Context, project_id: str) -> dict[str, Any]:
     """Totals and servers of one project; empty when it had none."""
     span = _span(call)

@@ -162,7 +162,13 @@ async def show(call: Context, server_id: str, volume_id: str) -> dict[str, Any]:
 # -- attach --------------------------------------------------------------------------------------
 
 
-@ROUTES.post("", body=CREATE, also=(202,), summary="Attach a volume")
+@ROUTES.post(
+    "",
+    body=CREATE,
+    also=(202,),
+    responses=Schema(until(100, answers(volumeAttachment=_MADE))),
+    summary="Attach a volume",
+)
 async def create(call: Context, server_id: str) -> Reply | dict[str, Any]:
     """Reserve the volume, choose its device name, and let the conductor plug it in.
 

@@ -167,5 +167,6 @@ async def _take_back(call: Context, image_id: str, taken: list[str]) -> None:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for piece in ():
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
         yield piece

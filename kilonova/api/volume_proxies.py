@@ -9,7 +9,7 @@ from kilonova.base.errors import BadRequest
 from kilonova.context import Context, Services
 from kilonova.web.call import Query, Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 from kilonova.web.view import Field, View
 
 ROUTES: Routes[Services] = Routes(tag="volume proxies")
@@ -126,13 +126,25 @@ async def _list(call: Context, path: str, view: View) -> list[dict[str, Any]]:
     return view.render_all(_page(call.query, found, call.app.settings.api.max_limit))
 
 
-@ROUTES.get("/os-volumes", until=LAST, policy=RULE + "list", summary="List volumes")
+@ROUTES.get(
+    "/os-volumes",
+    until=LAST,
+    policy=RULE + "list",
+    responses=answers(volumes=[VOLUME]),
+    summary="List volumes",
+)
 async def volumes(call: Context) -> dict[str, Any]:
     """The caller's volumes."""
     return {"volumes": await _list(call, "volumes", VOLUME)}
 
 
-@ROUTES.get("/os-volumes/detail", until=LAST, policy=RULE + "detail", summary="List volumes")
+@ROUTES.get(
+    "/os-volumes/detail",
+    until=LAST,
+    policy=RULE + "detail",
+    responses=answers(volumes=[VOLUME]),
+    summary="List volumes",
+)
 async def volumes_detail(call: Context) -> dict[str, Any]:
     """The same."""
     return {"volumes": await _list(call, "volumes", VOLUME)}
@@ -143,6 +155,7 @@ async def volumes_detail(call: Context) -> dict[str, Any]:
     until=LAST,
     body=CREATE_VOLUME,
     policy=RULE + "create",
+    responses=answers(volume=VOLUME),
     summary="Create a volume",
 )
 async def create_volume(call: Context) -> Reply:
@@ -162,7 +175,13 @@ async def create_volume(call: Context) -> Reply:
     return Reply({"volume": VOLUME.render(doc)}, headers=where)
 
 
-@ROUTES.get("/os-volumes/{volume_id}", until=LAST, policy=RULE + "show", summary="Show a volume")
+@ROUTES.get(
+    "/os-volumes/{volume_id}",
+    until=LAST,
+    policy=RULE + "show",
+    responses=answers(volume=VOLUME),
+    summary="Show a volume",
+)
 async def volume(call: Context, volume_id: str) -> dict[str, Any]:
     """One volume."""
     doc = (await _ask(call, "GET", f"/volumes/{volume_id}"))["volume"]
@@ -181,14 +200,24 @@ async def delete_volume(call: Context, volume_id: str) -> None:
     await _ask(call, "DELETE", f"/volumes/{volume_id}")
 
 
-@ROUTES.get("/os-snapshots", until=LAST, policy=RULE + "snapshots:list", summary="List snapshots")
+@ROUTES.get(
+    "/os-snapshots",
+    until=LAST,
+    policy=RULE + "snapshots:list",
+    responses=answers(snapshots=[SNAPSHOT]),
+    summary="List snapshots",
+)
 async def snapshots(call: Context) -> dict[str, Any]:
     """The caller's snapshots."""
     return {"snapshots": await _list(call, "snapshots", SNAPSHOT)}
 
 
 @ROUTES.get(
-    "/os-snapshots/detail", until=LAST, policy=RULE + "snapshots:detail", summary="List snapshots"
+    "/os-snapshots/detail",
+    until=LAST,
+    policy=RULE + "snapshots:detail",
+    responses=answers(snapshots=[SNAPSHOT]),
+    summary="List snapshots",
 )
 async def snapshots_detail(call: Context) -> dict[str, Any]:
     """The same."""
@@ -200,6 +229,7 @@ async def snapshots_detail(call: Context) -> dict[str, Any]:
     until=LAST,
     body=CREATE_SNAPSHOT,
     policy=RULE + "snapshots:create",
+    responses=answers(snapshot=SNAPSHOT),
     summary="Create a snapshot",
 )
 async def create_snapshot(call: Context) -> dict[str, Any]:
@@ -219,6 +249,7 @@ async def create_snapshot(call: Context) -> dict[str, Any]:
     "/os-snapshots/{snapshot_id}",
     until=LAST,
     policy=RULE + "snapshots:show",
+    responses=answers(snapshot=SNAPSHOT),
     summary="Show a snapshot",
 )
 async def snapshot(call: Context, snapshot_id: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import imaging, moves, pause, power, remake
+from kilonova.api.actions import imaging, pause, power, rebuild, resize, shelve
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -18,8 +18,10 @@ ACTIONS = frozenset(
     {"confirmResize", "revertResize", "reboot", "resize", "rebuild", "createImage", "os-start",
      "os-stop", "trigger_crash_dump"}
 )  # fmt: skip
-_SAME = ("policy", "body", "query", "status", "action", "since", "gone", "max_body", "consumes",
-         "responses")  # fmt: skip
+_SAME = (
+    "policy", "body", "query", "responses", "status", "also", "action", "since", "gone", "max_body",
+    "consumes",
+)  # fmt: skip
 
 
 def _wanted(row: Route) -> bool:
@@ -35,9 +37,10 @@ for _group in (
     delete.ROUTES,
     power.ROUTES,
     pause.ROUTES,
-    moves.ROUTES,
-    remake.ROUTES,
+    shelve.ROUTES,
+    resize.ROUTES,
     imaging.ROUTES,
+    rebuild.ROUTES,
 ):
     for _row in filter(_wanted, _group):
         _more: dict[str, Any] = {name: getattr(_row, name) for name in _SAME}

@@ -15,10 +15,14 @@ from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_SHARE,
     ATTACH_VOLUME,
     DETACH_INTERFACE,
+    DETACH_SHARE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
+    MERGE_VOLUME,
+    SNAPSHOT_VOLUME,
     SagaContext,
     SagaKind,
 )
@@ -30,7 +34,17 @@ R = TypeVar("R")
 
 _UNSEEN = frozenset(
     kind.name
-    for kind in (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, ATTACH_INTERFACE, DETACH_INTERFACE)
+    for kind in (
+        ATTACH_VOLUME,
+        DETACH_VOLUME,
+        EXTEND_VOLUME,
+        SNAPSHOT_VOLUME,
+        MERGE_VOLUME,
+        ATTACH_INTERFACE,
+        DETACH_INTERFACE,
+        ATTACH_SHARE,
+        DETACH_SHARE,
+    )
 )
 PATIENCE, PAUSE = 60.0, 0.1
 

@@ -11,10 +11,16 @@ from kilonova.context import Context, Services
 from kilonova.domain.resources import Service
 from kilonova.store import aggregates, services
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers, shape
 
 ROUTES: Routes[Services] = Routes(prefix="/os-availability-zone", tag="availability zones")
 RULE = "os_compute_api:os-availability-zone:"
 COMPUTE = "nova-compute"
+
+
+_ZONE = {"zoneName": str, "zoneState": {"available": bool}}
+_SERVICES = {str: {"available": bool, "active": bool, "updated_at": str | None}}
+_HOSTS = {"type": ["object", "null"], "additionalProperties": shape(_SERVICES)}
 
 
 async def zone_of_hosts(call: Context) -> dict[str, str]:
@@ -30,7 +36,13 @@ def zone_of(call: Context, service: Service, zones: dict[str, str]) -> str:
     return zones.get(service.host, settings.default_availability_zone)
 
 
-@ROUTES.get("", policy=RULE + "list", query=no_query(), summary="List availability zones")
+@ROUTES.get(
+    "",
+    policy=RULE + "list",
+    query=no_query(),
+    responses=answers(availabilityZoneInfo=[{**_ZONE, "hosts": type(None)}]),
+    summary="List availability zones",
+)
 async def index(call: Context) -> dict[str, Any]:
     """Names and states."""
     zones = await _zones(call)
@@ -47,7 +59,13 @@ async def index(call: Context) -> dict[str, Any]:
     return {"availabilityZoneInfo": _ordered(rows)}
 
 
-@ROUTES.get("/detail", policy=RULE + "detail", query=no_query(), summary="Zones with their hosts")
+@ROUTES.get(
+    "/detail",
+    policy=RULE + "detail",
+    query=no_query(),
+    responses=answers(availabilityZoneInfo=[{**_ZONE, "hosts": _HOSTS}]),
+    summary="Zones with their hosts",
+)
 async def detail(call: Context) -> dict[str, Any]:
     """The same with hosts and services, for administrators."""
     now, seconds = call.clock.now(), call.app.settings.default.service_down_time

@@ -12,6 +12,7 @@ from kilonova.interfaces.volume import NewVolume, Volume, VolumeAttachment, Volu
 from kilonova.web.client import Answer
 
 VERSION = "3.44"
+REIMAGES = "3.68"
 MOST_PAGES = 1000
 
 
@@ -137,6 +138,21 @@ class Cinder:
         if answer.status not in (400, 404):
             expect(answer, 200, 202, what=f"Volume {volume_id}")
 
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        wanted = {"os-reimage": {"image_id": image_id, "reimage_reserved": True}}
+        answer = await self._ask(
+            "POST", f"/volumes/{volume_id}/action", json=wanted, version=REIMAGES
+        )
+        expect(answer, 202, what=f"Volume {volume_id}")
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        # 90 % is the word for "the part of compute is done".
+        words = {"status": status, "progress": "90%"}
+        path = f"/snapshots/{snapshot_id}/action"
+        answer = await self._ask("POST", path, json={"os-update_snapshot_status": words})
+        if answer.status not in (400, 404):
+            expect(answer, 200, 202, what=f"Snapshot {snapshot_id}")
+
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
     ) -> Any:
@@ -160,6 +176,7 @@ class Cinder:
         json: Any = None,
         params: dict[str, str] | None = None,
         seconds: float = 60,
+        version: str = VERSION,
     ) -> Answer:
         return await self._endpoint.request(
             method,
@@ -167,7 +184,7 @@ class Cinder:
             token=token,
             json=json,
             params=params,
-            headers={"OpenStack-API-Version": f"volume {VERSION}"},
+            headers={"OpenStack-API-Version": f"volume {version}"},
             seconds=seconds,
         )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from kilonova.base.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
 from kilonova.clients.keystone import Endpoint, expect, reason
@@ -16,6 +19,8 @@ OWNER = "compute:"
 BROKEN = "binding_failed"
 MARK = "made for a server: "
 DNS = "dns-integration"
+BINDINGS = "binding-extended"
+COMING = "migrating_to"
 
 
 class Neutron:
@@ -141,6 +146,57 @@ class Neutron:
             raise Unavailable(f"Binding failed for port {port_id} on its host.")
         return bound
 
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        if not await self._has(BINDINGS):
+            # An older service is told by the binding's profile, and gives the card as it is.
+            await self._coming(nic.port_id, host)
+            return nic
+        path = f"/v2.0/ports/{nic.port_id}/bindings"
+        wanted = {"binding": {"host": host, "vnic_type": nic.vnic_type, "profile": {}}}
+        answer = await self._endpoint.request("POST", path, json=wanted)
+        if answer.status == 409:
+            answer = await self._endpoint.request("GET", path, params={"host": host})
+            row = expect(answer, 200, what=f"Bindings of port {nic.port_id}")["bindings"][0]
+        else:
+            row = expect(answer, 201, what=f"Port {nic.port_id} could not be bound")["binding"]
+        if row.get("vif_type") == BROKEN:
+            raise Unavailable(f"Binding failed for port {nic.port_id} on its host.")
+        return there(nic, row)
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        if not await self._has(BINDINGS):
+            await self._coming(port_id, "", host=host)
+            return
+        present = await self._port(port_id)
+        if present is None:
+            raise NotFound(f"Port {port_id} could not be found.")
+        if present.host == host:
+            return
+        path = f"/v2.0/ports/{port_id}/bindings"
+        answer = await self._endpoint.request("PUT", f"{path}/{host}/activate")
+        expect(answer, 200, what=f"The binding of port {port_id} could not be activated")
+        await self.drop_binding(port_id, host=present.host)
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        if not await self._has(BINDINGS):
+            with contextlib.suppress(NotFound):
+                await self._coming(port_id, "")
+            return
+        answer = await self._endpoint.request("DELETE", f"/v2.0/ports/{port_id}/bindings/{host}")
+        if answer.status != 404:
+            expect(answer, 204, what=f"A binding of port {port_id} could not be ended")
+
+    async def _coming(self, port_id: str, to: str, **more: str) -> None:
+        """Say in the profile where the port is about to go ('': nowhere)."""
+        answer = await self._endpoint.request("GET", f"/v2.0/ports/{port_id}")
+        row = expect(answer, 200, what=f"Port {port_id}")["port"]
+        profile = dict(row.get("binding:profile") or {})
+        profile.pop(COMING, None)
+        if to:
+            profile[COMING] = to
+        changes = {"binding:profile": profile, **{f"binding:{k}_id": v for k, v in more.items()}}
+        await self._update(port_id, changes)
+
     async def unbind_port(self, port_id: str) -> None:
         changes = {"device_id": "", "device_owner": "", "binding:host_id": ""}
         try:
@@ -181,10 +237,13 @@ class Neutron:
 
     async def _named(self, name: str) -> dict[str, str]:
         """What gives a port a DNS name; nothing where the service knows none."""
+        return {"dns_name": name} if await self._has(DNS) else {}
+
+    async def _has(self, extension: str) -> bool:
         if self._extensions is None:
             rows = await self._list("extensions")
             self._extensions = frozenset(row["alias"] for row in rows)
-        return {"dns_name": name} if DNS in self._extensions else {}
+        return extension in self._extensions
 
     async def _port(self, port_id: str) -> Port | None:
         answer = await self._endpoint.request("GET", f"/v2.0/ports/{port_id}")
@@ -295,6 +354,18 @@ def nic(
         ips=tuple(ips),
         details=details,
         project_id=row.get("tenant_id") or "",
+    )
+
+
+def there(card: Nic, row: dict[str, Any]) -> Nic:
+    """A card as another binding of its port makes it."""
+    details = row.get("vif_details") or {}
+    return msgspec.structs.replace(
+        card,
+        vif_type=row.get("vif_type") or card.vif_type,
+        device=details.get("tap_name") or card.device,
+        bridge=details.get("bridge_name") or card.bridge,
+        details=details,
     )
 
 

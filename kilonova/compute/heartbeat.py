@@ -20,6 +20,7 @@ REPORT_SECONDS = 300.0
 CALL_SECONDS = 10.0
 FAREWELL_SECONDS = 2.0
 MOST_BACKOFF = 6
+WELCOME_PAUSE = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Heart:
         self._looked = 0.0
         self._reported = 0.0
         self.welcomed = False
+        self._evacuated: frozenset[str] = frozenset()
 
     async def introduce(self) -> Welcome | None:
         """Say who we are and wait for the answer; None when no conductor gave one.
@@ -75,8 +77,15 @@ class Heart:
         if not welcome.accepted:
             raise Conflict(f"The conductor refuses host {self._host}: {welcome.reason}")
         self.welcomed = True
+        self._evacuated = frozenset(welcome.evacuated)
         self._reported = self._looked
         return welcome
+
+    async def evacuated(self) -> frozenset[str]:
+        """The servers whose guests must not start here again, once a conductor has said so."""
+        while not self.welcomed:
+            await self._clock.sleep(WELCOME_PAUSE)
+        return self._evacuated
 
     async def run(self) -> None:
         """Beat for ever; hosts of one process do not beat at the same moment."""

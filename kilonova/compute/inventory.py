@@ -37,6 +37,7 @@ def with_settings(report: HostReport, settings: Settings) -> HostReport:
         report,
         shape=shape,
         host_ip=d.my_ip,
+        share_ip=d.my_shared_fs_storage_ip or "",
         reserved={
             "VCPU": d.reserved_host_cpus,
             "MEMORY_MB": d.reserved_host_memory_mb,

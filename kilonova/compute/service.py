@@ -202,6 +202,10 @@ class Agent:
         """Start what the host's restart ended, then now and then remove unused images."""
         if isinstance(self.driver, RemembersGuests):
             lost = await self.driver.interrupted()
+            if lost:
+                # Only the conductor knows which of them were made anew elsewhere meanwhile.
+                gone = await self._heart.evacuated()
+                lost = [spec for spec in lost if spec.server_id not in gone]
             if self._settings.default.resume_guests_state_on_host_boot:
                 await aio.gather_bounded(self._power_on, lost, limit=4)
         cache = self._settings.image_cache

@@ -17,9 +17,15 @@ class Default(msgspec.Struct, frozen=True):
         socket.gethostname()
     )
     my_ip: Annotated[str, Opt("Address of this host towards the other hosts.")] = "127.0.0.1"
+    my_shared_fs_storage_ip: Annotated[
+        str | None, Opt("Address of this host towards shared file systems; my_ip without it.")
+    ] = None
     state_path: Annotated[str, Opt("Directory of everything that must survive a restart.")] = (
         "/var/lib/nova"
     )
+    max_concurrent_live_migrations: Annotated[
+        int, Opt("How many guests leave a host at the same time while they run; 0: any.", min=0)
+    ] = 1
     service_down_time: Annotated[
         int, Opt("Seconds without a sign of life after which a service counts as down.", min=1)
     ] = 60
@@ -107,6 +113,12 @@ class Default(msgspec.Struct, frozen=True):
     shutdown_timeout: Annotated[
         int, Opt("Seconds a guest may take to shut down before its power is cut.", min=0)
     ] = 60
+    rescue_timeout: Annotated[
+        int, Opt("Seconds after which a rescued server goes back to its own disk; 0 never.", min=0)
+    ] = 0
+    reimage_timeout_per_gb: Annotated[
+        int, Opt("Seconds a volume may take to be written anew, per GiB of the image.", min=1)
+    ] = 20
     sync_power_state_interval: Annotated[
         int, Opt("Seconds between comparisons of rows and guests; below 0 never.")
     ] = 600
@@ -139,6 +151,12 @@ class Default(msgspec.Struct, frozen=True):
     shelved_poll_interval: Annotated[
         int, Opt("Seconds between looks for servers that were shelved long enough ago.", min=-1)
     ] = 3600
+    allow_resize_to_same_host: Annotated[
+        bool, Opt("A resized server may stay on its host, where the scheduler likes that best.")
+    ] = False
+    resize_confirm_window: Annotated[
+        int, Opt("Seconds after which a resize is confirmed by itself; 0 never.", min=0)
+    ] = 0
     force_raw_images: Annotated[bool, Opt("Convert cached images to raw.")] = True
     default_ephemeral_format: Annotated[
         str | None, Opt("File system of ephemeral disks; ext4 when unset.")

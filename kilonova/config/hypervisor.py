@@ -77,9 +77,49 @@ class Libvirt(msgspec.Struct, frozen=True):
         int,
         Opt("PCI Express slots of guests; what they need and 8 more when 0.", min=0, max=28),
     ] = 0
+    rescue_image_id: Annotated[
+        str | None, Opt("Image servers are rescued with that ask for none; their own when unset.")
+    ] = None
     mem_stats_period_seconds: Annotated[
         int, Opt("How often a guest's balloon counts its memory; 0 or less: never.")
     ] = 10
+
+    live_migration_inbound_addr: Annotated[
+        str | None, Opt("Address other hosts send running guests to; my_ip when unset.")
+    ] = None
+    live_migration_bandwidth: Annotated[
+        int, Opt("MiB/s a moving guest may use; 0: what the hypervisor takes.", min=0)
+    ] = 0
+    live_migration_downtime: Annotated[
+        int, Opt("Milliseconds a moving guest may stand still at most.", min=100)
+    ] = 500
+    live_migration_downtime_steps: Annotated[
+        int, Opt("In how many steps that is allowed.", min=3)
+    ] = 10
+    live_migration_downtime_delay: Annotated[
+        int, Opt("Seconds between two steps, for each GiB of the guest.", min=3)
+    ] = 75
+    live_migration_completion_timeout: Annotated[
+        int,
+        Opt("Seconds a move may take for each GiB of the guest; 0: any.", min=0, mutable=True),
+    ] = 800
+    live_migration_timeout_action: Annotated[
+        str,
+        Opt(
+            "What is done with a move that takes longer: it is given up, or forced to its end.",
+            choices=("abort", "force_complete"),
+            mutable=True,
+        ),
+    ] = "abort"
+    live_migration_permit_auto_converge: Annotated[
+        bool, Opt("Slow down the CPUs of a guest that changes its memory faster than it is sent.")
+    ] = False
+    live_migration_parallel_connections: Annotated[
+        int, Opt("Connections a guest's memory is sent by.", min=1)
+    ] = 1
+    live_migration_with_native_tls: Annotated[
+        bool, Opt("Encrypt disks and memory on their way; both hosts need certificates.")
+    ] = False
 
 
 class Qemu(msgspec.Struct, frozen=True):
@@ -97,6 +137,12 @@ class Qemu(msgspec.Struct, frozen=True):
     ssh_port_range: Annotated[
         str, Opt("Ports of 127.0.0.1 forwarded to port 22 of guests with user-mode networking.")
     ] = "22000:31999"
+    migration_port_range: Annotated[
+        str, Opt("Ports on which guests that come from other hosts wait for their memory.")
+    ] = "49152:49215"
+    migration_tls_dir: Annotated[
+        str, Opt("Certificates for live_migration_with_native_tls, by QEMU's names.")
+    ] = "/etc/pki/qemu"
     start_seconds: Annotated[
         int, Opt("How long the emulator may take to answer after its start.", min=1)
     ] = 60

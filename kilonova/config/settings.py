@@ -36,6 +36,7 @@ from kilonova.config.notifications import (
     OsloMessagingNotifications,
     OsloMessagingRabbit,
 )
+from kilonova.config.outside import Ironic, Manila
 from kilonova.config.pci import Pci
 from kilonova.config.placement import Placement
 from kilonova.config.quota import OsloLimit, Quota, Workarounds
@@ -60,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
     glance: Glance = Glance()
     neutron: Neutron = Neutron()
     cinder: Cinder = Cinder()
+    ironic: Ironic = Ironic()
+    manila: Manila = Manila()
     quota: Quota = Quota()
     oslo_limit: OsloLimit = OsloLimit()
     workarounds: Workarounds = Workarounds()

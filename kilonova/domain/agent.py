@@ -47,11 +47,15 @@ class DriverAway(msgspec.Struct, frozen=True):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """The conductor's answer to a heartbeat that was called: what the agent ought to know."""
+    """The conductor's answer to a heartbeat that was called: what the agent ought to know.
+
+    ``evacuated``: servers that were made anew elsewhere; their guests here must not start again.
+    """
 
     accepted: bool
     disabled: bool = False
     reason: str = ""
+    evacuated: tuple[str, ...] = ()
 
 
 class GuestEvent(msgspec.Struct, frozen=True):

@@ -63,6 +63,7 @@ def guest_spec(
         properties=image_properties(server, private),
         launched=server.launched_at is not None,
         held=private.held,
+        shares=private.shares,
     )
 
 
@@ -76,6 +77,12 @@ def image_properties(server: Server, private: Private) -> dict[str, str]:
         for name, value in private.system.items()
         if name.startswith(mark)
     }
+
+
+def with_properties(system: dict[str, str], properties: dict[str, str]) -> dict[str, str]:
+    """``Private.system`` with these properties of what the root volume was made from."""
+    other = {name: value for name, value in system.items() if not name.startswith(IMAGE_PREFIX)}
+    return {**other, **{IMAGE_PREFIX + name: value for name, value in properties.items()}}
 
 
 def dedicated_cpus(held: Held | msgspec.UnsetType) -> tuple[int, ...]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from pathlib import PurePosixPath
+from typing import Any
 
 import msgspec
 
-from kilonova.base.errors import BadRequest
+from kilonova.base.errors import BadRequest, NotSupported
 from kilonova.domain.guest import Disk, FlavorSpec, ImageRef
 
 _PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 GIB = 1024
+
+
+_FILES = {"local": "device_path", "nfs": "name"}
+"""Kinds of connection to volumes that are files, and where the file's name is in them."""
 
 
 class BlankDisk(msgspec.Struct, frozen=True):
@@ -157,6 +163,55 @@ def on_volume(disks: Iterable[Disk]) -> bool:
     return any(disk.role == "root" and disk.source == "volume" for disk in disks)
 
 
+def resized(
+    disks: Sequence[Disk], old: FlavorSpec, new: FlavorSpec, *, new_id: Callable[[], str]
+) -> tuple[Disk, ...]:
+    """The disks of a server that goes from one flavor to another; volumes stay as they are.
+
+    The local root disk grows; so does an ephemeral disk that has all the old flavor gave. Swap is
+    as great as the new flavor says. BadRequest when a disk with data would have to shrink.
+    """
+    present = sum(disk.size_mb for disk in disks if disk.role == "ephemeral")
+    if present > new.ephemeral_gb * GIB:
+        raise BadRequest("Resize error: an ephemeral disk cannot become smaller.")
+    made = [_resized(disk, old, new) for disk in disks]
+    left = [disk for disk in made if disk.role != "swap" or disk.size_mb]
+    bus = next((disk.bus for disk in disks if disk.role == "root"), "virtio")
+    names = _names({disk.device for disk in left})
+    for role, size, label in (
+        ("ephemeral", new.ephemeral_gb * GIB, "ephemeral0"),
+        ("swap", new.swap_mb, ""),
+    ):
+        if size and not any(disk.role == role for disk in left):
+            left.append(
+                Disk(
+                    id=new_id(),
+                    role=role,
+                    source="blank",
+                    device=names(None, bus),
+                    bus=bus,
+                    size_mb=size,
+                    fs_label=label,
+                )
+            )
+    return tuple(left)
+
+
+def _resized(disk: Disk, old: FlavorSpec, new: FlavorSpec) -> Disk:
+    size = disk.size_mb
+    if disk.source == "volume":
+        return disk
+    if disk.role == "root":
+        size = new.root_gb * GIB
+        if size < disk.size_mb:
+            raise BadRequest("Resize error: the root disk cannot become smaller.")
+    elif disk.role == "ephemeral" and size == old.ephemeral_gb * GIB:
+        size = new.ephemeral_gb * GIB
+    elif disk.role == "swap":
+        size = new.swap_mb if size == old.swap_mb else min(size, new.swap_mb)
+    return msgspec.structs.replace(disk, size_mb=size)
+
+
 def next_device(disks: Iterable[Disk], wanted: str | None, bus: str) -> str:
     """The name of one more disk: the wanted one, or the first that is free; BadRequest if taken."""
     used = {disk.device for disk in disks}
@@ -213,3 +268,28 @@ def letters(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         text = chr(ord("a") + rest) + text
     return text
+
+
+def file_of(disk: Disk) -> str:
+    """The name of the file a volume is, without its directory; NotSupported when it is none."""
+    return PurePosixPath(_file(disk)[2]).name
+
+
+def on_file(disk: Disk, file: str) -> Disk:
+    """The disk as it is once its volume goes on in another file (qcow2) beside its own.
+
+    NotSupported for a volume that is no file.
+    """
+    kind, field, path = _file(disk)
+    changed = {field: str(PurePosixPath(path).with_name(file)), "format": "qcow2"}
+    data = {**(disk.connection or {})["data"], **changed}
+    return msgspec.structs.replace(disk, connection={"driver_volume_type": kind, "data": data})
+
+
+def _file(disk: Disk) -> tuple[str, str, str]:
+    connection: dict[str, Any] = disk.connection or {}
+    kind = str(connection.get("driver_volume_type"))
+    path = connection.get("data", {}).get(_FILES.get(kind, ""))
+    if not isinstance(path, str) or not PurePosixPath(path).name:
+        raise NotSupported(f"Volume {disk.volume_id} is no file, but a connection by {kind}.")
+    return kind, _FILES[kind], path

@@ -138,6 +138,18 @@ class Nic(msgspec.Struct, frozen=True):
     project_id: str = ""
 
 
+class GuestShare(msgspec.Struct, frozen=True):
+    """A file share that a guest finds by its ``tag``; ``export``: where the host mounts it from.
+
+    ``protocol``: NFS.
+    """
+
+    share_id: str
+    tag: str
+    export: str
+    protocol: str = "NFS"
+
+
 class InjectedFile(msgspec.Struct, frozen=True):
     """A file for the guest: absolute path, base64 contents."""
 
@@ -194,6 +206,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
     launched: bool = False
     # Not written when there is nothing: journals hold the hash of a guest as it was before.
     held: Held | msgspec.UnsetType = msgspec.UNSET
+    shares: tuple[GuestShare, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConsoleTarget(msgspec.Struct, frozen=True):
@@ -235,7 +248,7 @@ class HostReport(msgspec.Struct, frozen=True):
     as far as the driver tells them. ``failed_builds``: guests in a row it could not make;
     ``metrics``: what its monitors measured; ``devices``: the providers of its PCI devices, None
     where Placement is not to know them. ``connector``: how storage knows the host (its initiators),
-    beyond name and address.
+    beyond name and address; ``share_ip``: its address towards file shares ("": ``host_ip``).
     """
 
     node: str
@@ -262,3 +275,4 @@ class HostReport(msgspec.Struct, frozen=True):
     metrics: dict[str, float] = {}
     devices: tuple[DeviceProvider, ...] | None = None
     connector: dict[str, Any] = {}
+    share_ip: str = ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from kilonova.domain.guest import Disk, FlavorSpec, Nic, PowerState
 from kilonova.domain.resources import Migration
+from kilonova.domain.server import Private, Server
+from kilonova.domain.states import VmState
 
 
 class Kind(enum.StrEnum):
@@ -46,13 +49,27 @@ COLD = frozenset({Kind.RESIZE, Kind.MIGRATION})
 
 
 class Before(msgspec.Struct, frozen=True):
-    """What a server was before its move, to make it so again. Volumes are left out of ``disks``."""
+    """What a server was before its move, to make it so again.
+
+    ``disks`` are the local ones; ``order``: the ids of all.
+    """
 
     vm_state: str
     power: PowerState
     flavor: FlavorSpec
     zone: str | None = None
     disks: tuple[Disk, ...] = ()
+    order: tuple[str, ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the guest ran when the move began."""
+        return self.vm_state != VmState.STOPPED
+
+    def with_volumes(self, volumes: Iterable[Disk]) -> list[Disk]:
+        """All disks as they were, with the volumes as they are now; new ones come last."""
+        place = {disk_id: number for number, disk_id in enumerate(self.order)}
+        return sorted((*self.disks, *volumes), key=lambda disk: place.get(disk.id, len(place)))
 
 
 class Moving(msgspec.Struct, frozen=True):
@@ -75,7 +92,12 @@ class Moving(msgspec.Struct, frozen=True):
     @property
     def ran(self) -> bool:
         """Whether the guest ran when the move began."""
-        return self.before.power != PowerState.SHUTDOWN
+        return self.before.ran
+
+    @property
+    def away(self) -> bool:
+        """Whether it goes, or went, to another host."""
+        return self.dest != self.source
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -88,6 +110,35 @@ class Wish(msgspec.Struct, frozen=True):
     ignore: tuple[str, ...] = ()
     host: str | None = None
     force: bool = False
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Where another host fetches a guest's disks: NBD exports with TLS by a key (RFC 4279).
+
+    ``disks``: device name → name of its export.
+    """
+
+    host: str
+    port: int
+    identity: str
+    key: str
+    disks: dict[str, str] = {}
+
+
+def moving_of(row: Migration, server: Server, private: Private, before: Before) -> Moving:
+    """The move that a migration's row tells of, the server being on its source still."""
+    source = server.host or ""
+    return Moving(
+        uuid=row.uuid,
+        number=row.id,
+        kind=row.type,
+        source=source,
+        node=server.node or source,
+        flavor=server.flavor,
+        before=before,
+        nics=private.nics,
+        volumes=tuple(disk for disk in private.disks if disk.source == "volume"),
+    )
 
 
 def kept(before: Before) -> dict[str, Any]:

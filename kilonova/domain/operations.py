@@ -9,6 +9,7 @@ import msgspec
 from kilonova.base.registry import Registry
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import ConsoleTarget, Disk, GuestSpec, GuestStatus, Nic
+from kilonova.domain.moves import Offer
 
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -86,6 +87,8 @@ class Destroy(msgspec.Struct, frozen=True):
 
     guest: GuestSpec
     keep_disks: bool = False
+    # Also what is aside of it. Not written when not: journals hold the hash as it was before.
+    aside: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class PowerOff(msgspec.Struct, frozen=True):
@@ -146,6 +149,59 @@ class SwapDisk(msgspec.Struct, frozen=True):
     new: Disk
 
 
+class Rebuild(msgspec.Struct, frozen=True):
+    """Make the guest's local disks anew, from the spec as it is now; cards and volumes stay.
+
+    A guest that runs may take ``seconds`` to shut down first. ``paused`` leaves the new one frozen.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+    paused: bool = False
+    preserve_ephemeral: bool = False
+
+
+class Rescue(msgspec.Struct, frozen=True):
+    """Start the guest as ``guest`` describes it: from its rescue disk, see ``domain.rescue``.
+
+    A guest that runs may take ``seconds`` to shut down first.
+    """
+
+    guest: GuestSpec
+    seconds: int = 60
+
+
+class SetPassword(msgspec.Struct, frozen=True):
+    """Have the guest's agent give its administrator another password."""
+
+    guest: GuestSpec
+    password: str
+
+
+class SnapshotVolume(msgspec.Struct, frozen=True):
+    """New data of a volume that is a file goes to another one beside it, which is there already.
+
+    ``guest`` and ``disk`` are as they shall be afterwards; ``file`` is the other one's name.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str
+
+
+class MergeVolume(msgspec.Struct, frozen=True):
+    """Files below a volume's own become one.
+
+    With ``into``: the data of ``file`` goes into the one below it, ``into``. Without: all data
+    above ``file`` (None: all there is) goes into the volume's own file.
+    """
+
+    guest: GuestSpec
+    disk: Disk
+    file: str | None = None
+    into: str | None = None
+
+
 class NicArgs(msgspec.Struct, frozen=True):
     """A network card that comes to a guest or leaves it; ``guest`` is described without it."""
 
@@ -173,6 +229,54 @@ class GuestName(msgspec.Struct, frozen=True):
     server_id: str
 
 
+class Depart(msgspec.Struct, frozen=True):
+    """Switch the guest off and put it aside for the move of that name, with its disks.
+
+    ``seconds``: patience with its shutdown. ``offer``: another host will fetch the disks.
+    """
+
+    guest: GuestSpec
+    move: str
+    seconds: int = 60
+    offer: bool = False
+
+
+class Departed(msgspec.Struct, frozen=True):
+    """The guest is aside; ``offer`` tells where its disks are to be fetched."""
+
+    status: GuestStatus
+    offer: Offer | None = None
+
+
+class Arrive(msgspec.Struct, frozen=True):
+    """Make the guest from the disks of one that is aside: here, or where ``offer`` says.
+
+    ``start``: let it run, ``paused`` as yet; else it stays off.
+    """
+
+    guest: GuestSpec
+    move: str
+    offer: Offer | None = None
+    start: bool = True
+    paused: bool = False
+
+
+class ComeBack(msgspec.Struct, frozen=True):
+    """The guest that is aside takes its place again; what arrived in it is removed."""
+
+    guest: GuestSpec
+    move: str
+    start: bool = True
+    paused: bool = False
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """The guest that was put aside for a move."""
+
+    guest: GuestSpec
+    move: str
+
+
 SPAWN = Operation("spawn", Spawn, GuestStatus, seconds=3600)
 RESUME = Operation("resume", GuestArgs, GuestStatus, seconds=120)
 DESTROY = Operation("destroy", Destroy, GuestStatus, seconds=600)
@@ -183,6 +287,8 @@ ATTACH_DISK = Operation("attach_disk", DiskArgs, GuestStatus, seconds=300)
 DETACH_DISK = Operation("detach_disk", DiskArgs, GuestStatus, seconds=600)
 RESIZE_DISK = Operation("resize_disk", DiskArgs, GuestStatus, seconds=300)
 SWAP_DISK = Operation("swap_disk", SwapDisk, GuestStatus, seconds=7200)
+SNAPSHOT_VOLUME = Operation("snapshot_volume", SnapshotVolume, GuestStatus, seconds=600)
+MERGE_VOLUME = Operation("merge_volume", MergeVolume, GuestStatus, seconds=7200)
 SWITCH_HOST = Operation("switch_host", HostSwitch, HostSwitch, seconds=60)
 CONSOLE_LOG = Operation("console_log", ConsoleLog, ConsoleText, seconds=30)
 CONSOLE = Operation("console", ConsoleAsk, ConsoleTarget, seconds=30)
@@ -198,3 +304,13 @@ DROP_SNAPSHOT = Operation("drop_snapshot", SnapshotArgs, GuestStatus, seconds=30
 QUIESCE = Operation("quiesce", GuestArgs, GuestStatus, seconds=120)
 UNQUIESCE = Operation("unquiesce", GuestArgs, GuestStatus, seconds=120)
 DIAGNOSTICS = Operation("diagnostics", GuestName, Diagnostics, seconds=30)
+DEPART = Operation("depart", Depart, Departed, seconds=4200)
+ARRIVE = Operation("arrive", Arrive, GuestStatus, seconds=36_000)
+COME_BACK = Operation("come_back", ComeBack, GuestStatus, seconds=600)
+END_OFFER = Operation("end_offer", Aside, GuestStatus, seconds=120)
+FORGET_ASIDE = Operation("forget_aside", Aside, GuestStatus, seconds=600)
+REBUILD = Operation("rebuild", Rebuild, GuestStatus, seconds=7200)
+RESCUE = Operation("rescue", Rescue, GuestStatus, seconds=7200)
+UNRESCUE = Operation("unrescue", GuestArgs, GuestStatus, seconds=4000)
+SET_PASSWORD = Operation("set_password", SetPassword, GuestStatus, seconds=60)
+FENCE = Operation("fence", GuestArgs, GuestStatus, seconds=60)

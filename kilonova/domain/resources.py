@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from typing import Any
 
 import msgspec
 
 from kilonova.domain.guest import HostReport
+
+
+class ShareStatus(enum.StrEnum):
+    """Of a server's file share: ``active`` while the guest runs, ``inactive`` while it is off."""
+
+    ATTACHING = "attaching"
+    DETACHING = "detaching"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    ERROR = "error"
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -29,8 +40,12 @@ class Service(msgspec.Struct, frozen=True):
 
     def is_up(self, now: dt.datetime, seconds: float) -> bool:
         """Whether it gave a sign of life within ``seconds`` and is not forced down."""
+        return not self.forced_down and self.is_alive(now, seconds)
+
+    def is_alive(self, now: dt.datetime, seconds: float) -> bool:
+        """The same, whatever it was forced to be."""
         seen = self.last_seen_up or self.created_at
-        return not self.forced_down and abs((now - seen).total_seconds()) <= seconds
+        return abs((now - seen).total_seconds()) <= seconds
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -135,6 +150,18 @@ class Migration(msgspec.Struct, frozen=True):
     created_at: dt.datetime
     updated_at: dt.datetime | None
     data: dict[str, Any] = {}
+
+
+class ShareMapping(msgspec.Struct, frozen=True):
+    """A file share of a server; ``status`` is a `ShareStatus`."""
+
+    uuid: str
+    server_id: str
+    share_id: str
+    tag: str
+    export_location: str
+    share_proto: str
+    status: str = ShareStatus.ATTACHING
 
 
 class ConsoleToken(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from kilonova.domain.fit.shapes import Held
-from kilonova.domain.guest import Disk, FlavorSpec, ImageRef, InjectedFile, Nic
+from kilonova.domain.guest import Disk, FlavorSpec, GuestShare, ImageRef, InjectedFile, Nic
 
 EMPTY = msgspec.Raw(b"{}")
 
@@ -108,6 +108,7 @@ class Private(msgspec.Struct, frozen=True):
     system: dict[str, str] = {}
     # Not written when there is nothing: journals hold the hash of a request as it was before.
     held: Held | msgspec.UnsetType = msgspec.UNSET
+    shares: tuple[GuestShare, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WantedNic(msgspec.Struct, frozen=True):

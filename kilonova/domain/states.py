@@ -159,6 +159,8 @@ ACTIONS: dict[str, Rule] = {
     "force_complete": _rule(_ACTIVE, tasks=frozenset({Task.MIGRATING})),
     "attach_share": Rule(frozenset({_STOPPED}), tasks=None, launched=False, lock=False),
     "detach_share": Rule(frozenset({_STOPPED, _ERROR}), tasks=None, launched=False, lock=False),
+    "volume_snapshot_create": Rule(_ALL, host=True, lock=False),
+    "volume_snapshot_delete": Rule(_ALL, host=True, lock=False),
     "delete": Rule(_ALL, tasks=None, launched=False),
     "forceDelete": Rule(_ALL, tasks=None, launched=False),
     "restore": _rule(VmState.SOFT_DELETED),

@@ -120,6 +120,16 @@ class NetworkService(Protocol):
     async def bind_port(self, port_id: str, *, host: str) -> Port:
         """Bind to a host; Unavailable when the binding failed there."""
 
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        """Bind the card's port to a second host, where it waits to be activated; the card as it is
+        there. A second time is as good. Unavailable when the binding failed."""
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        """Make that host's binding the one that counts; the former one is gone then."""
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        """End the binding that waits on that host; nothing there is success."""
+
     async def unbind_port(self, port_id: str) -> None:
         """Take the binding, the device and its name off; the port stays."""
 

@@ -125,6 +125,16 @@ class VolumeService(Protocol):
     async def roll_detaching(self, volume_id: str) -> None:
         """It is not."""
 
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        """Begin to write an image over a volume that is only reserved.
+
+        Its server hears of the end by the external event ``volume-reimaged``.
+        """
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        """How far a snapshot is that we help with: creating, deleting or an error; one that is not
+        there, or is not in a state for that, is left."""
+
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""
     ) -> Any:

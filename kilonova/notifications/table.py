@@ -79,14 +79,14 @@ _INSTANCE: dict[str, tuple[tuple[str, ...], str | None, str]] = {
     "interface_detach": (BOTH, None, ""),
     "suspend": (BOTH, "suspend", ""),
     "resume": (BOTH, "resume", ""),
-    "unrescue": (BOTH, "unrescue", "unrescue"),
+    "unrescue": (BOTH, "unrescue", ""),
     "shelve": (BOTH, "shelve", ""),
     "shelve_offload": (BOTH, "shelve_offload", ""),
     "unshelve": (BOTH, "unshelve", ""),
-    "resize": (ALL, "resize", "resize"),
-    "resize_finish": (BOTH, "finish_resize", "resize"),
-    "resize_confirm": (BOTH, "resize.confirm", "confirmResize"),
-    "resize_revert": (BOTH, "resize.revert", "revertResize"),
+    "resize": (ALL, "resize", ""),
+    "resize_finish": (BOTH, "finish_resize", ""),
+    "resize_confirm": (BOTH, "resize.confirm", ""),
+    "resize_revert": (BOTH, "resize.revert", ""),
     "evacuate": (ONCE, "evacuate", "evacuate"),
     "live_migration_pre": (BOTH, "live_migration.pre", "os-migrateLive"),
     "live_migration_post": (BOTH, "live_migration._post", "os-migrateLive"),
@@ -105,10 +105,10 @@ def _instance() -> Iterator[Notification]:
         yield from _phases(f"instance.{name}", phases, ACTION, legacy=legacy, waits=waits)
     for event, phases, payload, old, waits in (
         ("create", ALL, "InstanceCreatePayload", "create", ""),
-        ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", "rebuild"),
-        ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", "rescue"),
+        ("rebuild", ALL, "InstanceActionRebuildPayload", "rebuild", ""),
+        ("rescue", BOTH, "InstanceActionRescuePayload", "rescue", ""),
         ("snapshot", BOTH, "InstanceActionSnapshotPayload", "snapshot", ""),
-        ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", "resize"),
+        ("resize_prep", BOTH, "InstanceActionResizePrepPayload", "resize.prep", ""),
         ("exists", ONCE, "InstanceExistsPayload", "exists", ""),
     ):
         yield from _phases(
@@ -119,7 +119,6 @@ def _instance() -> Iterator[Notification]:
         "InstanceActionRebuildPayload",
         CONDUCTOR,
         f"{USAGE}rebuild.scheduled",
-        waits="rebuild",
     )
     yield Notification("instance.update", "InstanceUpdatePayload", legacy=f"{USAGE}update")
     yield from _phases("instance.lock", ONCE, ACTION, source=API)
@@ -131,9 +130,7 @@ def _instance() -> Iterator[Notification]:
             old = f"{USAGE}volume.{word}" if phase == END else None
             event = f"instance.volume_{word}.{phase}"
             yield Notification(event, "InstanceActionVolumePayload", legacy=old)
-        yield from _phases(
-            f"instance.share_{word}", ALL, "InstanceActionSharePayload", waits="shares"
-        )
+        yield from _phases(f"instance.share_{word}", ALL, "InstanceActionSharePayload")
     yield from _phases("instance.volume_swap", ALL, "InstanceActionVolumeSwapPayload")
 
 
@@ -174,8 +171,8 @@ def _others() -> Iterator[Notification]:
         )
     for word, waits in (
         ("build_instances", ""),
-        ("migrate_server", "migrate"),
-        ("rebuild_server", "rebuild"),
+        ("migrate_server", ""),
+        ("rebuild_server", ""),
     ):
         yield Notification(
             f"compute_task.{word}.error",

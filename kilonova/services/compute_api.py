@@ -68,6 +68,8 @@ def application(
             ids=ids,
             identity=Identity(neighbours.identity, clock, _place(settings)),
             usages=neighbours.placement,
+            shares=neighbours.shares,
+            bare_metal=neighbours.bare_metal,
             buses=dict(buses or {}),
         ),
         auth=auth,

@@ -32,12 +32,15 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
-from kilonova.workflows.reconcilers.guests import Guests
+from kilonova.workflows.reconcilers.confirm import Confirmer
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from kilonova.workflows.reconcilers.rescued import RescueEnder
 from kilonova.workflows.reconcilers.shelved import Offloader
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
@@ -55,7 +58,9 @@ PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
+CONFIRM_EVERY = 60.0
 RECLAIM_EVERY = 60.0
+RESCUES_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
 
@@ -98,13 +103,22 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
+            evacuations=Evacuations(
+                db=db,
+                cell=cell,
+                placement=neighbours.placement,
+                clock=clock,
+                unknown=unknown_guest,
+            ),
         )
         self._cell = cell
-        self.networks = NetworkInfo(
-            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
-        )
-        seconds = float(settings.default.reclaim_instance_interval)
+        reached = neighbours.networks
+        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        self.rescues = _rescues(settings, cell, clock, ids)
+        window = settings.default.resize_confirm_window
+        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         stay = float(settings.default.shelved_offload_time)
         self.offloader = Offloader(cell=cell, clock=clock, ids=ids, seconds=stay)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
@@ -114,7 +128,7 @@ class Conductor:
             clock=clock,
             bus=bus,
             placement=neighbours.placement,
-            ports=neighbours.networks.compute_ports,
+            ports=reached.compute_ports,
             volumes=neighbours.volumes.all_attachments,
             down_after=down_after,
         )
@@ -177,6 +191,10 @@ class Conductor:
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
         if self._settings.default.reclaim_instance_interval > 0:
             self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
+        if self._settings.default.rescue_timeout > 0:
+            self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
+        if self._settings.default.resize_confirm_window > 0:
+            self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
         polls = self._settings.default.shelved_poll_interval
         if self._settings.default.shelved_offload_time > 0 and polls >= 0:
             self._every("shelved servers", self.offloader.reconcile, float(polls or 60))
@@ -243,6 +261,11 @@ def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
     return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
 
 
+def _rescues(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> RescueEnder:
+    seconds = float(settings.default.rescue_timeout)
+    return RescueEnder(cell=cell, clock=clock, ids=ids, seconds=seconds)
+
+
 def _world(
     agents: Agents,
     *,
@@ -280,6 +303,7 @@ def _world(
         images=neighbours.images,
         networks=neighbours.networks,
         volumes=neighbours.volumes,
+        shares=neighbours.shares,
         placement=neighbours.placement,
         select=select,
         group=lambda group_id, but: hosts.group(group_id, but=but),

@@ -133,7 +133,7 @@ async def volume(at: Process, outside: Neighbours, auth: Authenticator) -> ASGIA
             trust_forwarded=settings.oslo_middleware.enable_proxy_headers_parsing,
         ),
         images=HttpImages(at.http, lambda: base_url(settings, "image"), token),
-        notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token, version="2.51"),
+        notify=NovaNotifier(at.http, lambda: base_url(settings, "compute"), token, version="2.93"),
         held=NovaServers(at.http, lambda: base_url(settings, "compute"), token),
         clock=at.clock,
         ids=at.ids,

@@ -1,4 +1,4 @@
-"""Clients of identity, image, network, volume and placement, made from the settings."""
+"""Clients of all services outside of compute, made from the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from kilonova.base.clock import Clock
 from kilonova.clients import keystone
 from kilonova.clients.cinder import Cinder
 from kilonova.clients.glance import Glance, GlanceDocuments
+from kilonova.clients.ironic import Ironic
 from kilonova.clients.keystone import Endpoint, Login, TokenSource
+from kilonova.clients.manila import Manila
 from kilonova.clients.neutron import Neutron
 from kilonova.clients.neutron_documents import NeutronDocuments
 from kilonova.clients.placement import Placement
@@ -33,6 +35,8 @@ class Neighbours(msgspec.Struct, frozen=True):
     placement: Placement
     identity: Endpoint
     compute: Endpoint
+    shares: Manila
+    bare_metal: Ironic
 
 
 class OwnTokens:
@@ -96,6 +100,16 @@ def connect(settings: Settings, http: HttpClient, clock: Clock) -> Neighbours:
         ),
         identity=endpoint("identity", settings.keystone.endpoint_override, None),
         compute=endpoint("compute", None, None),
+        shares=Manila(
+            endpoint(
+                "shared-file-system",
+                settings.manila.endpoint_override,
+                settings.manila.region_name,
+            )
+        ),
+        bare_metal=Ironic(
+            endpoint("baremetal", settings.ironic.endpoint_override, settings.ironic.region_name)
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from kilonova.db.tables.api import (
     instance_mappings,
     request_specs,
 )
+from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import CellRow
 from kilonova.domain.server import BuildSpec, Mapping
 from kilonova.store import sql
@@ -81,6 +82,20 @@ def set_aside(tx: Tx, server_id: str, *, aside: bool = True) -> None:
 def is_aside(tx: Tx, server_id: str) -> bool:
     """Whether the server counts in no quota."""
     return bool(_ASIDE.scalar(tx, {"server": server_id}))
+
+
+def resize(tx: Tx, server_id: str, flavor: FlavorSpec, *, also: FlavorSpec | None = None) -> None:
+    """What the server counts for by quota: its flavor, and of ``also`` what that has more."""
+    flavors = (flavor, also or flavor)
+    values = {
+        "vcpus": max(one.vcpus for one in flavors),
+        "memory_mb": max(one.memory_mb for one in flavors),
+    }
+    which = instance_mappings.c.server_id == server_id
+    tx.execute(instance_mappings.update().where(which).values(**values))
+    spec = find_spec(tx, server_id)
+    if spec is not None and spec.flavor is not None:
+        save_spec(tx, server_id, msgspec.structs.replace(spec, flavor=flavor))
 
 
 def forget(tx: Tx, server_id: str) -> None:

@@ -15,6 +15,7 @@ from kilonova.domain.resources import Migration
 
 _COLUMNS = [migrations.c[name] for name in Migration.__struct_fields__]
 LIVE = "live-migration"
+EVACUATION = "evacuation"
 ENDED = frozenset(
     {"accepted", "confirmed", "reverted", "error", "failed", "completed", "cancelled", "done"}
 )
@@ -57,11 +58,30 @@ def unsettled(tx: Tx, server_id: str) -> list[Migration]:
     return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
 
 
-def holders(tx: Tx) -> dict[str, str]:
-    """Migration's uuid → server, of moves that are not over."""
+def evacuated(tx: Tx, host: str | None = None) -> list[Migration]:
+    """Evacuations from a host (any when None) that has not cleaned up yet."""
     c = migrations.c
-    query = sa.select(c.uuid, c.server_id).where(c.status.not_in(sorted(ENDED)))
+    query = sa.select(*_COLUMNS).where(c.type == EVACUATION, c.status == "done")
+    if host is not None:
+        query = query.where(c.source_host == host)
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
+
+
+def holders(tx: Tx) -> dict[str, str]:
+    """Migration's uuid → server, of moves that are not over or whose source is not cleaned yet."""
+    c = migrations.c
+    waiting = sa.and_(c.type == EVACUATION, c.status == "done")
+    query = sa.select(c.uuid, c.server_id).where(sa.or_(c.status.not_in(sorted(ENDED)), waiting))
     return {row.uuid: row.server_id for row in tx.execute(query)}
+
+
+def leaving(tx: Tx, host: str) -> list[Migration]:
+    """Live migrations from a host that are not over, oldest first."""
+    c = migrations.c
+    query = sa.select(*_COLUMNS).where(
+        c.source_host == host, c.type == LIVE, c.status.not_in(sorted(ENDED))
+    )
+    return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
 
 
 def finished(tx: Tx, before: dt.datetime) -> list[Migration]:

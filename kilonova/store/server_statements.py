@@ -13,6 +13,7 @@ from kilonova.db.tables.cell import (
     instance_faults,
     instances,
     nics,
+    share_mappings,
     tags,
 )
 
@@ -51,6 +52,7 @@ PRIVATE_COLUMNS = Prepared(
         instances.c.public_key,
         instances.c.system,
         guest_holds.c.held,
+        sa.exists().where(share_mappings.c.server_id == OF_SERVER).label("shares"),
     )
     .outerjoin(
         guest_holds,

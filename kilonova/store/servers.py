@@ -34,7 +34,7 @@ from kilonova.domain.server import (
     addresses,
 )
 from kilonova.domain.states import VmState
-from kilonova.store import actions, block_devices, holds, sql
+from kilonova.store import actions, block_devices, holds, shares, sql
 from kilonova.store import server_statements as q
 from kilonova.store.noting import note as tell
 from kilonova.store.noting import notes
@@ -282,7 +282,7 @@ def private(tx: Tx, server_id: str) -> Private | None:
     if row is None:
         return None
     own_disks = tuple(q.DISKS.scalars(tx, {"server_key": server_id}))
-    user_data, key_type, public_key, system, held = row
+    user_data, key_type, public_key, system, held, has_shares = row
     return Private(
         own_disks,
         get_nics(tx, server_id),
@@ -291,6 +291,7 @@ def private(tx: Tx, server_id: str) -> Private | None:
         public_key,
         system,
         held or msgspec.UNSET,
+        shares.of_guest(tx, server_id) if has_shares else msgspec.UNSET,
     )
 
 

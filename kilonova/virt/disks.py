@@ -7,24 +7,26 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
 from kilonova.base import programs
 from kilonova.base.errors import BadRequest, NotSupported, Unavailable
-from kilonova.domain.guest import Disk, GuestSpec
-from kilonova.virt import configdrive, qcow2
+from kilonova.domain.guest import Disk, GuestSpec, ImageRef
+from kilonova.virt import configdrive, consolelog, qcow2
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import DiskDevice
 from kilonova.virt.driver import Content
-from kilonova.virt.imagecache import ImageCache
+from kilonova.virt.imagecache import Base, ImageCache
 from kilonova.virt.sources import Source, by_qemu, source
 
 MIB = 1 << 20
 SECRETS = "secrets"
 COPY_SECONDS = 7000.0
+CHAIN_FORMATS = ("qcow2", "raw")
+LONGEST_CHAIN = 1000
 # Their programs' words for "do not ask, a whole disk is meant".
 FILE_SYSTEMS: dict[str, tuple[str, ...]] = {
     "ext2": ("-q", "-F"),
@@ -42,7 +44,8 @@ class DiskFile(msgspec.Struct, frozen=True):
     """A disk's file and format, and the base below it.
 
     A volume reached over a network has no ``path`` but a ``remote`` protocol node, QEMU ``objects``
-    it names, and ``secrets``: files they read. ``device``: the host was connected to it.
+    it names, and ``secrets``: files they read. ``device``: the host was connected to it. ``chain``:
+    what is below a volume that is an image with snapshots, see ``below``.
     """
 
     path: str
@@ -53,11 +56,13 @@ class DiskFile(msgspec.Struct, frozen=True):
     objects: tuple[dict[str, Any], ...] = ()
     secrets: tuple[str, ...] = ()
     device: bool = False
+    chain: tuple[dict[str, Any], ...] = ()
 
     @property
     def owned(self) -> tuple[str, ...]:
         """The files the guest's process has to be able to open."""
-        return (self.path, *self.secrets) if self.path else self.secrets
+        below = (link["file"]["filename"] for link in self.chain if "filename" in link["file"])
+        return (self.path, *below, *self.secrets) if self.path else self.secrets
 
 
 class Maker:
@@ -104,13 +109,19 @@ class Maker:
             return DiskFile(str(target), "raw")
         raise NotSupported(f"This hypervisor cannot attach the {what.source} disk {what.id}.")
 
+    async def base(self, image: ImageRef) -> Base:
+        """The image's read-only base here; NotFound when the image is gone and was never here."""
+        return await self._cache.base(image, most_bytes=None)
+
     async def volume(self, directory: Path, disk: Disk) -> DiskFile:
         """A volume, connected to this host where that is needed; a second time is as good."""
         if self._brick is not None and self._brick.opens(disk, by_qemu=by_qemu(disk)):
             form = (disk.connection or {}).get("data", {}).get("format")
             path = await self._brick.connect(disk)
-            return DiskFile(path, "qcow2" if form == "qcow2" else "raw", device=True)
-        return await asyncio.to_thread(volume_file, disk, directory)
+            file = DiskFile(path, "qcow2" if form == "qcow2" else "raw", device=True)
+        else:
+            file = await asyncio.to_thread(volume_file, disk, directory)
+        return msgspec.structs.replace(file, chain=await below(file))
 
     async def release(self, disk: Disk, file: DiskFile | None) -> None:
         """The guest does not use a volume any more: its secrets go, the host lets go of it."""
@@ -151,6 +162,26 @@ class Maker:
                 files[disk.device] = await self.make(directory, guest, disk)
         return files
 
+    async def for_rescue(
+        self,
+        directory: Path,
+        guest: GuestSpec,
+        disks: Iterable[DiskDevice],
+        have: Mapping[str, DiskFile],
+    ) -> dict[str, DiskFile]:
+        """The files for a rescue: its disk anew, and of ``have`` (disk id → file) what it keeps."""
+        files = {}
+        for disk in disks:
+            known = have.get(disk.disk.id)
+            if known is None or disk.disk.role == "config" or disk.disk.source == "volume":
+                known = await self.make(directory, guest, disk)
+            files[disk.device] = known
+        return files
+
+    async def begin_anew(self, directory: Path) -> None:
+        """Remove the local disks of a guest that are to be made once more, and its console log."""
+        await asyncio.to_thread(_clear, directory)
+
     async def _blank(self, target: Path, disk: DiskDevice) -> None:
         what = disk.disk
         with target.open("wb") as out:
@@ -188,6 +219,50 @@ def volume_file(disk: Disk, directory: Path) -> DiskFile:
             f"Volume {disk.volume_id} cannot be reached from this host: its file is not there."
         )
     return DiskFile(path, "qcow2" if data.get("format") == "qcow2" else "raw")
+
+
+async def below(file: DiskFile) -> tuple[dict[str, Any], ...]:
+    """``driver`` and ``file`` of each image below a volume's own, the nearest first.
+
+    All are beside it: Unavailable for one that is elsewhere, whatever an image says.
+    """
+    found: list[dict[str, Any]] = []
+    here = file
+    while here.format == "qcow2":
+        words = ("qemu-img", "info", "-U", "--output=json", "--image-opts", image_options(here))
+        told: dict[str, Any] = msgspec.json.decode(await programs.run(*words))
+        name = told.get("backing-filename")
+        if not name:
+            break
+        form = told.get("backing-filename-format") or "raw"
+        if form not in CHAIN_FORMATS or not _beside(name, file) or len(found) >= LONGEST_CHAIN:
+            raise Unavailable("An image of the volume names a base that is none of its files.")
+        here = _sibling(file, PurePosixPath(name).name, form)
+        found.append({"driver": form, "file": here.remote or _local(here.path)})
+    return tuple(found)
+
+
+def name_of(node: dict[str, Any]) -> str:
+    """The name of the file a protocol node opens, without its directory."""
+    return PurePosixPath(node.get("filename") or node.get("path") or "").name
+
+
+def _sibling(file: DiskFile, name: str, form: str) -> DiskFile:
+    if not file.remote:
+        return DiskFile(str(PurePosixPath(file.path).with_name(name)), form)
+    path = str(PurePosixPath(file.remote["path"]).with_name(name))
+    return DiskFile("", form, remote={**file.remote, "path": path})
+
+
+def _beside(name: str, file: DiskFile) -> bool:
+    place = PurePosixPath(name)
+    if file.remote or not place.is_absolute():
+        return place.name == name
+    return place.parent == PurePosixPath(file.path).parent
+
+
+def _local(path: str) -> dict[str, Any]:
+    return {"driver": "file", "filename": path}
 
 
 def _remote(found: Source, directory: Path) -> DiskFile:
@@ -256,10 +331,21 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def name(disk: DiskDevice) -> str:
-    """The file name of a disk: ``disk``, ``disk.config``, ``disk.vdb`` …"""
+    """The file name of a disk: ``disk``, ``disk.config``, ``disk.rescue``, ``disk.vdb`` …"""
     if disk.disk.role == "root":
         return "disk"
-    return "disk.config" if disk.disk.role == "config" else f"disk.{disk.device}"
+    named = disk.disk.role in ("config", "rescue")
+    return f"disk.{disk.disk.role if named else disk.device}"
+
+
+def end_rescue(directory: Path) -> None:
+    """Remove the disk a guest was rescued with; nothing there is success."""
+    (directory / "disk.rescue").unlink(missing_ok=True)
+
+
+def _clear(directory: Path) -> None:
+    for file in (*directory.glob("disk"), *directory.glob("disk.*"), directory / consolelog.FILE):
+        file.unlink(missing_ok=True)
 
 
 async def _format(*command: str) -> None:

@@ -19,6 +19,8 @@ from kilonova.domain.guest import (
     ImageRef,
     Nic,
 )
+from kilonova.domain.live import LiveProgress, LiveShape, LiveTarget
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
 
 GuestEvent = Callable[[GuestStatus], Awaitable[None]]
@@ -185,6 +187,22 @@ class AttachesDisks(Protocol):
 
 
 @runtime_checkable
+class SnapshotsVolumes(Protocol):
+    """Drivers that help a volume service with snapshots of volumes that are files.
+
+    All are idempotent; NotFound when the volume has no such file below it.
+    """
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Let new data go to another file; ``guest`` and ``disk`` have it already."""
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Make one of two files; see ``operations.MergeVolume``."""
+
+
+@runtime_checkable
 class RemembersGuests(Protocol):
     """Drivers that know, without being told, which guests ran when the host went down."""
 
@@ -278,8 +296,116 @@ class PlugsNics(Protocol):
 
 
 @runtime_checkable
+class MovesGuests(Protocol):
+    """Drivers whose guests can be put aside, and made again here or elsewhere from their disks.
+
+    ``move`` names the move: what is aside for another one is not touched. All are idempotent. A
+    guest that is aside is told among ``guests``, as switched off, unless another took its place.
+    """
+
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch the guest off (see ``power_off``) and put it aside with its disks.
+
+        ``offer``: export them to be read by another host; where.
+        """
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make the guest from the disks of the one that is aside: here, or as ``offer`` says.
+
+        They grow to the sizes of ``guest``; what is aside stays as it is.
+        """
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Put the guest in its place again; what arrived there is removed."""
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Export its disks no longer."""
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """Remove what is aside (for any move when it is not named); nothing there is success."""
+
+
+@runtime_checkable
 class HasDiagnostics(Protocol):
     """Drivers that count what their guests do."""
 
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of a guest; NotFound when there is none."""
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """Drivers that make a guest anew where it is."""
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        """End the guest, make its local disks anew and start it with the cards and volumes of
+        ``guest``. A guest that is not there, or was left half-made, is made."""
+
+
+@runtime_checkable
+class Rescues(Protocol):
+    """Drivers whose guests can start from another disk for a while, with their own beside it."""
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        """Make the rescue disk of ``guest`` anew and start from it; the other disks are kept.
+
+        What fails before the guest is started leaves it off, as it was before.
+        """
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        """Start from the guest's own disks again, and remove the rescue disk."""
+
+
+@runtime_checkable
+class SetsPasswords(Protocol):
+    """Drivers that reach an agent inside their guests."""
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """Give a user of the guest's system another password.
+
+        Conflict when the guest has no agent, is off, or its agent refuses; NotSupported when the
+        agent does not answer.
+        """
+
+
+@runtime_checkable
+class MovesLive(Protocol):
+    """Drivers that move guests to another host while they run. All but the last two idempotent.
+
+    Never both ends run: a guest that was sent stands still on either host until one of them is told
+    that it is its own, by ``live_arrive`` or by ``live_stay``.
+    """
+
+    async def live_check(self, guest: GuestSpec) -> LiveShape:
+        """What the destination must know of a guest here; Conflict when it is off."""
+
+    async def live_suits(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None, over_commit: bool
+    ) -> None:
+        """Conflict when the two hosts do not go together for this guest, or it has no room."""
+
+    async def live_prepare(
+        self, guest: GuestSpec, shape: LiveShape, *, block: bool | None
+    ) -> LiveTarget:
+        """Make the guest's like, which waits."""
+
+    async def live_move(self, guest: GuestSpec, target: LiveTarget) -> GuestStatus:
+        """Send disks and memory, then let the guest stand still. A failure leaves it running."""
+
+    async def live_arrive(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """The guest that was sent here goes on here; Conflict when nothing came."""
+
+    async def live_stay(self, guest: GuestSpec, *, running: bool) -> GuestStatus:
+        """End a move from here, or take it back; the guest goes on here."""
+
+    async def live_force(self, server_id: str) -> None:
+        """Let a move end soon, whatever it costs the guest; Conflict when there is none."""
+
+    async def live_progress(self, server_id: str) -> LiveProgress:
+        """Counters of a move from here; Conflict when there is none."""

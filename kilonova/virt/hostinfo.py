@@ -116,6 +116,7 @@ def cpu_info() -> dict[str, Any]:
 def traits(accel: Accel, *, vnc: bool, threaded: bool = False) -> tuple[str, ...]:
     """The standard traits of what guests can have here; under KVM the processor's as well."""
     wanted = {"COMPUTE_NODE", "COMPUTE_ARCH_X86_64", "COMPUTE_CONFIG_DRIVE_REGENERATION"}
+    wanted.add("COMPUTE_RESCUE_BFV")
     wanted |= {f"COMPUTE_IMAGE_TYPE_{kind.upper()}" for kind in EXPECTED}
     wanted |= {f"COMPUTE_STORAGE_BUS_{bus.upper()}" for bus in PREFIX}
     wanted |= {f"COMPUTE_NET_VIF_MODEL_{model.upper()}" for model in MODELS}

@@ -29,12 +29,21 @@ class Asleep(msgspec.Struct, frozen=True):
     places: dict[str, dict[str, str]] = {}
 
 
+class Rescued(msgspec.Struct, frozen=True):
+    """How a guest was started that does not start from its own disk for a while."""
+
+    spec: GuestSpec
+    disks: dict[str, DiskFile] = {}
+
+
 class Record(msgspec.Struct, frozen=True):
     """One guest.
 
     ``made``: its disks are complete. ``running``: it ought to run. ``boot``: the host's boot it
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
-    forwarded port of 127.0.0.1. ``disks``: device name → file. ``asleep``: it is suspended.
+    forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
+    directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
+    ``asleep``: it is suspended.
     """
 
     spec: GuestSpec
@@ -44,6 +53,20 @@ class Record(msgspec.Struct, frozen=True):
     ended: str = ""
     ports: dict[str, int] = {}
     disks: dict[str, DiskFile] = {}
+    aside: str = ""
+    rescue: Rescued | None = None
+
+    @property
+    def started(self) -> GuestSpec:
+        """The guest as it was started last."""
+        return self.rescue.spec if self.rescue is not None else self.spec
+
+    @property
+    def attached(self) -> dict[str, DiskFile]:
+        """The files of the disks it was started with: device name → file."""
+        return self.rescue.disks if self.rescue is not None else self.disks
+
+    arriving: bool = False
     asleep: Asleep | None = None
 
 
@@ -92,9 +115,10 @@ def images(kept: Iterable[Record]) -> set[str]:
     The disk of a server that was shelved lies over another image than its description names.
     """
     found = set()
-    for record in kept:
-        found |= {disk.image.id for disk in record.spec.disks if disk.image is not None}
-        found |= {file.base for file in record.disks.values() if file.base}
+    for one in kept:
+        disks = (*one.spec.disks, *one.started.disks)
+        found |= {disk.image.id for disk in disks if disk.image is not None}
+        found |= {file.base for file in (*one.disks.values(), *one.attached.values()) if file.base}
     return found
 
 

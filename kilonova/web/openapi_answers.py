@@ -30,6 +30,8 @@ _NAMES = {
     503: "unavailable",
     504: "timeout",
 }
+SOMETIMES = "x-openstack-sometimes"
+"""The form of a body that only some actions of a path answer with."""
 _WORD = "req-00000000-0000-0000-0000-000000000000"
 
 
@@ -70,24 +72,39 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
     """The ``responses`` of an operation: status → answer, errors by reference."""
     forms: dict[int, list[Any]] = {}
     for row in rows:
-        tree = row.responses.tree_at(version) if row.responses is not None else None
+        tree = _unsaid(row) if row.responses is None else row.responses.tree_at(version)
         for status in (row.status, *(status for status in row.also_at(version) if status < 400)):
             forms.setdefault(status, []).append(tree)
     answers: dict[str, Any] = {}
     for status, trees in forms.items():
         answer: dict[str, Any] = {"description": phrase(status)}
         said = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
-        if said != [None] and status not in (204, 304):
-            schema = said[0] if len(said) == 1 else _any_of(said)
-            answer["content"] = {"application/json": {"schema": schema}}
+        bodies = [tree for tree in said if tree is not None]
+        if bodies and status not in (204, 304):
+            schema = bodies[0] if len(bodies) == 1 else _any_of(bodies)
+            if len(bodies) == len(said):
+                answer["content"] = {"application/json": {"schema": schema}}
+            else:
+                # A content would say that there is always one.
+                answer[SOMETIMES] = schema
         answers[str(status)] = answer
     for status in statuses(api, rows, version):
         answers[str(status)] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
     return answers
 
 
+def silent(route: Route) -> bool:
+    """Whether the route answers no JSON: nothing at all, or a stream of its own."""
+    return route.handler.__annotations__.get("return") in (None, "None", "Response")
+
+
+def _unsaid(route: Route) -> dict[str, Any] | None:
+    """The form of a body nobody described: anything."""
+    return None if silent(route) else {}
+
+
 def _any_of(trees: list[Any]) -> dict[str, Any]:
-    return {} if None in trees else {"anyOf": trees}
+    return {} if {} in trees else {"anyOf": trees}
 
 
 def components(api: Api[Any], paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import bisect
 import copy
 import functools
 import re
+import types
+import typing
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -305,12 +307,56 @@ def single(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answers(**parts: Any) -> Schema:
-    """The form of an answer for OpenAPI: key → view or schema; in a list, many of them."""
-    trees = {
-        name: {"type": "array", "items": part[0]} if isinstance(part, list) else part
-        for name, part in parts.items()
-    }
+    """The form of an answer for OpenAPI: key → `shape`; more keys may stand beside them."""
+    trees = {name: shape(part) for name, part in parts.items()}
     return Schema({"type": "object", "properties": trees, "required": list(parts)})
+
+
+NO_BODY = Schema(until(-1, {}))
+"""An answer without a body, of a handler that sets its status or headers."""
+
+_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
+def shape(form: Any) -> Any:
+    """The JSON Schema of a form: of ``{"name": str, "size": int | None, "tags": [str]}``, say.
+
+    Views, schemas and spans may stand anywhere. Objects have these keys and no others; a key that
+    ends with ``?`` may be missing, ``{str: form}`` has any keys, and ``object`` is anything.
+    """
+    if isinstance(form, Span):
+        return Span(form.first, form.last, shape(form.value))
+    if isinstance(form, types.UnionType):
+        return {"type": [_TYPES[kind] for kind in typing.get_args(form)]}
+    if isinstance(form, list):
+        return {"type": "array", "items": shape(form[0])}
+    if isinstance(form, Mapping) and not _is_tree(form):
+        return _object(form)
+    if form is object:
+        return {}
+    return {"type": _TYPES[form]} if isinstance(form, type) else form
+
+
+def _is_tree(form: Mapping[Any, Any]) -> bool:
+    said = form.get("type")
+    named = isinstance(said, (str, list)) and said != [] and not isinstance(said[0], type)
+    return not form or named or any(word in form for word in ("anyOf", "oneOf", "enum"))
+
+
+def _object(form: Mapping[Any, Any]) -> dict[str, Any]:
+    if str in form:
+        return {"type": "object", "additionalProperties": shape(form[str])}
+    required: list[Any] = []
+    for name, part in form.items():
+        if not name.endswith("?"):
+            span = isinstance(part, Span)
+            required.append(Span(part.first, part.last, name) if span else name)
+    return {
+        "type": "object",
+        "properties": {name.removesuffix("?"): shape(part) for name, part in form.items()},
+        "required": required,
+        "additionalProperties": False,
+    }
 
 
 TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -63,6 +63,14 @@ class EngineSagas:
             if busy.state == ELSEWHERE:
                 raise HeldElsewhere(busy.message) from busy
             raise
+
+    def cancel(self, tx: Tx, kind: SagaKind[Any], server_id: str, *, clock: Clock) -> bool:
+        """One that is past its turning point goes on all the same."""
+        living = engine.living(tx, server_id)
+        if living is None or living.name != kind.name:
+            return False
+        engine.cancel(tx, living, clock.now().timestamp())
+        return True
 
     def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
         """A row a waiting saga finds."""

@@ -432,7 +432,8 @@ async def _host(seen: Seen, bus: Bus, host: str) -> list[Finding]:
     told = await bus.call(topic(host), "guests", reply=GuestList, seconds=ASK_SECONDS)
     here = {row.id: row for _, row in seen.rows() if row.host == host}
     # What a saga has in hand may lie anywhere.
-    known = Known(tuple(sorted({*here, *seen.busy})))
+    moved = {i for p in seen.cells.values() for i in p.moves.values() if _on_the_way(seen, i)}
+    known = Known(tuple(sorted({*here, *moved, *seen.busy})))
     left = await bus.call(topic(host), "leftovers", known, reply=Leftovers, seconds=ASK_SECONDS)
     found = [Finding("host.leftover", host, f"{line}.") for line in left.lines]
     found += [Finding("host.network", host, f"{line}.") for line in left.networks]

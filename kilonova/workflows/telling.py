@@ -22,6 +22,8 @@ START, END, ERROR = "start", "end", "error"
 ALONGSIDE = {"instance.delete": "instance.shutdown"}
 """Notifications that go with the phases of another: inside them."""
 STOPPED = "Cancelled"
+RESCUE = "instance.rescue"
+SHARE = "instance.share_"
 VOLUME, SWAP = "instance.volume_", "instance.volume_swap"
 SNAPSHOT = "instance.snapshot"
 
@@ -74,10 +76,14 @@ def cause(error: ErrorInfo) -> Cause:
 
 
 def about(tx: Tx, env: Env, server_id: str) -> dict[str, Any]:
-    """The volumes a saga was asked to work on, or the image it makes."""
+    """What a saga works on: volumes, a file share, the image it makes or rescues with."""
     event = event_of(env.saga_name)
     if event == SNAPSHOT:
         return {"more": {"snapshot_image_id": msgspec.json.decode(env.args)[1]}}
+    if event == RESCUE:
+        return {"more": {"rescue_image_ref": msgspec.json.decode(env.args)[2]}}
+    if event.startswith(SHARE):
+        return {"more": {"share_id": msgspec.json.decode(env.args)[1]}}
     if not event.startswith(VOLUME):
         return {}
     args = msgspec.json.decode(env.args)

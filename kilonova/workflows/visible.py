@@ -34,6 +34,8 @@ EVENTS: dict[str, Event] = {
     "server.reboot": Event(
         "compute_reboot_instance", (Task.REBOOT_STARTED, Task.REBOOT_STARTED_HARD)
     ),
+    "server.attach_share": Event("compute_allow_share"),
+    "server.detach_share": Event("compute_deny_share"),
     "server.pause": Event("compute_pause_instance", (Task.PAUSING,)),
     "server.unpause": Event("compute_unpause_instance", (Task.UNPAUSING,)),
     "server.suspend": Event("compute_suspend_instance", (Task.SUSPENDING,)),
@@ -48,11 +50,23 @@ EVENTS: dict[str, Event] = {
     "server.crash_dump": Event("compute_trigger_crash_dump"),
     "server.create_image": Event("compute_snapshot_instance"),
     "server.create_backup": Event("compute_backup_instance"),
+    "server.rebuild": Event("compute_rebuild_instance", (Task.REBUILD_BLOCK_DEVICE_MAPPING,)),
+    "server.rescue": Event("compute_rescue_instance"),
+    "server.unrescue": Event("compute_unrescue_instance", (Task.UNRESCUING,)),
+    "server.set_password": Event("compute_set_admin_password", (Task.UPDATING_PASSWORD,)),
     "server.attach_interface": Event("compute_attach_interface"),
     "server.detach_interface": Event("compute_detach_interface"),
+    "server.resize": Event("conductor_migrate_server"),
+    "server.migrate": Event("conductor_migrate_server"),
+    "server.confirm_resize": Event("compute_confirm_resize"),
+    "server.revert_resize": Event("compute_revert_resize"),
+    "server.live_migrate": Event("conductor_live_migrate_instance"),
+    "server.evacuate": Event("conductor_rebuild_server"),
 }
 BURIED = "conductor_schedule_and_build_instances"
 """The event of a server that found no host."""
+REBUILD_ASKED = "rebuild_server"
+"""The event of looking whether a server may be made anew where it is."""
 
 
 class ServerVisible:

@@ -13,6 +13,7 @@ from kilonova.domain.request import RequestSpec, Selection, ServerGroup
 from kilonova.interfaces.image import ImageMaker
 from kilonova.interfaces.network import NetworkService
 from kilonova.interfaces.placement import PlacementService
+from kilonova.interfaces.shares import ShareService
 from kilonova.interfaces.volume import VolumeService
 from kilonova.workflows.engine.steps import StepEnv
 
@@ -39,6 +40,7 @@ class World(msgspec.Struct, frozen=True):
     images: ImageMaker
     networks: NetworkService
     volumes: VolumeService
+    shares: ShareService
     placement: PlacementService
     select: Select
     group: Group

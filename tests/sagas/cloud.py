@@ -38,9 +38,18 @@ from kilonova.messaging.memory import MemoryBus
 from kilonova.placement import service as placement_service
 from kilonova.placement.policies import Enforcer
 from kilonova.scheduler.hosts import StoredHosts
-from kilonova.store import actions, block_devices, mappings, nodes, quotas, servers, services
+from kilonova.store import (
+    actions,
+    block_devices,
+    mappings,
+    nodes,
+    quotas,
+    servers,
+    services,
+    shares,
+)
 from kilonova.virt.fake import FakeDriver, FakeWorld
-from kilonova.virt.fake.world import FakeGuest
+from kilonova.virt.fake.world import ASIDE, FakeGuest
 from kilonova.web.client import HttpClient
 from kilonova.workflows.accepting import ELSEWHERE, EngineSagas
 from kilonova.workflows.audit import Sources, audit
@@ -54,6 +63,7 @@ from kilonova.workflows.world import World
 from tests.support import compute
 from tests.support.guests import Files, Plugs
 from tests.support.images import Images
+from tests.support.shares import Shares
 from tests.support.volumes import Volumes
 
 CELL = "c0000000-0000-4000-8000-000000000001"
@@ -91,6 +101,7 @@ class Networks:
     def __init__(self, stage: CloudStage) -> None:
         self._stage = stage
         self.table: dict[str, Port] = {}
+        self.waiting: dict[str, str] = {}
         self.made = 0
         self.opens = True
         self.auto = ""
@@ -161,6 +172,19 @@ class Networks:
         port = self._get(port_id)
         return self._put(msgspec.structs.replace(port, host=host, vif_type="bridge", status="DOWN"))
 
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        self._get(nic.port_id)
+        self.waiting[nic.port_id] = host
+        return nic
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        self.waiting.pop(port_id, None)
+        self._put(msgspec.structs.replace(self._get(port_id), host=host, status="DOWN"))
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        if self.waiting.get(port_id) == host:
+            del self.waiting[port_id]
+
     async def unbind_port(self, port_id: str) -> None:
         if port_id in self.table:
             port = self.table[port_id]
@@ -205,10 +229,23 @@ class Driver(FakeDriver):
 
     async def spawn(self, guest: Any, *, paused: bool) -> Any:
         status = await super().spawn(guest, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def arrive(self, guest: Any, move: str, offer: Any, *, start: bool, paused: bool) -> Any:
+        status = await super().arrive(guest, move, offer, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def come_back(self, guest: Any, move: str, *, start: bool, paused: bool) -> Any:
+        status = await super().come_back(guest, move, start=start, paused=paused)
+        await self._open(guest)
+        return status
+
+    async def _open(self, guest: Any) -> None:
         if self._stage.network.opens:
             for nic in guest.nics:
                 await self._stage.plug(guest.server_id, nic.port_id)
-        return status
 
 
 @functools.cache
@@ -264,6 +301,7 @@ class Snapshot(msgspec.Struct):
     ports: dict[str, Port]
     volumes: Volumes
     images: Images
+    shares: Shares
     made: int
     guests: dict[str, list[FakeGuest]]
     now: float
@@ -294,6 +332,7 @@ class CloudStage:
         self.network = Networks(self)
         self.volumes = Volumes()
         self.images = Images()
+        self.shares = Shares()
         self.fakes = FakeWorld(clock=self.still)
         self.agents: dict[str, Agent] = {}
         self.networks_differ: dict[str, list[str]] = {}
@@ -322,6 +361,7 @@ class CloudStage:
             self.network.table, self.network.made = dict(known.ports), known.made
             self.volumes = copy.deepcopy(known.volumes)
             self.images.__dict__ |= copy.deepcopy(known.images.__dict__)
+            self.shares = copy.deepcopy(known.shares)
             for host, guests in known.guests.items():
                 self.fakes.guests(host).update({g.server_id: copy.copy(g) for g in guests})
             await self.clock.sleep(known.now - self.clock.now().timestamp())
@@ -334,8 +374,12 @@ class CloudStage:
             dict(self.network.table),
             copy.deepcopy(self.volumes),
             copy.deepcopy(self.images),
+            copy.deepcopy(self.shares),
             self.network.made,
-            {h: [copy.copy(g) for g in self.fakes.guests(h).values()] for h in HOSTS},
+            {
+                h: [copy.copy(g) for g in self.fakes.guests(h).values()]
+                for h in (*HOSTS, *(f"{host}{ASIDE}" for host in HOSTS))
+            },
             self.clock.now().timestamp(),
         )
 
@@ -404,6 +448,7 @@ class CloudStage:
             images=self.images,
             networks=self.network,
             volumes=self.volumes,
+            shares=self.shares,
             placement=self.placement,
             select=self.select,
             group=self._group,
@@ -581,6 +626,13 @@ class CloudStage:
                 for host in HOSTS
             },
         }
+        if self.shares.table:
+            rows = await self.cell.read(shares.of_server, self.server)
+            found["shares"] = [[row.share_id, row.status] for row in rows]
+            found["rules"] = sorted(self.shares.rules)
+            found["mounted"] = {
+                host: [sorted(g.shares) for g in self.fakes.guests(host).values()] for host in HOSTS
+            }
         if self.volumes.table:
             found["volumes"] = sorted(
                 [v.id if v.id in GIVEN_VOLUMES else "made", v.status, len(v.attachments)]

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import new_database
+from tests.sagas import remaking
 from tests.sagas.examples import SPARE, World
 from tests.support.servers import Server
 
+assert remaking.__doc__  # importing it registers its scenarios
 _ENGINES = {"postgres": "KILONOVA_TEST_POSTGRES_URL", "mariadb": "KILONOVA_TEST_MARIADB_URL"}
 
 

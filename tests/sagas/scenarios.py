@@ -12,17 +12,21 @@ from kilonova.domain.fit.host import Wanted
 from kilonova.domain.fit.shapes import GuestCell, GuestTopology, HostCell, HostShape
 from kilonova.domain.guest import Disk, HostReport
 from kilonova.domain.request import RequestSpec, Selection
-from kilonova.domain.resources import Group
+from kilonova.domain.resources import Group, ShareMapping
 from kilonova.domain.sagas import (
     ATTACH_INTERFACE,
+    ATTACH_SHARE,
     ATTACH_VOLUME,
     CRASH_DUMP,
     DETACH_INTERFACE,
+    DETACH_SHARE,
     DETACH_VOLUME,
     EXTEND_VOLUME,
+    MERGE_VOLUME,
     PAUSE,
     REBOOT,
     RESTORE,
+    SNAPSHOT_VOLUME,
     SOFT_DELETE,
     START,
     STOP,
@@ -30,16 +34,19 @@ from kilonova.domain.sagas import (
     UNPAUSE,
     AttachArgs,
     DiskSaga,
+    MergeSaga,
     PortArgs,
     RebootArgs,
     SagaKind,
     ServerArgs,
+    ShareSaga,
+    SnapshotSaga,
     SwapSaga,
 )
 from kilonova.domain.server import BuildRequest, BuildSpec, WantedNic
 from kilonova.domain.states import Task
 from kilonova.interfaces.network import Port
-from kilonova.store import block_devices, groups, holds, nodes, servers
+from kilonova.store import block_devices, groups, holds, nodes, servers, shares
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
 from tests.sagas.cloud import GIVEN, CloudStage, opened, provider
@@ -434,6 +441,74 @@ class FailingSwap(SwapVolume):
         self.fakes.fails("swap_disk")
 
 
+class SnapshotVolume(ThereWithVolumes):
+    """The volume service has the volume v1 snapshotted; row and guest agree on its file."""
+
+    async def start(self) -> tuple[str, str]:
+        return await self.assist(
+            SNAPSHOT_VOLUME, SnapshotSaga(self.server, "disk-1", "s1", "v1.s1")
+        )
+
+    async def assist(self, kind: SagaKind[Any], args: Any) -> tuple[str, str]:
+        """The API's part."""
+
+        def work(tx: Tx) -> None:
+            servers.begin(tx, self.server, kind.action, task=None, now=self.clock.now())
+            self._accept(tx, kind, args, "req-assist")
+
+        await self.cell.run(work)
+        return await self.saga()
+
+    async def audit(self) -> list[str]:
+        found = await super().audit()
+        guest = self.fakes.guests("h1").get(self.server)
+        chain = guest.chains.get("v1", []) if guest is not None else []
+        for disk in await self.cell.read(block_devices.of_server, self.server):
+            if disk.volume_id != "v1" or disk.connection is None:
+                continue
+            name = disk.connection["data"]["device_path"].rpartition("/")[2]
+            if name != (chain[0] if len(chain) > 1 else "v1"):
+                found.append(f"the volume is kept as {name}, its guest has {chain}")
+        return found
+
+    async def outcome(self) -> Any:
+        told = {key: words[-1] for key, words in self.volumes.told.items()}
+        return await super().outcome() | {"told": told}
+
+
+class FailingSnapshot(SnapshotVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("snapshot_volume", late=True)
+
+
+class MergeVolume(SnapshotVolume):
+    """A snapshot in the middle goes."""
+
+    args: tuple[str | None, str | None] = ("v1.s1", "volume-v1")
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        for name in ("s1", "s2"):
+            args = SnapshotSaga(self.server, "disk-1", name, f"v1.{name}")
+            await self.assist(SNAPSHOT_VOLUME, args)
+            await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        args = MergeSaga(self.server, "disk-1", "s1", *self.args)
+        return await self.assist(MERGE_VOLUME, args)
+
+
+class MergeNewest(MergeVolume):
+    args = ("volume-v1", None)
+
+
+class FailingMerge(MergeVolume):
+    async def open(self) -> None:
+        await super().open()
+        self.fakes.fails("merge_volume")
+
+
 class Pause(There):
     async def start(self) -> tuple[str, str]:
         return await self.act(PAUSE, ServerArgs(self.server), "pause", Task.PAUSING)
@@ -521,6 +596,94 @@ class DetachRefused(Detach):
         self.fakes.fails("detach_nic", times=None)
 
 
+class AttachShare(There):
+    """A server that is off gets a file share."""
+
+    async def prepare(self) -> None:
+        self.shares.add("s1")
+        await super().prepare()
+        await self.act(STOP, ServerArgs(self.server), "os-stop", Task.POWERING_OFF)
+        await Runner(self.kit()).drain()
+
+    async def start(self) -> tuple[str, str]:
+        return await self.share("s1")
+
+    async def share(self, share_id: str) -> tuple[str, str]:
+        """The API's part of attaching."""
+        row = ShareMapping(
+            f"m-{share_id}", self.server, share_id, share_id, "10.0.0.50:/foo", "NFS"
+        )
+        await self.cell.run(shares.add, row, now=self.clock.now())
+        args = ShareSaga(self.server, share_id)
+        return await self.act(ATTACH_SHARE, args, "attach_share", None)
+
+    async def audit(self) -> list[str]:
+        """What the server has, its host may use; what it has not, no host."""
+        found = await super().audit()
+        rows = {row.share_id: row for row in await self.cell.read(shares.of_server, self.server)}
+        allowed = {share_id for share_id, _ in self.shares.rules}
+        for share_id, row in rows.items():
+            if row.status in ("active", "inactive") and share_id not in allowed:
+                found.append(f"the host may not use the share {share_id}")
+        found += [f"the share {one} is left open" for one in allowed - rows.keys()]
+        if self.shares.refuses:
+            found += [f"the share {one} is left open" for one in allowed]
+        return found
+
+
+class AttachShareRefused(AttachShare):
+    async def open(self) -> None:
+        await super().open()
+        self.shares.refuses = True
+
+
+class AttachShareNeverOpen(AttachShare):
+    async def open(self) -> None:
+        await super().open()
+        self.shares.slow = 10**6
+
+
+class WithShare(AttachShare):
+    """A server that is off has a file share."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.share("s1")
+        await Runner(self.kit()).drain()
+
+
+class DetachShare(WithShare):
+    async def start(self) -> tuple[str, str]:
+        now = self.clock.now()
+        await self.cell.run(shares.set_status, self.server, "s1", "detaching", now=now)
+        args = ShareSaga(self.server, "s1")
+        return await self.act(DETACH_SHARE, args, "detach_share", None)
+
+
+class StartWithShare(WithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(START, ServerArgs(self.server), "os-start", Task.POWERING_ON)
+
+
+class RunsWithShare(WithShare):
+    """A server that runs has a file share."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.act(START, ServerArgs(self.server), "os-start", Task.POWERING_ON)
+        await Runner(self.kit()).drain()
+
+
+class StopWithShare(RunsWithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.act(STOP, ServerArgs(self.server), "os-stop", Task.POWERING_OFF)
+
+
+class DeleteWithShare(RunsWithShare):
+    async def start(self) -> tuple[str, str]:
+        return await self.delete()
+
+
 for name, saga, kind, ends in (
     ("build", "server.build", Build, "done"),
     ("build with a given port", "server.build", GivenPort, "done"),
@@ -542,6 +705,11 @@ for name, saga, kind, ends in (
     ("extend a volume", "server.extend_volume", ExtendVolume, "done"),
     ("swap a volume", "server.swap_volume", SwapVolume, "done"),
     ("swap a volume in vain", "server.swap_volume", FailingSwap, "undone"),
+    ("snapshot of a volume", "server.snapshot_volume", SnapshotVolume, "done"),
+    ("snapshot of a volume in vain", "server.snapshot_volume", FailingSnapshot, "undone"),
+    ("merge of a volume's files", "server.merge_volume", MergeVolume, "done"),
+    ("merge of a volume's newest files", "server.merge_volume", MergeNewest, "done"),
+    ("merge of a volume's files in vain", "server.merge_volume", FailingMerge, "undone"),
     ("build in a group, a race lost", "server.build", InGroup, "done"),
     ("build in a group that is full", "server.build", FullGroup, "undone"),
     ("build in a group, first host broken", "server.build", BrokenInGroup, "done"),
@@ -567,6 +735,13 @@ for name, saga, kind, ends in (
     ("detach of a card", "server.detach_interface", Detach, "done"),
     ("detach of a given port", "server.detach_interface", DetachGiven, "done"),
     ("detach that fails", "server.detach_interface", DetachRefused, "undone"),
+    ("attach of a share", "server.attach_share", AttachShare, "done"),
+    ("attach of a share, refused", "server.attach_share", AttachShareRefused, "undone"),
+    ("attach of a share, never open", "server.attach_share", AttachShareNeverOpen, "undone"),
+    ("detach of a share", "server.detach_share", DetachShare, "done"),
+    ("start with a share", "server.start", StartWithShare, "done"),
+    ("stop with a share", "server.stop", StopWithShare, "done"),
+    ("delete with a share", "server.delete", DeleteWithShare, "done"),
     ("failing reboot", "server.reboot", FailingReboot, "undone"),
 ):
     scenario(f"server {name}", saga, ends=ends)(stage(kind))

@@ -29,6 +29,14 @@ EVENTS = {
     + " instance.create.start instance.create.end",
     "server build without a valid host": "scheduler.select_destinations.start"
     " compute_task.build_instances.error",
+    "server rebuild": ASKED
+    + "instance.rebuild_scheduled instance.rebuild.start instance.rebuild.end",
+    "server rebuild that fails": ASKED
+    + "instance.rebuild_scheduled instance.rebuild.start instance.rebuild.error compute.exception",
+    "server rebuild on a host that does not do": "scheduler.select_destinations.start"
+    " compute_task.rebuild_server.error",
+    "server rescue": "instance.rescue.start instance.rescue.end",
+    "server unrescue": "instance.unrescue.start instance.unrescue.end",
     "server stop": "instance.power_off.start instance.power_off.end",
     "server soft reboot": "instance.reboot.start instance.reboot.end",
     "server failing reboot": "instance.reboot.start instance.reboot.error compute.exception",

@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import imaging, resting, scenarios
+from tests.sagas import imaging, live_scenarios, moves, resting, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -42,7 +42,9 @@ async def test_a_hard_reboot_mends_what_is_attached() -> None:
 def test_every_server_saga_is_played() -> None:
     assert scenarios.Build
     assert resting.Suspend
+    assert moves.Resize
     assert imaging.CreateImage
+    assert live_scenarios.Live
     assert unplayed() == []
 
 

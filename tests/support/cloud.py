@@ -125,6 +125,15 @@ class Networks:
     async def bind_port(self, port_id: str, *, host: str) -> Port:
         return self.made[port_id]
 
+    async def bind_also(self, nic: Nic, *, host: str) -> Nic:
+        return nic
+
+    async def activate_binding(self, port_id: str, *, host: str) -> None:
+        return None
+
+    async def drop_binding(self, port_id: str, *, host: str) -> None:
+        return None
+
     async def unbind_port(self, port_id: str) -> None:
         return None
 

@@ -10,6 +10,7 @@ import jsonschema_rs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kilonova.web.openapi import document
+from kilonova.web.openapi_answers import SOMETIMES
 from kilonova.web.router import Router
 from kilonova.web.routes import PARAMETER, Api
 
@@ -41,9 +42,11 @@ class Truth:
         said = f"{method} {slot.first.path} at {version}: {answer.status}"
         if str(answer.status) not in operation["responses"]:
             raise Untrue(f"{said} is not in the document: {answer.body[:300]!r}")
+        if not answer.body or not _is_json(answer):
+            return
         schema = self._schema(version, shape, method, answer.status)
         if schema is None:
-            return
+            raise Untrue(f"{said} has a body that the document does not have.")
         for error in schema.iter_errors(json.loads(answer.body)):
             place = ".".join(map(str, error.instance_path))
             raise Untrue(f"{said} does not fit the document at {place}: {error.message[:400]}")
@@ -71,7 +74,8 @@ class Truth:
     ) -> jsonschema_rs.Draft202012Validator | None:
         answer = self._document(version)[shape, method]["responses"][str(status)]
         tree = answer.get("content", {}).get("application/json", {}).get("schema")
-        return jsonschema_rs.Draft202012Validator(tree) if tree else None
+        tree = answer.get(SOMETIMES) if tree is None else tree
+        return jsonschema_rs.Draft202012Validator(tree) if tree is not None else None
 
 
 class Answer:
@@ -92,6 +96,10 @@ class Answer:
             }
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
+
+
+def _is_json(answer: Answer) -> bool:
+    return "json" in answer.headers.get("content-type", "")
 
 
 def truthful(app: ASGIApp, api: Api[Any]) -> ASGIApp:

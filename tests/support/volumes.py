@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -18,9 +19,11 @@ class Volumes:
         self.uses: dict[str, VolumeAttachment] = {}
         self.snapshots: dict[str, VolumeSnapshot] = {}
         self.kinds = {"__DEFAULT__", "fast"}
+        self.told: dict[str, list[str]] = {}
         self.count = 0
         self.slow = 1
         self.broken = False
+        self.tell: Callable[[str, str], Awaitable[None]] | None = None
         self._left: dict[str, int] = {}
 
     def add(self, volume_id: str, **values: Any) -> Volume:
@@ -113,7 +116,8 @@ class Volumes:
                 if use.volume_id == volume_id:
                     return use.id
         volume = self._get(volume_id)
-        own = any(use.volume_id == volume_id for use in await self.attachments(server_id))
+        others = {u.server_id for u in self.uses.values() if u.volume_id == volume_id} - {server_id}
+        own = another and volume.status in ("in-use", "reserved") and not others
         if volume.status != "available" and not volume.multiattach and not own:
             raise BadRequest(f"Volume {volume_id} status must be available, not {volume.status}.")
         self.count += 1
@@ -155,6 +159,19 @@ class Volumes:
     async def roll_detaching(self, volume_id: str) -> None:
         if volume_id in self.table and self.table[volume_id].status == "detaching":
             self._settle(volume_id)
+
+    async def reimage(self, volume_id: str, image_id: str) -> None:
+        volume = self._get(volume_id)
+        if volume.status != "reserved":
+            raise BadRequest(f"Volume {volume_id} status must be reserved, not {volume.status}.")
+        metadata = {**volume.image_metadata, "image_id": image_id}
+        self._put(msgspec.structs.replace(volume, image_metadata=metadata))
+        if self.tell is not None:
+            for use in (u for u in self.uses.values() if u.volume_id == volume_id):
+                await self.tell(use.server_id, f"volume-reimaged:{volume_id}")
+
+    async def tell_snapshot(self, snapshot_id: str, status: str) -> None:
+        self.told[snapshot_id] = [*self.told.get(snapshot_id, []), status]
 
     async def proxy(
         self, method: str, path: str, *, token: str, body: Any = None, query: str = ""

@@ -12,7 +12,7 @@ from kilonova.domain import states
 from kilonova.domain.operations import CONSOLE_LOG, ConsoleLog
 from kilonova.messaging.bus import NoReply, Undelivered
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="server actions")
 
@@ -36,7 +36,13 @@ BODY = Schema(
 )
 
 
-@ROUTES.post(PATH, action="os-getConsoleOutput", body=BODY, summary="Read the serial console")
+@ROUTES.post(
+    PATH,
+    action="os-getConsoleOutput",
+    body=BODY,
+    responses=answers(output=str),
+    summary="Read the serial console",
+)
 async def output(call: Context, server_id: str) -> dict[str, str]:
     """The last ``length`` lines of the serial console (all that is kept without it)."""
     found = await find(call, server_id, "os_compute_api:os-console-output")

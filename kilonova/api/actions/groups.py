@@ -8,13 +8,13 @@ from typing import Any
 from kilonova.api.actions.power import PATH
 from kilonova.api.find import Found, find
 from kilonova.api.schemas import closed, no_query
-from kilonova.api.security_groups import group_of, shown
+from kilonova.api.security_groups import GROUP_SHOWN, group_of, shown
 from kilonova.base.errors import BadRequest, NotFound
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
 from kilonova.store import servers
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[Services] = Routes(tag="server security groups")
 RULE = "os_compute_api:os-security-groups:"
@@ -36,6 +36,7 @@ def _body(action: str) -> Schema:
 @ROUTES.get(
     "/servers/{server_id}/os-security-groups",
     query=no_query(),
+    responses=answers(security_groups=[GROUP_SHOWN]),
     summary="List a server's security groups",
 )
 async def index(call: Context, server_id: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from kilonova.domain.server import Server
 from kilonova.store import servers
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, answers
+from kilonova.web.schema import NO_BODY, Schema, answers
 
 ROUTES: Routes[Services] = Routes(prefix="/servers/{server_id}/tags", tag="server tags")
 RULE = "os_compute_api:os-server-tags:"
@@ -41,7 +41,15 @@ async def show(call: Context, server_id: str, tag: str) -> None:
         raise _no_tag(server_id, tag)
 
 
-@ROUTES.put("/{tag}", since=26, body=NOTHING, status=201, also=(204,), summary="Add a tag")
+@ROUTES.put(
+    "/{tag}",
+    since=26,
+    body=NOTHING,
+    status=201,
+    also=(204,),
+    responses=NO_BODY,
+    summary="Add a tag",
+)
 async def add(call: Context, server_id: str, tag: str) -> Reply:
     """201 for a new tag, 204 when it is there."""
     compiled = _ONE.at(call.version)

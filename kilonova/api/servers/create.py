@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.api.schemas import LINK
 from kilonova.api.servers import schema
 from kilonova.api.servers.accept import accept, plan
 from kilonova.api.servers.parse import parse
@@ -12,12 +13,28 @@ from kilonova.api.servers.resolve import resolve
 from kilonova.api.servers.volumes import reserve, unreserve
 from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.context import Context, Services
-from kilonova.store import servers
+from kilonova.store import lists, servers
+from kilonova.store.lists import ServerFilter
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema, shape
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 CREATE = "os_compute_api:servers:create"
+
+
+_SERVER = {
+    "id": str,
+    "links": [LINK],
+    "OS-DCF:diskConfig": str,
+    "security_groups": [{"name": str}],
+    "adminPass?": str,
+}
+CREATED = Schema(
+    shape(
+        {"server?": _SERVER, "reservation_id?": str, "dry_run?": {"type": "object"}},
+    )
+)
 
 
 @ROUTES.post(
@@ -26,6 +43,7 @@ CREATE = "os_compute_api:servers:create"
     policy=CREATE,
     status=202,
     also=(200,),
+    responses=CREATED,
     summary="Create servers; with `Prefer: dry-run` only say (200) whether they fit",
 )
 async def create(call: Context) -> Reply:
@@ -72,6 +90,9 @@ async def _unique_name(call: Context, name: str) -> None:
     if not scope:
         return
     project = call.caller.project_id if scope == "project" else None
+    waiting = await call.app.db.read(lists.building, ServerFilter(project_id=project))
+    if any(request.server.name.lower() == name.lower() for request in waiting):
+        raise Conflict(f"Instance {name} already exists.")
     answers = await call.app.cells.gather(servers.name_taken, name, project)
     if any(taken for _, taken in answers.found):
         raise Conflict(f"Instance {name} already exists.")

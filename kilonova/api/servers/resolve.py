@@ -16,7 +16,7 @@ from kilonova.config.pci import Pci
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import image_properties
-from kilonova.domain.fit import pci
+from kilonova.domain.fit import agree, pci
 from kilonova.domain.fit.wanted import topology
 from kilonova.domain.guest import FlavorSpec
 from kilonova.domain.resources import Group, KeyPair, Service
@@ -149,8 +149,9 @@ async def _image(call: Context, image_id: str) -> Image | None:
 
 
 def check_shape(flavor: FlavorSpec, properties: Mapping[str, str], options: Pci) -> None:
-    """BadRequest for words of flavor and image about NUMA nodes, CPUs, pages and PCI devices that
-    are wrong or contradict each other."""
+    """BadRequest for words of flavor and image about NUMA nodes, CPUs, pages and devices that are
+    wrong or contradict each other."""
+    agree.check(flavor.extra_specs, properties)
     topology(flavor, properties)
     known = pci.aliases(options.alias) if pci.ASKED in flavor.extra_specs else {}
     pci.requests(flavor.extra_specs, properties, known)

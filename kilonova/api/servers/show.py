@@ -11,7 +11,7 @@ from kilonova.base.errors import NotFound, Unavailable
 from kilonova.context import Context, Services
 from kilonova.store import mappings, services
 from kilonova.web.routes import Routes
-from kilonova.web.schema import answers
+from kilonova.web.schema import Schema, answers, shape
 
 ROUTES: Routes[Services] = Routes(tag="servers")
 SHOW = "os_compute_api:servers:show"
@@ -72,7 +72,12 @@ async def ips(call: Context, server_id: str) -> dict[str, Any]:
     return {"addresses": view.bare_addresses(found.server)}
 
 
-@ROUTES.get("/servers/{server_id}/ips/{label}", query=no_query(), summary="Show addresses")
+@ROUTES.get(
+    "/servers/{server_id}/ips/{label}",
+    query=no_query(),
+    responses=Schema(shape({str: [{"addr": str, "version": int}]})),
+    summary="Show addresses",
+)
 async def ip(call: Context, server_id: str, label: str) -> dict[str, Any]:
     """The addresses on one network."""
     found = await find(call, server_id, "os_compute_api:ips:show")

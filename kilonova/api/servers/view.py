@@ -300,6 +300,17 @@ UPDATED = ServerView(
         _SERVER_GROUPS,
     ]
 )
+_KEY, _DATA = "key_name", "user_data"
+# A rebuild tells the user data once, under its plain name.
+_NOT_REBUILT = (_KEY, "OS-EXT-SRV-ATTR:user_data")
+REBUILT = ServerView(
+    [
+        *(f for f in UPDATED.fields if isinstance(f, F) and f.name not in _NOT_REBUILT),
+        F(_KEY, _KEY, since=54),
+        F(_DATA, _DATA, since=57),
+        F("adminPass", lambda _server, _frame: OMIT),  # the handler knows it, no row does
+    ]
+)
 
 
 def granted(call: Context, target: Mapping[str, Any] | None = None) -> frozenset[str]:
@@ -310,6 +321,12 @@ def granted(call: Context, target: Mapping[str, Any] | None = None) -> frozenset
 def extras(version: int, rules: frozenset[str]) -> Extras:
     """What must be read beside the server rows at that version."""
     return Extras(user_data=version >= 3 and EXTENDED in rules, host=wants_hosts(version, rules))
+
+
+def rebuilt_extras(version: int, rules: frozenset[str]) -> Extras:
+    """The same for a server that was rebuilt, which shows its user data to everybody."""
+    wanted = extras(version, rules)
+    return msgspec.structs.replace(wanted, user_data=wanted.user_data or version >= 57)
 
 
 def wants_hosts(version: int, rules: frozenset[str]) -> bool:

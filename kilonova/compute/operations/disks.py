@@ -8,12 +8,16 @@ from kilonova.domain.guest import GuestStatus
 from kilonova.domain.operations import (
     ATTACH_DISK,
     DETACH_DISK,
+    MERGE_VOLUME,
     RESIZE_DISK,
+    SNAPSHOT_VOLUME,
     SWAP_DISK,
     DiskArgs,
+    MergeVolume,
+    SnapshotVolume,
     SwapDisk,
 )
-from kilonova.virt.driver import AttachesDisks
+from kilonova.virt.driver import AttachesDisks, SnapshotsVolumes
 
 
 def _able(at: At) -> AttachesDisks:
@@ -44,3 +48,21 @@ async def resize_disk(at: At, args: DiskArgs) -> GuestStatus:
 async def swap_disk(at: At, args: SwapDisk) -> GuestStatus:
     """Move the guest from one volume to another with all data."""
     return await _able(at).swap_disk(args.guest, args.old, args.new)
+
+
+def _helper(at: At) -> SnapshotsVolumes:
+    if not isinstance(at.driver, SnapshotsVolumes):
+        raise NotSupported(f"The hypervisor of host {at.host} cannot snapshot volumes.")
+    return at.driver
+
+
+@handles(SNAPSHOT_VOLUME)
+async def snapshot_volume(at: At, args: SnapshotVolume) -> GuestStatus:
+    """Let a volume's new data go to another file."""
+    return await _helper(at).snapshot_volume(args.guest, args.disk, args.file)
+
+
+@handles(MERGE_VOLUME)
+async def merge_volume(at: At, args: MergeVolume) -> GuestStatus:
+    """Make one of two files of a volume."""
+    return await _helper(at).merge_volume(args.guest, args.disk, args.file, args.into)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from kilonova.base.errors import Conflict, NotSupported
+from kilonova.base.errors import Conflict, NotFound, NotSupported
 from kilonova.compute.operations.handlers import At, handles
-from kilonova.domain.guest import GuestSpec, GuestStatus
+from kilonova.domain.guest import GuestSpec, GuestStatus, PowerState
 from kilonova.domain.operations import (
+    FENCE,
     INJECT_NMI,
     PAUSE,
     POWER_OFF,
@@ -36,6 +37,15 @@ async def power_on(at: At, args: GuestArgs) -> GuestStatus:
 async def power_off(at: At, args: PowerOff) -> GuestStatus:
     """Shut down politely, then cut the power; 0 seconds cut it at once."""
     return await at.driver.power_off(args.guest, seconds=patience(args.guest, args.seconds))
+
+
+@handles(FENCE, clears=True)
+async def fence(at: At, args: GuestArgs) -> GuestStatus:
+    """Take the power away from a guest that is about to be made elsewhere; none is success."""
+    try:
+        return await at.driver.power_off(args.guest, seconds=0)
+    except NotFound:
+        return GuestStatus(args.guest.server_id, args.guest.name, PowerState.NOSTATE)
 
 
 @handles(REBOOT)

@@ -223,6 +223,22 @@ console_auth_tokens = sa.Table(
     sa.Column("tls_port", sa.Integer),
 )
 
+share_mappings = sa.Table(
+    "share_mappings",
+    metadata,
+    sa.Column("uuid", sa.String(36), primary_key=True),
+    sa.Column("server_id", sa.String(36), nullable=False),
+    sa.Column("share_id", sa.String(36), nullable=False, index=True),
+    sa.Column("tag", sa.String(255), nullable=False),
+    sa.Column("export_location", text(), nullable=False),
+    sa.Column("share_proto", sa.String(32), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("updated_at", Instant),
+    sa.UniqueConstraint("server_id", "share_id", name="uq_share_mappings_share"),
+    sa.UniqueConstraint("server_id", "tag", name="uq_share_mappings_tag"),
+)
+
 # Which hosts have reported their servers of a period, see store.usage_audits.
 task_log = sa.Table(
     "task_log",

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers, relax
 
 REQUIRED: Any = object()
 COMPUTED: Any = object()
@@ -130,6 +130,20 @@ class Kind(msgspec.Struct, frozen=True):
             }
             tree = {"oneOf": [tree, many]}
         return Schema(tree)
+
+    def answer(self, *, several: bool = False) -> Schema:
+        """The form of an answer with one (``several``: many); clients may choose its fields.
+
+        What other tables add to a document is not among the properties.
+        """
+        given = {
+            a.name: {"anyOf": [relax(a.schema), {"type": "null"}]}
+            if a.default is COMPUTED
+            else relax(a.schema)
+            for a in self.attrs
+        }
+        one = {"type": "object", "properties": {**given, "tenant_id": TEXT}}
+        return answers(**{self.plural: [one]}) if several else answers(**{self.name: one})
 
     def view(self, row: Any, *, admin: bool, more: dict[str, Any] | None = None) -> dict[str, Any]:
         """A row as its document."""

@@ -12,6 +12,7 @@ from kilonova.embedded.network.store.rows import Row
 
 FAILED = "binding_failed"
 COMPUTE = "compute:"
+COMING = "migrating_to"
 VIF_TYPES = {"bridge": "bridge", "user": "user", "none": "tap"}
 
 
@@ -40,6 +41,11 @@ def bind(tx: Tx, settings: NetworkSettings, port: Row, host: str) -> dict[str, A
             "tap_name": names.tap(port["id"]),
         }
     return _columns(host, VIF_TYPES[mode], details, active=mode != "bridge")
+
+
+def coming(port: Row) -> str:
+    """The host that a running guest's port is about to come to ('' for none)."""
+    return str((port["binding_profile"] or {}).get(COMING) or "")
 
 
 def event(port: Row, name: str) -> list[dict[str, Any]]:

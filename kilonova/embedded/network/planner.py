@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from kilonova.embedded.network import binding
 from kilonova.embedded.network.app import NetworkSettings
 from kilonova.embedded.network.plane import desired, names
 from kilonova.embedded.network.store import ports as port_store
@@ -244,7 +245,9 @@ def _works(cloud: Cloud, router: Row) -> bool:
 
 
 def _bound_to(port: Row, host: str) -> bool:
-    return bool(port["binding_host_id"] == host and port["binding_vif_type"] == "bridge")
+    """Whether a host makes the port's card: it is bound there, or about to come."""
+    hosts = (port["binding_host_id"], binding.coming(port))
+    return bool(host in hosts and port["binding_vif_type"] == "bridge")
 
 
 def _fixed(port: Row) -> tuple[desired.Fixed, ...]:

@@ -27,13 +27,13 @@ def settle(tx: Tx, volume_id: str, now: dt.datetime) -> str:
 
 
 def reserve(tx: Tx, volume: Volume, made: Attachment, now: dt.datetime) -> None:
-    """Write a new attachment; BadRequest when the volume is neither free nor the server's own.
+    """Write a new attachment; BadRequest when the volume is not free.
 
-    A server that changes hosts has two for a while.
+    A server that has the volume may have another attachment of it, with which the first can end
+    while nobody else gets the volume.
     """
-    present = rows.where(tx, Attachment, volume_id=volume.id)
-    own = made.server_id and any(item.server_id == made.server_id for item in present)
-    usable = volume.status in _FREE or own
+    own = {item.server_id for item in rows.where(tx, Attachment, volume_id=volume.id)}
+    usable = volume.status in _FREE or (made.server_id is not None and made.server_id in own)
     if volume.multiattach:
         usable = usable or volume.status in ("in-use", "reserved", "attaching")
     if not usable:

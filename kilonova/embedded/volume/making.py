@@ -68,7 +68,7 @@ async def choose_source(call: Call[Volumes], given: dict[str, Any]) -> Source:
             image_metadata=volume.image_metadata,
         )
     if image:
-        return await _image(call, str(image).rstrip("/").rsplit("/", 1)[-1])
+        return await of_image(call, str(image).rstrip("/").rsplit("/", 1)[-1])
     return Source(Work("blank"))
 
 
@@ -78,7 +78,8 @@ def _origin(tx: Any, volume_id: str) -> Volume | None:
     return rows.find(tx, Volume, volume_id)
 
 
-async def _image(call: Call[Volumes], image_id: str) -> Source:
+async def of_image(call: Call[Volumes], image_id: str) -> Source:
+    """The data of an image; BadRequest when it is not there or not active."""
     try:
         found = await call.app.images.show(image_id, call.caller.token)
     except NotFound:

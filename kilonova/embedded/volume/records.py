@@ -21,9 +21,10 @@ ATTACH_STATUSES = ("attached", "detached", "attaching", "reserved", "error_attac
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is still to be done to a volume or snapshot; it survives a crash in its row.
 
-    ``kind``: blank, image, snapshot, volume, copy (a snapshot's data), delete, extend, upload.
-    ``source`` is the id of what is copied, or of the image that is filled. ``size``: GiB.
-    ``after`` is the status at the end. ``server_ids`` are told of a new size.
+    ``kind``: blank, image, snapshot, volume, copy (a snapshot's data), delete, extend, upload,
+    reimage (an image over the data of before). ``source`` is the id of what is copied, or of the
+    image that is filled. ``size``: GiB. ``after`` is the status at the end. ``server_ids`` are told
+    of a new size or of new data.
     """
 
     kind: str

@@ -40,6 +40,8 @@ RULES: dict[str, Rule] = {
     "volume:extend": _writer,
     "volume:retype": _writer,
     "volume:upload": _writer,
+    "volume:reimage": _writer,
+    "volume:reimage_reserved": _writer,
     "volume:attach": _writer,
     "volume:reset_status": _admin,
     "volume:snapshot": _writer,

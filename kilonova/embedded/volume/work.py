@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kilonova.base.aio import backoff
 from kilonova.base.errors import Fault
 from kilonova.db.database import Tx
 from kilonova.embedded.volume.files import CHUNK
-from kilonova.embedded.volume.records import Attachment, Snapshot, Transfer, Volume
+from kilonova.embedded.volume.records import Attachment, Snapshot, Transfer, Volume, Work
 from kilonova.embedded.volume.store import rows
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _FAILED = {"delete": "error_deleting", "extend": "error_extending"}
 _TELL_TRIES = 8
+TELL = "tell"
+"""The work that is left of one whose data is written."""
 
 
 class Worker:
@@ -85,6 +89,10 @@ class Worker:
         work = volume.job
         if work is None:
             return
+        if work.kind == TELL:
+            await self._inform(volume.id, "volume-reimaged", work.server_ids, status=work.source)
+            await self._app.db.run(rows.change, Volume, volume.id, job=None)
+            return
         try:
             await self._do_volume(volume)
         except Exception as error:
@@ -93,12 +101,18 @@ class Worker:
             if work.kind == "upload":
                 status = work.after
                 await self._drop_image(work.source)
+            if work.kind == "reimage":
+                await self._reimaged(volume, work, "error", "failed")
+                return
             await self._end(volume, status)
         else:
+            if work.kind == "reimage":
+                await self._reimaged(volume, work, work.after, "completed")
+                return
             if work.kind != "delete":
                 await self._end(volume, work.after)
             if work.server_ids:
-                await self._extended(volume.id, work.server_ids)
+                await self._inform(volume.id, "volume-extended", work.server_ids)
 
     async def _do_volume(self, volume: Volume) -> None:
         app, work = self._app, volume.job
@@ -114,7 +128,7 @@ class Worker:
             case "volume":
                 source = files.volume(work.source)
                 await asyncio.to_thread(files.copy, source, target, volume.size)
-            case "image":
+            case "image" | "reimage":
                 await files.from_image(
                     app.images.download(work.source),
                     target,
@@ -173,18 +187,28 @@ class Worker:
             rows.change, Snapshot, snapshot.id, status=status, job=None, updated_at=now
         )
 
-    async def _extended(self, volume_id: str, server_ids: tuple[str, ...]) -> None:
-        """Tell the compute service of a new size; it is no loss of data when that fails."""
+    async def _reimaged(self, volume: Volume, work: Work, status: str, word: str) -> None:
+        """The data is written, once: what is left to do after a crash is to tell of it."""
+        left = Work(TELL, word, server_ids=work.server_ids)
+        now = self._app.clock.now()
+        await self._app.db.run(
+            rows.change, Volume, volume.id, status=status, job=left, updated_at=now
+        )
+        await self._volume(msgspec.structs.replace(volume, job=left))
+
+    async def _inform(
+        self, volume_id: str, name: str, server_ids: tuple[str, ...], **more: str
+    ) -> None:
+        """Tell the compute service; it is no loss of data when that fails."""
         events = [
-            {"name": "volume-extended", "server_uuid": server, "tag": volume_id}
-            for server in server_ids
+            {"name": name, "server_uuid": server, "tag": volume_id, **more} for server in server_ids
         ]
         pauses = backoff(0.5, most=30.0)
         for _ in range(_TELL_TRIES):
             try:
                 await self._app.notify(events)
             except Fault as fault:
-                log.info("the compute service was not told of an extension: %s", fault.message)
+                log.info("the compute service was not told of a volume: %s", fault.message)
                 await self._app.clock.sleep(next(pauses))
             else:
                 return

@@ -9,30 +9,47 @@ from kilonova.base.errors import Fault, Unavailable
 
 OPERATIONS = frozenset(
     {
+        "arrive",
         "attach_disk",
         "attach_nic",
+        "come_back",
         "console_log",
+        "depart",
         "destroy",
         "detach_disk",
         "detach_nic",
         "diagnostics",
+        "end_offer",
+        "forget_aside",
         "drop_snapshot",
         "inject_nmi",
+        "live_arrive",
+        "live_check",
+        "live_move",
+        "live_prepare",
+        "live_stay",
+        "live_suits",
         "pause",
         "power_off",
         "power_on",
         "quiesce",
         "reboot",
+        "rebuild",
         "report",
         "resize_disk",
+        "rescue",
         "resume",
         "send_snapshot",
         "snapshot",
         "spawn",
+        "merge_volume",
+        "set_password",
+        "snapshot_volume",
         "suspend",
         "swap_disk",
         "switch_host",
         "unquiesce",
+        "unrescue",
         "wake",
     }
 )
@@ -112,6 +129,10 @@ class Script:
                 late = _again(rule.error)
         self._rules = [rule for rule in self._rules if rule.left != 0]
         return late
+
+    def lasts(self, operation: str, host: str, server_id: str | None) -> float:
+        """How many seconds the next call will take."""
+        return sum(r.seconds for r in self._rules if r.meets(operation, host, server_id))
 
     def _add(self, rule: Rule) -> None:
         if rule.operation not in OPERATIONS:

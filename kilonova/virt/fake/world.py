@@ -16,6 +16,12 @@ from kilonova.virt.driver import GuestEvent
 from kilonova.virt.fake.script import Script
 
 CONSOLE_KEPT = 1 << 20
+ASIDE = "/aside"
+"""Behind a host's name: its guests that are aside. No host has such a name."""
+
+
+SHARES = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
+"""Traits of hosts whose guests can have file shares."""
 
 
 class Capacity(msgspec.Struct, frozen=True):
@@ -26,7 +32,7 @@ class Capacity(msgspec.Struct, frozen=True):
     disk_gb: int = 600_000
     hypervisor_type: str = "fake"
     hypervisor_version: int = 1000
-    traits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = SHARES
     pcpus: int = 0
     shape: HostShape | None = None
 
@@ -39,6 +45,11 @@ SMALL = Capacity(vcpus=2, memory_mb=8192, disk_gb=1028)
 def volumes_of(spec: GuestSpec) -> dict[str, int]:
     """Volume id → MiB of the volumes in a description."""
     return {disk.volume_id: disk.size_mb for disk in spec.disks if disk.volume_id}
+
+
+def shares_of(spec: GuestSpec) -> dict[str, str]:
+    """Tag → share id of the file shares in a description."""
+    return {share.tag: share.share_id for share in spec.shares or ()}
 
 
 def boot_messages(name: str, vcpus: int, memory_mb: int) -> str:
@@ -61,7 +72,9 @@ def disk_content(name: str) -> bytes:
 class FakeGuest(msgspec.Struct):
     """A guest: its size (memory MiB, disk GiB), power state, console, and whether it reacts.
 
-    ``volumes``: volume id → MiB, of those plugged in.
+    ``volumes``: volume id → MiB, of those plugged in. ``image``: what its root disk was made of;
+    ``rescue``: what it starts from instead, while it is rescued. ``agent``: something inside it
+    answers. ``passwords``: how often it was given another one.
     """
 
     server_id: str
@@ -75,9 +88,20 @@ class FakeGuest(msgspec.Struct):
     volumes: dict[str, int] = {}
     cards: dict[str, str] = {}
     """Port id → MAC address."""
+    arriving: bool = False
+    move: str = ""
+    """The move it is aside for."""
     copies: dict[str, str] = {}
     """Image id → disk format, of the copies of its disk that are kept."""
     frozen: bool = False
+    image: str = ""
+    rescue: str = ""
+    agent: bool = True
+    passwords: int = 0
+    chains: dict[str, list[str]] = {}
+    """Volume id → the files it is made of, its own first, of volumes with snapshots."""
+    shares: dict[str, str] = {}
+    """Tag → share id, of those it was started with."""
 
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it."""
@@ -97,6 +121,7 @@ class FakeWorld(Script):
         super().__init__(clock)
         self.capacity = capacity
         self._capacities: dict[str, Capacity] = {}
+        self._shared: bool | None = None
         self._hosts: dict[str, dict[str, FakeGuest]] = {}
         self._listeners: dict[str, GuestEvent] = {}
         self._file = _open(file) if file is not None else None
@@ -115,10 +140,24 @@ class FakeWorld(Script):
         """What that host offers."""
         return self._capacities.get(host, self.capacity)
 
+    def shares_disks(self, shared: bool | None) -> None:
+        """Whether the hosts' guests lie in one directory; None: hosts agree to either."""
+        self._shared = shared
+
+    def store_of(self, host: str) -> str:
+        """The name of the directory that holds the host's guests."""
+        return {None: "", True: "shared", False: host}[self._shared]
+
     def deaf(self, server_id: str, *, deaf: bool = True) -> None:
         """Let a guest ignore polite requests to shut down or reboot."""
         host, guest = self._find(server_id)
         guest.deaf = deaf
+        self.keep(host, guest)
+
+    def without_agent(self, server_id: str) -> None:
+        """Let nothing inside a guest answer any more."""
+        host, guest = self._find(server_id)
+        guest.agent = False
         self.keep(host, guest)
 
     def says(self, server_id: str, text: str) -> None:
@@ -148,6 +187,31 @@ class FakeWorld(Script):
         """Server id → guest on that host."""
         return self._hosts.setdefault(host, {})
 
+    def aside(self, host: str) -> dict[str, FakeGuest]:
+        """Server id → guest that is aside on that host."""
+        return self.guests(f"{host}{ASIDE}")
+
+    def put_aside(self, host: str, server_id: str, move: str) -> None:
+        """Keep a guest beside the others."""
+        guest = self.guests(host)[server_id]
+        guest.move = move
+        self._carry(server_id, host, f"{host}{ASIDE}")
+
+    def take_back(self, host: str, server_id: str) -> None:
+        """The guest that is aside is there again."""
+        self.aside(host)[server_id].move = ""
+        self._carry(server_id, f"{host}{ASIDE}", host)
+
+    def drop_aside(self, host: str, server_id: str) -> None:
+        """Forget the guest that is aside."""
+        self.drop(f"{host}{ASIDE}", server_id)
+
+    def _carry(self, server_id: str, host: str, to: str) -> None:
+        guest = self.guests(host)[server_id]
+        self.guests(to)[server_id] = guest
+        self.keep(to, guest)
+        self.drop(host, server_id)
+
     def make(self, host: str, spec: GuestSpec, power: PowerState) -> FakeGuest:
         """A new guest on a host."""
         flavor = spec.flavor
@@ -161,6 +225,8 @@ class FakeWorld(Script):
             console=boot_messages(spec.name, flavor.vcpus, flavor.memory_mb),
             volumes=volumes_of(spec),
             cards={nic.port_id: nic.mac for nic in spec.nics},
+            image=spec.image.id if spec.image is not None else "",
+            shares=shares_of(spec),
         )
         self.guests(host)[spec.server_id] = guest
         self.keep(host, guest)
@@ -197,7 +263,7 @@ class FakeWorld(Script):
 
     def _find(self, server_id: str) -> tuple[str, FakeGuest]:
         for host, guests in self._hosts.items():
-            if server_id in guests:
+            if server_id in guests and not host.endswith(ASIDE):
                 return host, guests[server_id]
         raise NotFound(f"No fake host has a guest for server {server_id}.")
 

@@ -20,8 +20,9 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
-from kilonova.virt import accel, consolelog, hostinfo, records, snapshots, vifs
+from kilonova.virt import accel, aside, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
@@ -140,7 +141,10 @@ class LibvirtDriver:
 
     async def guests(self) -> list[GuestStatus]:
         found = await self._link.ask(domains.states)
-        return [g.seen(found.get(g.server_id)) for g in self._guests.values() if g.made]
+        here = [g for g in self._guests.values() if g.made]
+        shown = [g.seen(found.get(g.server_id)) for g in here]
+        there = {g.server_id for g in here}
+        return shown + await asyncio.to_thread(aside.statuses, self._directory, there)
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._guests.get(server_id)
@@ -175,6 +179,7 @@ class LibvirtDriver:
                 self._guests.pop(guest.server_id, None)
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
+        await self._recall(guest.server_id)
         async with self._held(guest) as there:
             if there.alive:
                 await there.resume()
@@ -189,6 +194,7 @@ class LibvirtDriver:
             return there.status()
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
+        await self._recall(guest.server_id)
         there = self._find(guest.server_id)
         async with there.lock:
             if not hard:
@@ -224,6 +230,31 @@ class LibvirtDriver:
         async with self._held(guest) as there:
             _check_running(there)
             await self._link.call(lambda c: _domain(c, guest.server_id).injectNMI())
+            return there.status()
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        async with self._held(guest) as there:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        async with self._held(guest) as there:
+            _check_running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
             return there.status()
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
@@ -313,6 +344,47 @@ class LibvirtDriver:
         address = settings.serial_console.proxyclient_address
         return ConsoleTarget("serial", address, xml.number(source.get("service")))
 
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch a guest off and put it aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.look()
+            return await there.depart(guest, move, seconds=seconds, offer=offer)
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make a guest from the disks of one that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.look()
+            await there.arrive(guest, move, offer, start=start, paused=paused)
+            return there.status()
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """A guest that was aside is in its place again."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.look()
+            await there.come_back(guest, move, start=start, paused=paused)
+        return await self.status(guest.server_id)
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Export the disks of a guest that is aside no longer."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.end_offer(move)
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """Remove a guest that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.forget_aside(move)
+
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """The counters libvirt keeps of a guest."""
         there = self._find(server_id)
@@ -320,7 +392,7 @@ class LibvirtDriver:
         told = await self._link.call(lambda c: counters.ask(c, server_id))
         power = there.seen(await self._link.ask(lambda c: domains.look(c, server_id))).power
         kind = self._need().accel.virt_type
-        return counters.diagnostics(there.record.spec, power=power, kind=kind, told=told)
+        return counters.diagnostics(there.record.started, power=power, kind=kind, told=told)
 
     async def cache_image(self, image: ImageRef) -> bool:
         """Fetch the base of an image, unless it is here."""
@@ -328,13 +400,14 @@ class LibvirtDriver:
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove base images no guest uses, unused for that long; their ids."""
-        used = records.images(self._records())
+        kept = [record for _, record in aside.everyone(self._directory)]
+        used = records.images([*self._records(), *kept])
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._guests.values()
             if guest.record is not None
             and guest.record.made
@@ -350,6 +423,7 @@ class LibvirtDriver:
             if server_id not in known
         ]
         lines += await asyncio.to_thread(records.unused_places, self._directory, known)
+        lines += await asyncio.to_thread(aside.unused, self._directory, known)
         kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         taps = await asyncio.to_thread(vifs.taps)
         return lines + records.unused_taps(taps, [one for one in kept if one is not None])
@@ -376,6 +450,12 @@ class LibvirtDriver:
         if guest is None or not guest.made:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    async def _recall(self, server_id: str) -> None:
+        """Have a guest that is wanted where it was."""
+        there = self._guest(server_id)
+        async with there.lock:
+            await there.recall()
 
     @contextlib.asynccontextmanager
     async def _held(self, guest: GuestSpec) -> AsyncIterator[Guest]:

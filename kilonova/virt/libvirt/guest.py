@@ -15,12 +15,13 @@ from kilonova.base.aio import Signal
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy
+from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
 from kilonova.virt.libvirt import (
@@ -28,21 +29,22 @@ from kilonova.virt.libvirt import (
     domain_xml,
     domains,
     held_xml,
+    passwords,
     plugging,
     secrets,
+    sleep,
     snapshots,
     volumes,
 )
 from kilonova.virt.libvirt.domains import Live
 from kilonova.virt.libvirt.events import Event, Kind
 from kilonova.virt.libvirt.host import Link
-from kilonova.virt.records import Asleep, Record
+from kilonova.virt.records import Record, Rescued
 
 ASK_AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 START_SECONDS = 120.0
 END_SECONDS = 120.0
-SLEEP_SECONDS = 1700.0
 ALIVE = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 DIRECTORY_MODE = 0o711
 """QEMU runs as another user, to whom libvirt gives the files in it one by one."""
@@ -66,7 +68,7 @@ class Given(msgspec.Struct, frozen=True):
     cells: dict[int, frozenset[int]]
 
 
-class Guest:
+class Guest(sleep.Sleeper[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -95,9 +97,15 @@ class Guest:
         return self.power in ALIVE and not self.asleep
 
     @property
-    def asleep(self) -> bool:
-        """Whether libvirt keeps its memory for it."""
-        return self.record is not None and self.record.asleep is not None
+    def link(self) -> Link:
+        """The connection to libvirt."""
+        return self._given.link
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether it was started with a channel to an agent inside it."""
+        record = self.record
+        return record is not None and self._plan(record.started).machine.guest_agent
 
     def status(self, detail: str = "") -> GuestStatus:
         """As last heard from libvirt."""
@@ -201,21 +209,64 @@ class Guest:
         await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
-        """Start a guest that is off, from the spec as it is now, with the disks it has."""
-        record = self.record
-        if record is None or not record.made:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        """Start a guest that is off, from the spec as it is now, with the disks it has.
+
+        A spec with a rescue disk rescues it; another one ends the rescue.
+        """
+        record = self._need(spec)
+        if is_rescued(spec):
+            await self.rescue(spec)
+            return
         devices = self._plan(spec)
         await self._end()
         maker = self._given.maker
         disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
-        kept = {nic.port_id for nic in spec.nics}
-        for nic in record.spec.nics:
-            if nic.port_id not in kept:
-                await self._given.host.vifs.unplug(nic)
+        await self._unplug_others(record.spec, spec)
         await self._plug(spec)
+        end_rescue(self.directory)
         fresh = Record(spec=spec, disks=disks, ports=record.ports)
         await self._start(devices, fresh, paused=paused)
+
+    async def rebuild(self, spec: GuestSpec, *, paused: bool) -> None:
+        """Local disks anew, then start; it counts as not made until they are complete."""
+        devices = self._plan(spec)
+        before = self.record or Record(spec=spec)
+        await self._end()
+        self._home.make()
+        # What the host is connected to is known until it is let go of or taken over.
+        self._save(Record(spec=spec, disks=before.disks, ports=before.ports))
+        await self._given.maker.begin_anew(self.directory)
+        await self._unplug_others(before.spec, spec)
+        await self._plug(spec)
+        disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
+        fresh = Record(spec=spec, disks=disks, ports=before.ports)
+        await self._start(devices, fresh, paused=paused)
+
+    async def rescue(self, spec: GuestSpec) -> None:
+        """Start from the rescue disk of the spec, which is made anew."""
+        record = self._need(spec)
+        devices = self._plan(spec)
+        own = {disk.disk.id: disk.device for disk in self._plan(record.spec).disks}
+        have = {key: record.disks[name] for key, name in own.items() if name in record.disks}
+        await self._end()
+        try:
+            maker = self._given.maker
+            disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
+            await self._plug(spec)
+            rescued = Rescued(spec, disks)
+            wanted = msgspec.structs.replace(record, rescue=rescued, asleep=None)
+            await self._start(devices, wanted, paused=False)
+        except BaseException:
+            await self._end()
+            end_rescue(self.directory)
+            self._note(rescue=None)
+            self._off()
+            raise
+
+    async def set_password(self, user: str, password: str) -> None:
+        """By the agent inside the guest; see ``passwords.give``."""
+        link = self._given.link
+        await link.ask(lambda c: passwords.give(c, self.server_id, user, password))
 
     async def resume(self) -> None:
         """Let the CPUs run."""
@@ -227,33 +278,9 @@ class Guest:
         if self.power == PowerState.RUNNING:
             await self._ask("suspend")
 
-    async def suspend(self) -> None:
-        """Have libvirt keep the memory and end the process; if that fails the guest goes on."""
-        if not self.asleep:
-            await self._given.link.call(
-                lambda c: domains.put_to_sleep(c, self.server_id), seconds=SLEEP_SECONDS
-            )
-            done = self._note(asleep=Asleep(), running=False, ended="")
-            await asyncio.to_thread(records.save, self.directory, done, durable=True)
-            await self.look()
-
-    async def wake(self, spec: GuestSpec) -> None:
-        """Let a suspended guest go on; one that has no memory any more is started."""
-        record = self.record
-        if record is None or not self.asleep:
-            await (self.resume() if self.alive else self.start(spec))
-            return
-        for device in self._plan(spec).disks:
-            if device.disk.source == "volume":
-                await self._volume(spec, device)
-        await self._plug(spec)
-        await self._given.link.call(lambda c: secrets.give(c, record.disks.values()))
-        await self._given.link.call(
-            lambda c: domains.wake(c, self.server_id), seconds=SLEEP_SECONDS
-        )
-        done = self._note(asleep=None, running=True, boot=records.boot_id())
-        await asyncio.to_thread(records.save, self.directory, done, durable=True)
-        await self.look()
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return self._plan(spec).disks
 
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did."""
@@ -446,9 +473,9 @@ class Guest:
         record = msgspec.structs.replace(record, made=True, boot="", ports=self._serial(record))
         self._save(record)
         self._home.hand_over(())
-        self._protect(record.disks.values())
+        self._protect(record.attached.values())
         definition = self._definition(devices, record)
-        await self._given.link.call(lambda c: secrets.give(c, record.disks.values()))
+        await self._given.link.call(lambda c: secrets.give(c, record.attached.values()))
         try:
             await self._given.link.call(
                 lambda c: domains.start(c, definition, paused=paused), seconds=START_SECONDS
@@ -468,12 +495,12 @@ class Guest:
     def _definition(self, devices: Devices, record: Record) -> str:
         parts = domain_xml.Parts(
             directory=self.directory,
-            guest=record.spec,
+            guest=record.started,
             devices=devices,
-            disks=record.disks,
+            disks=record.attached,
             accel=self._given.accel,
             made=self._given.host.clock.now(),
-            blocks=frozenset(name for name, file in record.disks.items() if _is_block(file)),
+            blocks=frozenset(n for n, file in record.attached.items() if _is_block(file)),
             serial_port=next(iter(record.ports.values()), 0),
             cells=self._given.cells,
         )
@@ -483,7 +510,7 @@ class Guest:
         """Have libvirt know the guest's devices for whoever starts it with other tools."""
         assert self.record is not None
         if self.record.running:
-            definition = self._definition(self._plan(self.record.spec), self.record)
+            definition = self._definition(self._plan(self.record.started), self.record)
             await self._given.link.call(lambda c: c.defineXML(definition))
 
     def _serial(self, record: Record) -> dict[str, int]:
@@ -502,6 +529,17 @@ class Guest:
         )
         self._given.taken.add(port)
         return {"serial": port}
+
+    def _need(self, spec: GuestSpec) -> Record:
+        if self.record is None or not self.record.made:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        return self.record
+
+    async def _unplug_others(self, before: GuestSpec, now: GuestSpec) -> None:
+        kept = {nic.port_id for nic in now.nics}
+        for nic in before.nics:
+            if nic.port_id not in kept:
+                await self._given.host.vifs.unplug(nic)
 
     async def _plug(self, spec: GuestSpec) -> None:
         for nic in spec.nics:

@@ -17,7 +17,7 @@ from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
-from kilonova.virt.disks import DiskFile, shared
+from kilonova.virt.disks import DiskFile, name_of, shared
 from kilonova.virt.records import Asleep
 
 MONITOR = "monitor.sock"
@@ -213,6 +213,12 @@ def node_name(disk: Disk, device: str) -> str:
     return f"node-{device}"
 
 
+def link_name(disk: Disk, file: str) -> str:
+    """QEMU's name of a file below the volume's own, or of one it goes on in."""
+    volume = node_name(disk, disk.device)[2:16]
+    return f"o-{volume}-{hashlib.blake2b(file.encode(), digest_size=6).hexdigest()}"
+
+
 def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
     """The arguments of ``blockdev-add``."""
     block: dict[str, Any] = {
@@ -232,8 +238,17 @@ def block_node(disk: DiskDevice, file: DiskFile) -> dict[str, Any]:
             "file": {"driver": "file", "filename": file.base, "locking": "off"},
         }
     elif file.format == "qcow2":
-        block["backing"] = None
+        block["backing"] = _below(disk.disk, file)
     return block
+
+
+def _below(disk: Disk, file: DiskFile) -> dict[str, Any] | None:
+    node: dict[str, Any] | None = None
+    for link in reversed(file.chain):
+        name = link_name(disk, name_of(link["file"]))
+        backing = {"backing": node} if link["driver"] == "qcow2" else {}
+        node = {"node-name": name, "read-only": True, **link, **backing}
+    return node
 
 
 def front_device(disk: DiskDevice, unit: int) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from kilonova.domain.guest import (
     Nic,
     PowerState,
 )
+from kilonova.domain.moves import Offer
 from kilonova.domain.operations import Snapped
-from kilonova.virt import accel, consolelog, hostinfo, records, snapshots, vifs
+from kilonova.virt import accel, aside, consolelog, hostinfo, records, snapshots, vifs
 from kilonova.virt.brick import Brick
 from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
@@ -27,6 +28,7 @@ from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
 from kilonova.virt.qemu import counters, process, version
 from kilonova.virt.qemu.guest import Given, Guest
+from kilonova.virt.qemu.live import QemuMoves
 from kilonova.virt.qemu.snapshots import agent
 
 OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.SUSPENDED)
@@ -35,7 +37,7 @@ _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 log = logging.getLogger(__name__)
 
 
-class QemuDriver:
+class QemuDriver(QemuMoves):
     """Guests are processes of their own: they live on when the agent ends, and are taken up again.
 
     Everything of a guest is in ``<state_dir>/<server id>/``.
@@ -44,6 +46,7 @@ class QemuDriver:
     name = "qemu"
 
     def __init__(self, host: Host) -> None:
+        super().__init__()
         self._host = host
         settings = host.settings
         directory = host.state_dir.resolve()
@@ -109,7 +112,8 @@ class QemuDriver:
         )
 
     async def guests(self) -> list[GuestStatus]:
-        return [guest.status() for guest in self._made()]
+        here = [guest.status() for guest in self._made()]
+        return here + await asyncio.to_thread(aside.statuses, self._directory, self._there())
 
     async def status(self, server_id: str) -> GuestStatus:
         guest = self._guests.get(server_id)
@@ -146,7 +150,7 @@ class QemuDriver:
                 self._guests.pop(guest.server_id, None)
 
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
-        there = self._find(guest.server_id)
+        there = await self._recalled(guest.server_id)
         async with there.lock:
             if not there.alive or there.power in OFF:
                 await there.start(guest)
@@ -162,7 +166,7 @@ class QemuDriver:
             return there.status()
 
     async def reboot(self, guest: GuestSpec, *, hard: bool) -> GuestStatus:
-        there = self._find(guest.server_id)
+        there = await self._recalled(guest.server_id)
         async with there.lock:
             if not hard:
                 if there.power != PowerState.RUNNING:
@@ -170,6 +174,36 @@ class QemuDriver:
                 if not await there.shut_down(self._host.settings.libvirt.wait_soft_reboot_seconds):
                     raise Conflict(f"The guest {guest.name} did not react; reboot it hard.")
             await there.start(guest)
+            return there.status()
+
+    async def rebuild(self, guest: GuestSpec, *, paused: bool) -> GuestStatus:
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            if not there.alive:
+                await self._end_stray(guest.server_id)
+            await there.rebuild(guest, paused=paused)
+            return there.status()
+
+    async def rescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.rescue(guest)
+            return there.status()
+
+    async def unrescue(self, guest: GuestSpec) -> GuestStatus:
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.start(guest)
+            return there.status()
+
+    async def set_password(self, guest: GuestSpec, user: str, password: str) -> GuestStatus:
+        """By the guest agent of QEMU, where the image says that there is one."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            _running(there)
+            if not there.has_agent:
+                raise Conflict("QEMU guest agent is not enabled")
+            await there.set_password(user, password)
             return there.status()
 
     async def attach_disk(self, guest: GuestSpec, disk: Disk) -> GuestStatus:
@@ -194,6 +228,22 @@ class QemuDriver:
         there = self._find(guest.server_id)
         async with there.lock:
             await there.swap(guest, old, new)
+            return there.status()
+
+    async def snapshot_volume(self, guest: GuestSpec, disk: Disk, file: str) -> GuestStatus:
+        """Put a file on top of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.go_on_in(guest, disk, file)
+            return there.status()
+
+    async def merge_volume(
+        self, guest: GuestSpec, disk: Disk, file: str | None, into: str | None
+    ) -> GuestStatus:
+        """Take a file out of those of a volume."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.merge(guest, disk, file, into)
             return there.status()
 
     async def console_log(self, server_id: str) -> bytes:
@@ -299,13 +349,51 @@ class QemuDriver:
             await there.unplug_nic(nic)
             return there.status()
 
+    async def depart(
+        self, guest: GuestSpec, move: str, *, seconds: int, offer: bool
+    ) -> Offer | None:
+        """Switch a guest off and put it aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            return await there.depart(guest, move, seconds=seconds, offer=offer)
+
+    async def arrive(
+        self, guest: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """Make a guest from the disks of one that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.arrive(guest, move, offer, start=start, paused=paused)
+            return there.status()
+
+    async def come_back(
+        self, guest: GuestSpec, move: str, *, start: bool, paused: bool
+    ) -> GuestStatus:
+        """A guest that was aside is in its place again."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.come_back(guest, move, start=start, paused=paused)
+        return await self.status(guest.server_id)
+
+    async def end_offer(self, guest: GuestSpec, move: str) -> None:
+        """Export the disks of a guest that is aside no longer."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.end_offer(move)
+
+    async def forget_aside(self, guest: GuestSpec, move: str) -> None:
+        """Remove a guest that is aside."""
+        there = self._guest(guest.server_id)
+        async with there.lock:
+            await there.forget_aside(move)
+
     async def diagnostics(self, server_id: str) -> Diagnostics:
         """Counters of QEMU's monitor, its threads, and the guest's taps."""
         there = self._find(server_id)
         assert there.record is not None
         alive = there.alive
         return counters.diagnostics(
-            there.record.spec,
+            there.record.started,
             power=there.power,
             kind=self._need().accel.virt_type,
             pid=there.status().pid,
@@ -324,6 +412,7 @@ class QemuDriver:
             if server_id not in known
         ]
         lines += await asyncio.to_thread(records.unused_places, self._directory, known)
+        lines += await asyncio.to_thread(aside.unused, self._directory, known)
         kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         found = await asyncio.to_thread(vifs.taps)
         return lines + records.unused_taps(found, [one for one in kept if one is not None])
@@ -331,16 +420,16 @@ class QemuDriver:
     async def interrupted(self) -> list[GuestSpec]:
         """Guests that are off only because the host was restarted."""
         return [
-            guest.record.spec
+            guest.record.started
             for guest in self._made()
             if guest.record is not None and guest.record.running and not guest.alive
         ]
 
     async def prune_images(self, *, unused_seconds: float) -> list[str]:
         """Remove base images no guest uses, unused for that long; their ids."""
-        used = records.images(
-            guest.record for guest in self._guests.values() if guest.record is not None
-        )
+        kept = [guest.record for guest in self._guests.values() if guest.record is not None]
+        kept += [record for _, record in aside.everyone(self._directory)]
+        used = records.images(kept)
         return await self._cache.prune(used, unused_seconds=unused_seconds)
 
     def _guest(self, server_id: str) -> Guest:
@@ -355,6 +444,16 @@ class QemuDriver:
         if guest is None or guest.record is None or not guest.record.made:
             raise NotFound(f"Host {self._host.name} has no guest for server {server_id}.")
         return guest
+
+    async def _recalled(self, server_id: str) -> Guest:
+        """A guest that is wanted where it was."""
+        there = self._guest(server_id)
+        async with there.lock:
+            await there.recall()
+        return self._find(server_id)
+
+    def _there(self) -> set[str]:
+        return {guest.server_id for guest in self._made()}
 
     def _made(self) -> list[Guest]:
         return [g for g in self._guests.values() if g.record is not None and g.record.made]

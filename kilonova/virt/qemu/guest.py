@@ -15,19 +15,33 @@ import msgspec
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.live import SENT_AWAY, LiveShape
 from kilonova.domain.operations import Snapped
+from kilonova.domain.rescue import is_rescued
+from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
-from kilonova.virt.devices import Devices, plan
+from kilonova.virt.devices import Devices, DiskDevice, plan
+from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy
+from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import command, hotplug, sleep, snapshots, usernet, volumes
+from kilonova.virt.qemu import (
+    agent,
+    arrival,
+    chains,
+    command,
+    hotplug,
+    sleep,
+    snapshots,
+    usernet,
+    volumes,
+)
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
-from kilonova.virt.records import Record
+from kilonova.virt.records import Record, Rescued
 
 QEMU_LOG = "qemu.log"
 START_TRIES = 5
@@ -39,15 +53,15 @@ POWER = {
     "running": PowerState.RUNNING,
     "paused": PowerState.PAUSED,
     "prelaunch": PowerState.PAUSED,
-    "inmigrate": PowerState.PAUSED,
-    "finish-migrate": PowerState.PAUSED,
-    "postmigrate": PowerState.PAUSED,
     "debug": PowerState.PAUSED,
     "suspended": PowerState.RUNNING,
     "shutdown": PowerState.SHUTDOWN,
     "guest-panicked": PowerState.CRASHED,
     "internal-error": PowerState.CRASHED,
     "io-error": PowerState.PAUSED,
+    "inmigrate": PowerState.PAUSED,
+    "finish-migrate": PowerState.PAUSED,
+    "postmigrate": PowerState.PAUSED,
 }
 
 log = logging.getLogger(__name__)
@@ -62,7 +76,7 @@ class Given(msgspec.Struct, frozen=True):
     taken: set[int]
 
 
-class Guest:
+class Guest(sleep.Sleeper[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -100,10 +114,19 @@ class Guest:
         """Whether there is a process."""
         return self._qemu.alive
 
+    @property
+    def has_agent(self) -> bool:
+        """Whether it was started with a channel to an agent inside it."""
+        record = self.record
+        default = self._settings.qemu.machine_type
+        return record is not None and machine(record.started, default_type=default).guest_agent
+
     def status(self, detail: str = "") -> GuestStatus:
         """As the driver tells it; ``detail`` holds forwarded ports (``ssh=127.0.0.1:22001``)."""
         record = self.record
         words = [detail] if detail else []
+        if self.alive and self._qemu.run in ("finish-migrate", "postmigrate"):
+            words.append(SENT_AWAY)
         if record is not None:
             words += [record.ended] if record.ended and not detail else []
             if self.alive:
@@ -112,6 +135,11 @@ class Guest:
         return GuestStatus(
             self.server_id, name, self.power, pid=self._qemu.pid, detail=" ".join(words)
         )
+
+    @property
+    def qemu(self) -> Running:
+        """Its process and monitor."""
+        return self._qemu
 
     # Taking up and letting go.
 
@@ -130,9 +158,9 @@ class Guest:
                 gone = record.boot == records.boot_id()
                 self._note(ended="the process is gone" if gone else "", running=not gone)
             return record.running
-        with self._busy():
+        with self.busy():
             self._given.taken.update(record.ports.values())
-            await self._start_metadata(record.spec)
+            await self._start_metadata(record.started)
             try:
                 await self._qemu.attach(process)
             except Unavailable as fault:
@@ -156,7 +184,7 @@ class Guest:
     async def make(self, spec: GuestSpec, *, paused: bool) -> None:
         """Disks, cards and process; what a former try left is thrown away."""
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
-        with self._busy():
+        with self.busy():
             await self.remove(spec)
             self._home.make()
             self._save(Record(spec=spec, boot=records.boot_id()))
@@ -165,73 +193,111 @@ class Guest:
             self._home.hand_over(path for file in disks.values() for path in file.owned)
             await self._start(devices, Record(spec=spec, disks=disks), paused=paused)
 
+    async def receive(self, spec: GuestSpec, shape: LiveShape) -> None:
+        """Make the like of a guest that runs elsewhere, which waits for its memory."""
+        devices = arrival.devices(
+            plan(spec, default_machine=self._settings.qemu.machine_type), shape
+        )
+        with self.busy():
+            await self.remove(spec)
+            self._home.make()
+            fresh = Record(spec=spec, boot=records.boot_id(), arriving=True)
+            self._save(fresh)
+            await self._plug(spec)
+            disks = await arrival.disks(self._given.maker, self.directory, spec, devices, shape)
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            fresh = msgspec.structs.replace(fresh, disks=disks)
+            await self._start(devices, fresh, paused=True, shape=shape)
+
+    def arrived(self, spec: GuestSpec) -> None:
+        """It is this host's guest from now on."""
+        done = self._note(spec=spec, arriving=False, running=True, boot=records.boot_id())
+        records.save(self.directory, done, durable=True)
+
     async def start(self, spec: GuestSpec, *, paused: bool = False) -> None:
-        """Start a guest that is off, from the spec as it is now, with the disks it has."""
+        """Start a guest that is off, from the spec as it is now, with the disks it has.
+
+        A spec with a rescue disk rescues it; another one ends the rescue.
+        """
         record = self.record
         if record is None or not record.made:
             raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        if is_rescued(spec):
+            await self.rescue(spec)
+            return
         devices = plan(spec, default_machine=self._settings.qemu.machine_type)
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             maker = self._given.maker
             disks = await maker.renew(self.directory, spec, devices.disks, record.disks)
             self._home.hand_over(path for file in disks.values() for path in file.owned)
-            kept = {nic.port_id for nic in spec.nics}
-            for nic in record.spec.nics:
-                if nic.port_id not in kept:
-                    await self._given.host.vifs.unplug(nic)
+            await self._unplug_others(record.spec, spec)
             await self._plug(spec)
+            end_rescue(self.directory)
             fresh = Record(spec=spec, disks=disks, ports=record.ports)
             await self._start(devices, fresh, paused=paused)
 
+    async def rebuild(self, spec: GuestSpec, *, paused: bool) -> None:
+        """Local disks anew, then start; it counts as not made until they are complete."""
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        before = self.record or Record(spec=spec)
+        with self.busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            self._home.make()
+            # What the host is connected to is known until it is let go of or taken over.
+            self._save(Record(spec=spec, disks=before.disks, ports=before.ports))
+            await self._given.maker.begin_anew(self.directory)
+            await self._unplug_others(before.spec, spec)
+            await self._plug(spec)
+            disks = await self._given.maker.make_all(self.directory, spec, devices.disks)
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            fresh = Record(spec=spec, disks=disks, ports=before.ports)
+            await self._start(devices, fresh, paused=paused)
+
+    async def rescue(self, spec: GuestSpec) -> None:
+        """Start from the rescue disk of the spec, which is made anew."""
+        record = self.record
+        if record is None or not record.made:
+            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
+        kind = self._settings.qemu.machine_type
+        devices = plan(spec, default_machine=kind)
+        own = {disk.disk.id: disk.device for disk in plan(record.spec, default_machine=kind).disks}
+        have = {key: record.disks[name] for key, name in own.items() if name in record.disks}
+        with self.busy():
+            await self._end_process(seconds=QUIT_SECONDS)
+            try:
+                maker = self._given.maker
+                disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
+                self._home.hand_over(path for file in disks.values() for path in file.owned)
+                await self._plug(spec)
+                rescued = Rescued(spec, disks)
+                wanted = msgspec.structs.replace(record, rescue=rescued, asleep=None)
+                await self._start(devices, wanted, paused=False)
+            except BaseException:
+                await self._end_process(seconds=0)
+                end_rescue(self.directory)
+                self._note(rescue=None, running=False, ended="")
+                raise
+
     async def resume(self) -> None:
-        """Let the CPUs run."""
+        """Let the CPUs run; Conflict while the guest runs elsewhere."""
+        if self.record is not None and self.record.arriving:
+            raise Conflict(f"The guest {self.record.spec.name} waits for its memory.")
         if self.power == PowerState.PAUSED:
-            with self._busy():
+            with self.busy():
                 await self._qemu.execute("cont")
                 self._qemu.run = "running"
 
     async def pause(self) -> None:
         """Let the CPUs stand still."""
         if self.power == PowerState.RUNNING:
-            with self._busy():
+            with self.busy():
                 await self._qemu.execute("stop")
                 self._qemu.run = "paused"
 
-    async def suspend(self) -> None:
-        """Keep the memory in a file and end the process; if that fails the guest goes on."""
-        assert self.record is not None
-        with self._busy():
-            if self.record.asleep is None:
-                try:
-                    made = await sleep.save(self._qemu, self.directory, self.record.spec.nics)
-                except Fault:
-                    with contextlib.suppress(Unavailable, Conflict):
-                        await self._qemu.execute("cont")
-                        self._qemu.run = "running"
-                    raise
-                done = self._note(asleep=made, running=False, ended="")
-                await asyncio.to_thread(records.save, self.directory, done, durable=True)
-            await self._end_process(seconds=QUIT_SECONDS)
-
-    async def wake(self, spec: GuestSpec) -> None:
-        """Let a suspended guest go on; one that has no memory any more is started."""
-        record = self.record
-        if record is None or record.asleep is None:
-            await (self.resume() if self.alive else self.start(spec))
-            return
-        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
-        with self._busy():
-            await self._end_process(seconds=0)
-            disks = dict(record.disks)
-            for device in devices.disks:
-                if device.disk.source == "volume":
-                    made = await self._given.maker.make(self.directory, spec, device)
-                    disks[device.device] = made
-            self._home.hand_over(path for file in disks.values() for path in file.owned)
-            await self._plug(spec)
-            same = Record(spec=spec, disks=disks, ports=record.ports, asleep=record.asleep)
-            await self._start(devices, same, paused=False)
+    async def set_password(self, user: str, password: str) -> None:
+        """By the agent inside the guest; see ``agent.set_password``."""
+        await agent.set_password(self.directory / command.AGENT, user, password)
 
     async def plug_nic(self, spec: GuestSpec, nic: Nic) -> None:
         """One card more, at once if the guest runs, else at its next start."""
@@ -242,7 +308,7 @@ class Guest:
         self._note(spec=wanted)
         if not self.alive:
             return
-        with self._busy():
+        with self.busy():
             await self._given.host.vifs.plug(nic)
             alone = msgspec.structs.replace(spec, nics=(nic,))
             if nic.port_id not in self.record.ports:
@@ -254,7 +320,7 @@ class Guest:
     async def unplug_nic(self, nic: Nic) -> None:
         """One card less; Conflict when the guest does not let go of it."""
         assert self.record is not None
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await hotplug.unplug_nic(self._qemu, nic.mac)
             await self._given.host.vifs.unplug(nic)
@@ -263,11 +329,15 @@ class Guest:
             left = tuple(n for n in spec.nics if n.port_id != nic.port_id)
             self._note(spec=msgspec.structs.replace(spec, nics=left), ports=forwarded)
 
+    def devices_of(self, spec: GuestSpec) -> tuple[DiskDevice, ...]:
+        """The guest's disks with all decided."""
+        return plan(spec, default_machine=self._settings.qemu.machine_type).disks
+
     async def shut_down(self, seconds: float) -> bool:
         """Ask the guest to switch itself off; True when it did, and its process is gone then."""
         if self.power != PowerState.RUNNING:
             return False
-        with self._busy():
+        with self.busy():
             end = asyncio.get_running_loop().time() + seconds
             while (left := end - asyncio.get_running_loop().time()) > 0 and self.alive:
                 try:
@@ -288,7 +358,7 @@ class Guest:
 
     async def cut(self) -> None:
         """Take the power away."""
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
                 self._note(running=False, ended="", asleep=None)
@@ -296,7 +366,7 @@ class Guest:
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
-        with self._busy():
+        with self.busy():
             await self._end_process(seconds=QUIT_SECONDS if keep_disks else 0)
             known = self.record.spec.nics if self.record is not None else ()
             for nic in {nic.port_id: nic for nic in (*spec.nics, *known)}.values():
@@ -319,7 +389,7 @@ class Guest:
         device = volumes.device_of(spec, disk, self._settings)
         file = await self._given.maker.make(self.directory, spec, device)
         self._home.hand_over(file.owned)
-        with self._busy():
+        with self.busy():
             if self.alive:
                 q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
                 await volumes.plug(self._qemu, device, file, q35=q35)
@@ -328,7 +398,7 @@ class Guest:
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
         """Take a volume from the guest; Conflict when it does not let go."""
         file = self._file(disk)
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
             await self._given.maker.release(disk, file)
@@ -336,7 +406,7 @@ class Guest:
 
     async def resize(self, spec: GuestSpec, disk: Disk) -> None:
         """Let a running guest see a volume's new size."""
-        with self._busy():
+        with self.busy():
             await self._given.maker.grow(disk, self._file(disk))
             if self.alive:
                 await volumes.resize(self._qemu, disk)
@@ -348,13 +418,34 @@ class Guest:
         file = await self._given.maker.make(self.directory, spec, device)
         before = await self._given.maker.volume(self.directory, old)
         self._home.hand_over((*file.owned, *before.owned))
-        with self._busy():
+        with self.busy():
             if self.alive:
                 await volumes.swap(self._qemu, old, device, file, before)
             else:
                 await copy(before, file)
             self._keep(spec, {new.device: file})
             await self._given.maker.release(old, before)
+
+    async def go_on_in(self, spec: GuestSpec, disk: Disk, name: str) -> None:
+        """Let a volume's new data go to another file, now or at the guest's next start."""
+        device = volumes.device_of(spec, disk, self._settings)
+        file = await self._given.maker.volume(self.directory, disk)
+        self._home.hand_over(file.owned)
+        with self.busy():
+            if self.alive:
+                await chains.put_on(self._qemu, device, file)
+            self._keep(spec, {disk.device: file})
+        log.info("The volume %s of %s goes on in %s", disk.volume_id, spec.name, name)
+
+    async def merge(self, spec: GuestSpec, disk: Disk, name: str | None, into: str | None) -> None:
+        """Make one of two files of a volume."""
+        with self.busy():
+            if self.alive:
+                await chains.merge(self._qemu, disk, name, into)
+            else:
+                await files.merge(await self._given.maker.volume(self.directory, disk), name, into)
+            file = await self._given.maker.volume(self.directory, disk)
+            self._keep(spec, {disk.device: file})
 
     def _file(self, disk: Disk) -> DiskFile | None:
         return self.record.disks.get(disk.device) if self.record is not None else None
@@ -391,13 +482,15 @@ class Guest:
 
     # Starting.
 
-    async def _start(self, devices: Devices, record: Record, *, paused: bool) -> None:
+    async def _start(
+        self, devices: Devices, record: Record, *, paused: bool, shape: LiveShape | None = None
+    ) -> None:
         for attempt in range(1, START_TRIES + 1):
             chosen = self._choose_ports(record)
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
-            await self._start_metadata(record.spec)
+            await self._start_metadata(record.started)
             try:
-                await self._start_once(devices, record, chosen)
+                await self._start_once(devices, record, chosen, shape)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
@@ -412,21 +505,21 @@ class Guest:
         await self._keep_running()
         sleep.forget(self.directory)
 
-    async def _keep_running(self) -> None:
-        done = self._note(running=True, boot=records.boot_id(), asleep=None)
-        await asyncio.to_thread(records.save, self.directory, done, durable=True)
-
     async def _start_once(
-        self, devices: Devices, record: Record, forwarded: dict[str, int]
+        self,
+        devices: Devices,
+        record: Record,
+        forwarded: dict[str, int],
+        shape: LiveShape | None,
     ) -> None:
         assert self.record is not None
         with contextlib.ExitStack() as opened:
             fds = self._open(devices, opened)
             parts = command.Parts(
                 directory=self.directory,
-                guest=self.record.spec,
+                guest=self.record.started,
                 devices=devices,
-                disks=record.disks,
+                disks=record.attached,
                 accel=self._given.accel,
                 fds=fds,
                 ports=forwarded,
@@ -434,6 +527,8 @@ class Guest:
                 asleep=record.asleep,
             )
             argv = command.build(parts, self._settings)
+            if shape is not None:
+                argv = arrival.fit(argv, devices, shape)
             said = self.directory / QEMU_LOG
             said.unlink(missing_ok=True)
             pid = spawn(argv, log=said, fds=tuple(fds.values()), user=self._home.user)
@@ -487,6 +582,12 @@ class Guest:
         raise Unavailable(
             f"QEMU could not start the guest: {text.replace(str(self._given.host.state_dir), '')}"
         ) from None
+
+    async def _unplug_others(self, before: GuestSpec, now: GuestSpec) -> None:
+        kept = {nic.port_id for nic in now.nics}
+        for nic in before.nics:
+            if nic.port_id not in kept:
+                await self._given.host.vifs.unplug(nic)
 
     async def _plug(self, spec: GuestSpec) -> None:
         for nic in spec.nics:
@@ -558,7 +659,7 @@ class Guest:
         return changed
 
     @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
+    def busy(self) -> Iterator[None]:
         """While we do something ourselves, what it causes is no news."""
         self._quiet += 1
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -9,11 +10,15 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kilonova.base.errors import Conflict, Unavailable
-from kilonova.domain.guest import Nic
+from kilonova.base.errors import Conflict, Fault, Unavailable
+from kilonova.config.settings import Settings
+from kilonova.domain.guest import GuestSpec, Nic
+from kilonova.virt import records
+from kilonova.virt.aside import G, Movable
+from kilonova.virt.devices import Devices, plan
 from kilonova.virt.qemu.hotplug import PERIPHERALS, find_nic
 from kilonova.virt.qemu.running import Running
-from kilonova.virt.records import Asleep
+from kilonova.virt.records import Asleep, Record
 
 MEMORY = "memory"
 CHANNEL = "memory"
@@ -21,6 +26,7 @@ UNBOUNDED = 1 << 40
 """Bytes a second: what the disk takes."""
 SAVE_SECONDS = 1500.0
 LOOK_SECONDS = 0.05
+QUIT_SECONDS = 10.0
 UNDER_WAY = frozenset({"setup", "active", "pre-switchover", "device", "cancelling"})
 
 
@@ -138,3 +144,74 @@ async def _after(look: Callable[[], Awaitable[str]], busy: Container[str]) -> st
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError:
         raise Unavailable("Saving or loading the guest's memory took too long.") from None
+
+
+class Sleeper(Movable[G], abc.ABC):
+    """The part of a guest that can be suspended; a base of the driver's guests."""
+
+    _qemu: Running
+    _settings: Settings
+
+    @abc.abstractmethod
+    def busy(self) -> contextlib.AbstractContextManager[None]:
+        """While we do something ourselves, what it causes is no news."""
+
+    @abc.abstractmethod
+    async def resume(self) -> None:
+        """Let the CPUs run."""
+
+    @abc.abstractmethod
+    def _note(self, **changes: Any) -> Record:
+        """Change the record, and keep it."""
+
+    @abc.abstractmethod
+    async def _end_process(self, *, seconds: float) -> None:
+        """End what there is of it."""
+
+    @abc.abstractmethod
+    async def _plug(self, spec: GuestSpec) -> None:
+        """Have its cards on the host."""
+
+    @abc.abstractmethod
+    async def _start(self, devices: Devices, record: Record, *, paused: bool) -> None:
+        """Start it, with its memory when the record says that it sleeps."""
+
+    async def suspend(self) -> None:
+        """Keep the memory in a file and end the process; if that fails the guest goes on."""
+        assert self.record is not None
+        with self.busy():
+            if self.record.asleep is None:
+                try:
+                    made = await save(self._qemu, self.directory, self.record.spec.nics)
+                except Fault:
+                    with contextlib.suppress(Unavailable, Conflict):
+                        await self._qemu.execute("cont")
+                        self._qemu.run = "running"
+                    raise
+                done = self._note(asleep=made, running=False, ended="")
+                await asyncio.to_thread(records.save, self.directory, done, durable=True)
+            await self._end_process(seconds=QUIT_SECONDS)
+
+    async def wake(self, spec: GuestSpec) -> None:
+        """Let a suspended guest go on; one that has no memory any more is started."""
+        record = self.record
+        if record is None or record.asleep is None:
+            await (self.resume() if self.alive else self.start(spec))
+            return
+        devices = plan(spec, default_machine=self._settings.qemu.machine_type)
+        with self.busy():
+            await self._end_process(seconds=0)
+            disks = dict(record.disks)
+            for device in devices.disks:
+                if device.disk.source == "volume":
+                    made = await self._given.maker.make(self.directory, spec, device)
+                    disks[device.device] = made
+            self._home.hand_over(path for file in disks.values() for path in file.owned)
+            await self._plug(spec)
+            same = Record(spec=spec, disks=disks, ports=record.ports, asleep=record.asleep)
+            await self._start(devices, same, paused=False)
+
+    async def _keep_running(self) -> None:
+        """It runs, and what was saved of it would be too old from now on."""
+        done = self._note(running=True, boot=records.boot_id(), asleep=None)
+        await asyncio.to_thread(records.save, self.directory, done, durable=True)

@@ -12,6 +12,7 @@ from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt.devices import DiskDevice, plan
 from kilonova.virt.disks import COPY_SECONDS, DiskFile
+from kilonova.virt.qemu import chains
 from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
 from kilonova.virt.qemu.running import Running
 
@@ -41,7 +42,6 @@ async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) 
         return
     if device.bus == "scsi" and "scsi0" not in present:
         await _add(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"}, q35=q35)
-    node = node_name(device.disk, device.device)
     await _add_node(qemu, device, file)
     front = front_device(device, 0)
     front.pop("scsi-id", None)  # QEMU finds a free one
@@ -49,7 +49,7 @@ async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) 
         await _add(qemu, front, q35=q35 and device.bus == "virtio")
     except Unavailable:
         with contextlib.suppress(Unavailable):
-            await _drop_node(qemu, node, file)
+            await _drop_node(qemu, device.disk, file)
         raise
 
 
@@ -65,7 +65,10 @@ async def _add_node(qemu: Running, device: DiskDevice, file: DiskFile) -> None:
     await qemu.execute("blockdev-add", block_node(device, file))
 
 
-async def _drop_node(qemu: Running, node: str, file: DiskFile | None) -> None:
+async def _drop_node(qemu: Running, disk: Disk, file: DiskFile | None) -> None:
+    node = node_name(disk, disk.device)
+    if set(await chains.nodes(qemu, disk)) - {node}:
+        await chains.drop(qemu, disk)
     if node in await _nodes(qemu):
         await qemu.execute("blockdev-del", {"node-name": node})
     for each in file.objects if file is not None else ():
@@ -101,7 +104,7 @@ async def unplug(qemu: Running, disk: Disk, limits: Libvirt, file: DiskFile | No
                 await _gone(qemu, device)
     if device in await _devices(qemu):
         raise Conflict(f"The guest did not let go of the disk {disk.device}; is it in use there?")
-    await _drop_node(qemu, node_name(disk, disk.device), file)
+    await _drop_node(qemu, disk, file)
 
 
 async def _gone(qemu: Running, device: str) -> None:
@@ -111,7 +114,7 @@ async def _gone(qemu: Running, device: str) -> None:
 
 async def resize(qemu: Running, disk: Disk) -> None:
     """Let the guest see the new size."""
-    node = node_name(disk, disk.device)
+    node = await chains.top(qemu, disk)
     if node not in await _nodes(qemu):
         return
     wanted = {"node-name": node, "size": disk.size_mb * MIB}
@@ -133,10 +136,9 @@ async def swap(
     qemu: Running, old: Disk, device: DiskDevice, file: DiskFile, old_file: DiskFile | None = None
 ) -> None:
     """Mirror a volume to another one, and let the guest go on with that."""
-    before = node_name(old, old.device)
+    before = await chains.top(qemu, old)
     after = node_name(device.disk, device.device)
-    nodes = await _nodes(qemu)
-    if before in nodes:
+    if before in await chains.nodes(qemu, old):
         await _add_node(qemu, device, file)
         job = f"swap-{device.device}"
         if not await _job(qemu, job):
@@ -144,7 +146,7 @@ async def swap(
             await qemu.execute("blockdev-mirror", wanted)
         async with asyncio.timeout(COPY_SECONDS):
             await _finish(qemu, job)
-        await _drop_node(qemu, before, old_file)
+        await _drop_node(qemu, old, old_file)
     await resize(qemu, device.disk)
 
 

@@ -19,7 +19,7 @@ from kilonova.domain.guest import GuestStatus, HostReport, PowerState
 from kilonova.domain.states import VmState
 from kilonova.interfaces.placement import Inventory, PlacementService
 from kilonova.notifications.facts import Cause, LibvirtError, Metric, MetricsFacts
-from kilonova.store import mappings, nodes, servers, services
+from kilonova.store import mappings, migrations, nodes, servers, services, shares
 from kilonova.store.noting import NOTES, note
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers import devices
@@ -92,7 +92,11 @@ class Agents:
         if now - self._seen.get(beat.host, float("-inf")) > self._down_after:
             self.returned.put_nowait(beat.host)
         self._seen[beat.host] = now
-        return Welcome(accepted=True, disabled=disabled, reason=reason)
+        gone: tuple[str, ...] = ()
+        if beat.report is not None:
+            rows = await self._cell.db.read(migrations.evacuated, beat.host)
+            gone = tuple(row.server_id for row in rows)
+        return Welcome(accepted=True, disabled=disabled, reason=reason, evacuated=gone)
 
     async def guest_event(self, event: GuestEvent) -> None:
         """A guest changed its power state by itself."""
@@ -123,6 +127,7 @@ class Agents:
                 vm_state=VmState.STOPPED,
                 power_state=int(PowerState.SHUTDOWN),
             )
+            shares.follow(tx, server.id, running=False, now=now)
         elif status.power == PowerState.RUNNING and server.vm_state == VmState.STOPPED:
             log.info("guest of %s was started from outside", server.id)
             servers.update(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import TypeVar
+
+import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.errors import Fault
@@ -13,9 +16,11 @@ from kilonova.db.database import Database, Tx
 from kilonova.domain.agent import GuestList, topic
 from kilonova.domain.describe import guest_spec
 from kilonova.domain.guest import FlavorSpec, GuestMetadata, GuestSpec, GuestStatus, PowerState
+from kilonova.domain.live import LIVE_STAY, SENT_AWAY, LiveSettle
 from kilonova.domain.operations import (
     DESTROY,
     Destroy,
+    Operation,
     OperationId,
     OperationReply,
     request_of,
@@ -25,6 +30,10 @@ from kilonova.messaging.bus import Bus, Undelivered
 from kilonova.store import mappings, servers, services
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers.agents import Agents
+from kilonova.workflows.reconcilers.evacuations import Evacuations
+
+A = TypeVar("A", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +55,9 @@ class Guests:
         clock: Clock,
         ids: Ids,
         down_after: float,
+        evacuations: Evacuations,
     ) -> None:
+        self._evacuations = evacuations
         self._db = db
         self._cells = cells
         self._cell = cell
@@ -59,8 +70,11 @@ class Guests:
     async def reconcile(self) -> None:
         """Ask each living agent for its guests and put right what differs."""
         now = self._clock.now()
+        waiting = await self._evacuations.waiting()
         for service in await self._cell.db.read(services.page, binary="nova-compute"):
-            if service.is_up(now, self._down_after):
+            # A host is forced down until what was evacuated from it is cleaned up.
+            forced = service.forced_down and service.host not in waiting
+            if not forced and service.is_alive(now, self._down_after):
                 try:
                     await self.look(service.host)
                 except Fault as fault:
@@ -93,7 +107,10 @@ class Guests:
             if await self._unwanted(host, status.server_id):
                 spec = await self._cell.db.read(self._spec, status)
                 log.warning("guest %s of %s is not wanted: ending it", status.name, host)
-                await self._destroy(host, spec)
+                await self.destroy(host, spec)
+            elif status.detail.startswith(SENT_AWAY):
+                await self._take_back(host, status)
+        await self._evacuations.settle(host, self.destroy)
 
     def _missing(self, tx: Tx, host: str, here: Collection[str]) -> None:
         """Servers whose guest the host lost have no power."""
@@ -133,14 +150,36 @@ class Guests:
             return guest_spec(server, private)
         return unknown_guest(status)
 
-    async def _destroy(self, host: str, spec: GuestSpec) -> None:
-        identity = OperationId(f"reap-{self._ids.uuid()}", DESTROY.name, 1)
-        request = request_of(DESTROY, identity, spec.server_id, Destroy(spec))
+    async def destroy(self, host: str, spec: GuestSpec) -> bool:
+        """End what a host has of a guest; whether it did."""
+        return await self._operate(host, DESTROY, spec.server_id, Destroy(spec, aside=True))
+
+    async def _take_back(self, host: str, status: GuestStatus) -> None:
+        """Let a guest go on whose move was given up while its host did not answer."""
+        spec = await self._cell.db.read(self._forsaken, host, status)
+        if spec is not None:
+            log.warning("guest %s of %s was sent away for nothing: going on", status.name, host)
+            await self._operate(host, LIVE_STAY, spec.server_id, LiveSettle(spec))
+
+    def _forsaken(self, tx: Tx, host: str, status: GuestStatus) -> GuestSpec | None:
+        server = servers.get(tx, status.server_id)
+        if server is None or server.host != host or server.vm_state != VmState.ACTIVE:
+            return None
+        if server.task_state is not None or engine.living(tx, server.id) is not None:
+            return None
+        return self._spec(tx, status)
+
+    async def _operate(
+        self, host: str, operation: Operation[A, R], server_id: str, args: A
+    ) -> bool:
+        identity = OperationId(f"reap-{self._ids.uuid()}", operation.name, 1)
+        request = request_of(operation, identity, server_id, args)
         reply = await self._bus.call(
             topic(host), "operate", request, reply=OperationReply, seconds=60
         )
         if reply.state == "failed":
-            log.warning("guest of %s could not be ended: %s", spec.server_id, reply.message)
+            log.warning("%s of %s failed: %s", operation.name, server_id, reply.message)
+        return reply.state == "done"
 
 
 def _deleted(tx: Tx, server_id: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from kilonova.domain.guest import GuestSpec
 from kilonova.domain.operations import DESTROY, POWER_OFF, POWER_ON, Destroy, GuestArgs, PowerOff
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
+from kilonova.workflows.sagas import shares
 from kilonova.workflows.sagas.power import patience, where
+from kilonova.workflows.sagas.resize import end_move
 from kilonova.workflows.sagas.shelve import drop_shelved
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
@@ -20,6 +23,8 @@ from kilonova.workflows.steps.records import (
     set_aside,
     settle,
 )
+from kilonova.workflows.steps.resizing import settle_move, waiting_moves
+from kilonova.workflows.steps.shares import release_shares
 from kilonova.workflows.steps.volumes import release_volumes
 
 
@@ -32,10 +37,13 @@ async def delete(s: Saga, server_id: str) -> None:
     place = await s.do(seize, server_id)
     if place.cell_id is not None:
         s.cell = place.cell_id
+        await end_moves(s, server_id, place.guest)
         if place.host and place.guest:
             await s.on(
                 place.host, DESTROY, Destroy(place.guest), task=Task.DELETING, even_if_down=True
             )
+        if place.host and place.guest and place.guest.shares:
+            await s.do(release_shares, server_id, place.host)
         await s.do(drop_ports, server_id)
         if place.volumes:
             await s.do(release_volumes, server_id, list(place.volumes))
@@ -51,7 +59,10 @@ async def soft_delete(s: Saga, server_id: str) -> None:
     host, guest = await where(s, server_id)
     off = PowerOff(guest, patience(s, guest))
     status = await s.on(host, POWER_OFF, off, task=Task.SOFT_DELETING)
+    await shares.stopped(s, server_id, guest)
     await s.do(count_not, server_id, undo=count)
+    await s.pivot()
+    await end_moves(s, server_id, guest)
     await s.do(set_aside, server_id, status.power)
 
 
@@ -60,5 +71,18 @@ async def restore(s: Saga, server_id: str) -> None:
     """Start a server that was set aside."""
     host, guest = await where(s, server_id)
     await s.do(count, server_id, undo=count_not)
+    await shares.before_start(s, server_id, host, guest)
     status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.RESTORING)
+    await shares.started(s, server_id, guest)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
+
+
+async def end_moves(s: Saga, server_id: str, guest: GuestSpec | None) -> None:
+    """What resizes that nobody confirmed have left elsewhere goes, as if they had been confirmed.
+
+    On a host that is down it goes when the host returns.
+    """
+    for moving in await s.do(waiting_moves, server_id):
+        if guest is not None:
+            await end_move(s, server_id, moving, guest)
+        await s.do(settle_move, moving, key=moving.uuid)

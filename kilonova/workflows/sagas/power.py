@@ -10,6 +10,7 @@ from kilonova.domain.operations import POWER_OFF, POWER_ON, REBOOT, GuestArgs, P
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
+from kilonova.workflows.sagas import shares
 from kilonova.workflows.steps.records import give_up, locate, settle
 from kilonova.workflows.steps.volumes import drop_dangling
 
@@ -20,7 +21,9 @@ SHUTDOWN_PROPERTY = "os_shutdown_timeout"
 async def start(s: Saga, server_id: str) -> None:
     """Power on."""
     host, guest = await where(s, server_id)
+    await shares.before_start(s, server_id, host, guest)
     status = await s.on(host, POWER_ON, GuestArgs(guest), task=Task.POWERING_ON)
+    await shares.started(s, server_id, guest)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
 
 
@@ -31,6 +34,7 @@ async def stop(s: Saga, server_id: str) -> None:
     status = await s.on(
         host, POWER_OFF, PowerOff(guest, patience(s, guest)), task=Task.POWERING_OFF
     )
+    await shares.stopped(s, server_id, guest)
     await s.do(settle, server_id, VmState.STOPPED, status.power)
 
 
@@ -42,8 +46,10 @@ async def reboot(s: Saga, server_id: str, hard: bool) -> None:
         left = await s.do(drop_dangling, server_id)
         disks = tuple(disk for disk in guest.disks if disk.source != "volume" or disk.id in left)
         guest = msgspec.structs.replace(guest, disks=disks)
+    await shares.before_start(s, server_id, host, guest)
     task = Task.REBOOT_STARTED_HARD if hard else Task.REBOOT_STARTED
     status = await s.on(host, REBOOT, Reboot(guest, hard), task=task)
+    await shares.started(s, server_id, guest)
     await s.do(settle, server_id, VmState.ACTIVE, status.power)
 
 

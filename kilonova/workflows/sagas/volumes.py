@@ -5,13 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.base.errors import NotFound
+from kilonova.domain.disks import file_of, on_file
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.domain.operations import (
     ATTACH_DISK,
     DETACH_DISK,
+    MERGE_VOLUME,
     RESIZE_DISK,
+    SNAPSHOT_VOLUME,
     SWAP_DISK,
     DiskArgs,
+    MergeVolume,
+    SnapshotVolume,
     SwapDisk,
 )
 from kilonova.workflows.engine.saga import Saga
@@ -27,10 +32,13 @@ from kilonova.workflows.steps.volumes import (
     give_up_attach,
     give_up_detach,
     give_up_extend,
+    give_up_merge,
+    give_up_snapshot,
     give_up_swap,
     keep_volume,
     new_size,
     release_attachment,
+    tell_snapshot,
 )
 
 
@@ -115,6 +123,37 @@ async def swap_volume(
     await s.do(keep_volume, server_id, new)
     await s.do(release_attachment, server_id, old)
     await s.do(finish_volume, server_id)
+
+
+@saga("server.snapshot_volume", action="volume_snapshot_create", failed=give_up_snapshot)
+async def snapshot_volume(
+    s: Saga, server_id: str, disk_id: str, snapshot_id: str, file: str
+) -> None:
+    """Let the volume go on in a file that the volume service has made, and tell it so."""
+    place, disk = await _find(s, server_id, disk_id)
+    if place.host is None or place.guest is None:
+        raise NotFound(f"Instance {server_id} is on no host.")
+    back = MergeVolume(place.guest, disk, file, file_of(disk))
+    disk = on_file(disk, file)
+    args = SnapshotVolume(_with(place.guest, disk), disk, file)
+    undo = Undo(MERGE_VOLUME, back, even_if_down=True)
+    await s.on(place.host, SNAPSHOT_VOLUME, args, undo=undo)
+    await s.pivot()
+    await s.do(keep_volume, server_id, disk)
+    await s.do(tell_snapshot, snapshot_id, "creating")
+
+
+@saga("server.merge_volume", action="volume_snapshot_delete", failed=give_up_merge)
+async def merge_volume(
+    s: Saga, server_id: str, disk_id: str, snapshot_id: str, file: str | None, into: str | None
+) -> None:
+    """Take a file out of those a volume is made of; the volume service deletes it then."""
+    place, disk = await _find(s, server_id, disk_id)
+    if place.host is None or place.guest is None:
+        raise NotFound(f"Instance {server_id} is on no host.")
+    await s.on(place.host, MERGE_VOLUME, MergeVolume(place.guest, disk, file, into))
+    await s.pivot()
+    await s.do(tell_snapshot, snapshot_id, "deleting")
 
 
 async def _find(s: Saga, server_id: str, disk_id: str) -> tuple[Place, Disk]:

@@ -53,13 +53,7 @@ def open_migration(
     private = servers.private(tx, server_id)
     if server is None or private is None or server.host is None:
         raise Conflict(f"Instance {server_id} is on no host.")
-    before = Before(
-        vm_state=server.vm_state,
-        power=PowerState(server.power_state),
-        flavor=server.flavor,
-        zone=server.availability_zone,
-        disks=tuple(disk for disk in private.disks if disk.source != "volume"),
-    )
+    before = before_move(server, private)
     wanted = flavor or server.flavor
     now = env.clock.now()
     row = migrations.add(
@@ -93,6 +87,18 @@ def open_migration(
         before=before,
         nics=private.nics,
         volumes=tuple(disk for disk in private.disks if disk.source == "volume"),
+    )
+
+
+def before_move(server: Server, private: Private) -> Before:
+    """What the server is before it moves."""
+    return Before(
+        vm_state=server.vm_state,
+        power=PowerState(server.power_state),
+        flavor=server.flavor,
+        zone=server.availability_zone,
+        disks=tuple(disk for disk in private.disks if disk.source != "volume"),
+        order=tuple(disk.id for disk in private.disks),
     )
 
 
@@ -272,10 +278,16 @@ def return_shape(tx: Tx, env: Env, server_id: str, uuid: str, source: str) -> No
     holds.hand_over(tx, uuid, server_id, source, now=env.clock.now())
 
 
-@transaction(db="own")
+@transaction(db="cell")
 def end_shape(tx: Tx, env: Env, uuid: str) -> None:
     """What the migration held of the source is free."""
     holds.leave(tx, uuid, now=env.clock.now())
+
+
+@transaction(db="own")
+def drop_shape(tx: Tx, env: Env, server_id: str) -> None:
+    """The server itself holds nothing of any host's shape."""
+    holds.leave(tx, server_id, now=env.clock.now())
 
 
 @transaction(db="own")

@@ -257,6 +257,28 @@ async def new_size(env: Env, disk: Disk) -> Disk:
 
 
 @remote()
+async def tell_snapshot(env: Env, snapshot_id: str, status: str) -> None:
+    """Tell the volume service how far a snapshot is that it asked for."""
+    await env.world.volumes.tell_snapshot(snapshot_id, status)
+
+
+@remote()
+async def give_up_snapshot(
+    env: Env, _server_id: str, _disk_id: str, snapshot_id: str, _file: str
+) -> None:
+    """The volume goes on in the file it has."""
+    await env.world.volumes.tell_snapshot(snapshot_id, "error")
+
+
+@remote()
+async def give_up_merge(
+    env: Env, _server_id: str, _disk_id: str, snapshot_id: str, _file: str | None, _into: str | None
+) -> None:
+    """The volume needs all its files as before."""
+    await env.world.volumes.tell_snapshot(snapshot_id, "error_deleting")
+
+
+@remote()
 async def release_attachment(env: Env, server_id: str, disk: Disk) -> None:
     """End one attachment."""
     await _release(env, server_id, disk)

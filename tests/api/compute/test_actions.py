@@ -56,13 +56,6 @@ GOOD: list[tuple[str, Any, VmState, int]] = [
     ),
     ("os-migrateLive", {"block_migration": "auto", "host": None}, VmState.PAUSED, 25),
     ("os-migrateLive", {"block_migration": "auto", "host": None}, VmState.ACTIVE, 104),
-    ("rebuild", {"imageRef": IMAGE}, VmState.ERROR, 1),
-    ("rebuild", {"imageRef": IMAGE, "description": None, "name": "n"}, VmState.ACTIVE, 19),
-    ("rebuild", {"imageRef": IMAGE, "hostname": "web", "user_data": None}, VmState.ACTIVE, 90),
-    ("rescue", None, VmState.STOPPED, 1),
-    ("rescue", {"adminPass": "x", "rescue_image_ref": IMAGE}, VmState.ACTIVE, 104),
-    ("unrescue", None, VmState.RESCUED, 1),
-    ("changePassword", {"adminPass": "secret"}, VmState.ACTIVE, 1),
 ]
 
 

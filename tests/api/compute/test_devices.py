@@ -410,7 +410,7 @@ async def test_shares(cloud: Cloud) -> None:
     assert (await client.post(path, json=wanted)).status == 409
     assert (await client.delete(f"{path}/{IMAGE}")).status == 409
     cloud.finish(sid, VmState.STOPPED, PowerState.SHUTDOWN)
-    assert (await client.post(path, json=wanted)).status == 404
+    assert (await client.post(path, json=wanted)).status == 409
     assert (await client.post(path, json={"share": {"share_id": "x"}})).status == 400
     assert (await client.get(f"{path}/{IMAGE}")).status == 404
     assert (await client.get(f"{path}/x")).status == 400

@@ -222,15 +222,3 @@ async def test_switching_hosts(cloud: Cloud) -> None:
         assert (await admin.get(f"{path}/{word}")).status == 501
         assert (await admin.get(f"/v2.1/os-hosts/x/{word}")).status == 404
         assert (await admin.get(f"{path}/{word}", version="2.43")).status == 404
-
-
-async def test_bare_metal(cloud: Cloud) -> None:
-    admin = cloud.client("admin", "2.35")
-    root = "/v2.1/os-baremetal-nodes"
-    assert (await admin.get(root)).status == 501
-    assert (await admin.get(f"{root}/1")).status == 501
-    assert (await admin.post(root, json={})).status == 400
-    assert (await admin.delete(f"{root}/1")).status == 400
-    for action in ("add_interface", "remove_interface"):
-        assert (await admin.post(f"{root}/1/action", json={action: {}})).status == 400
-    assert (await admin.get(root, version="2.36")).status == 404

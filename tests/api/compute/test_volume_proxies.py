@@ -90,14 +90,3 @@ async def test_servers_on_volumes_to_2102(cloud: Cloud) -> None:
     assert [item["id"] for item in listed] == [server_id]
     last = cloud.client(version="2.103")
     assert (await last.get(f"/v2.1/os-volumes_boot/{server_id}")).status == 404
-
-
-async def test_assisted_snapshots(cloud: Cloud) -> None:
-    admin = cloud.client("admin")
-    info = {"snapshot_id": "s", "type": "qcow2", "new_file": "f"}
-    wanted = {"snapshot": {"volume_id": "v", "create_info": info}}
-    assert (await admin.post("/v2.1/os-assisted-volume-snapshots", json=wanted)).status == 400
-    path = '/v2.1/os-assisted-volume-snapshots/s?delete_info={"volume_id":"v"}'
-    assert (await admin.delete(path)).status == 404
-    member = cloud.client()
-    assert (await member.post("/v2.1/os-assisted-volume-snapshots", json=wanted)).status == 403

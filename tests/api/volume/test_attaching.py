@@ -120,6 +120,46 @@ async def test_extend(place: Place) -> None:
     assert await status(place, volume) == "in-use"
 
 
+async def test_an_image_over_a_volume_in_hand(place: Place) -> None:
+    image = place.images.add(str(uuid.uuid4()), b"fresh" * 100, os_distro="alpine")
+    volume = (await place.make(place.alice))["id"]
+    server = str(uuid.uuid4())
+    first = await reserve(place, volume, server)
+    path = f"/v3/attachments/{first['id']}"
+    good(await place.alice.put(path, json={"attachment": {"connector": CONNECTOR}}))
+    good(await place.alice.post(f"{path}/action", json={"os-complete": {}}), 204)
+    wanted = {"image_id": image, "reimage_reserved": True}
+    assert await act(place, volume, os_reimage=wanted) == 400
+    second = await reserve(place, volume, server)
+    assert await status(place, volume) == "in-use"
+    other = {"volume_uuid": volume, "instance_uuid": str(uuid.uuid4())}
+    assert (await place.alice.post("/v3/attachments", json={"attachment": other})).status == 400
+    good(await place.alice.delete(path))
+    assert await status(place, volume) == "reserved"
+    assert await act(place, volume, os_reimage={"image_id": image}) == 400
+    old = place.at("alice", "3.67")
+    body = {"os-reimage": wanted}
+    assert (await old.post(f"/v3/volumes/{volume}/action", json=body)).status == 404
+    assert await act(place, volume, os_reimage={**wanted, "image_id": str(uuid.uuid4())}) == 400
+    assert await act(place, volume, os_reimage=wanted) == 202
+    await place.done()
+    with place.volumes.files.volume(volume).open("rb") as data:
+        assert data.read(10) == b"freshfresh"
+    event = {"name": "volume-reimaged", "server_uuid": server, "tag": volume}
+    assert place.told == [{**event, "status": "completed"}]
+    shown = good(await place.alice.get(f"/v3/volumes/{volume}"))["volume"]
+    assert shown["status"] == "reserved"
+    metadata = shown["volume_image_metadata"]
+    assert (metadata["image_id"], metadata["os_distro"]) == (image, "alpine")
+    place.images.data[image] = b"short"
+    place.images.documents[image]["disk_format"] = "qcow2"
+    assert await act(place, volume, os_reimage=wanted) == 202
+    await place.done()
+    assert place.told[1:] == [{**event, "status": "failed"}]
+    assert await status(place, volume) == "error"
+    good(await place.alice.delete(f"/v3/attachments/{second['id']}"))
+
+
 async def test_upload_makes_an_image(place: Place) -> None:
     volume = (await place.make(place.alice))["id"]
     with place.volumes.files.volume(volume).open("r+b") as out:

@@ -46,8 +46,10 @@ class Lab:
     ``nic`` is a card guests can have here.
     """
 
-    def __init__(self, kind: str, path: Path) -> None:
+    def __init__(self, kind: str, path: Path, name: str = "h1") -> None:
         self.kind = kind
+        self.name = name
+        self.others: list[Lab] = []
         self.nic = NIC
         self.path = path
         self.clock = SystemClock()
@@ -61,7 +63,7 @@ class Lab:
 
     async def start(self, **more: Any) -> VirtDriver:
         host = Host(
-            name="h1",
+            name=self.name,
             state_dir=self.path / "instances",
             images=self.images,
             vifs=self.plugs,
@@ -85,7 +87,18 @@ class Lab:
         await self.stop()
         return await self.start()
 
+    async def beside(self, name: str) -> Lab:
+        """Another host with the same driver."""
+        other = Lab(self.kind, self.path / name, name)
+        other.path.mkdir()
+        other.plugs, other.nic, other.settings = self.plugs, self.nic, self.settings
+        self.others.append(other)
+        await other.start()
+        return other
+
     async def stop(self) -> None:
+        for other in self.others:
+            await other.stop()
         await self.driver.stop()
         if self.world is not None:
             self.world.close()
@@ -98,7 +111,10 @@ class Lab:
         self.settings = msgspec.structs.replace(self.settings, libvirt=wanted)
 
     def processes(self) -> dict[str, int]:
-        return process.find((self.path / "instances").resolve())
+        found = process.find((self.path / "instances").resolve())
+        for other in self.others:
+            found |= other.processes()
+        return found
 
 
 @pytest.fixture(scope="session")

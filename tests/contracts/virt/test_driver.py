@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from kilonova.base.errors import Conflict, NotFound
-from kilonova.domain.guest import Disk, PowerState
+from kilonova.base.errors import Conflict, NotFound, NotSupported
+from kilonova.domain.disks import on_file
+from kilonova.domain.guest import Disk, ImageRef, PowerState
+from kilonova.domain.rescue import rescued
+from kilonova.virt import records
 from kilonova.virt.driver import (
     AttachesDisks,
     HasConsoles,
@@ -16,10 +20,14 @@ from kilonova.virt.driver import (
     InjectsNmi,
     Pauses,
     PlugsNics,
+    Rebuilds,
+    Rescues,
+    SetsPasswords,
+    SnapshotsVolumes,
     Suspends,
 )
 from tests.contracts.virt.conftest import Lab
-from tests.support.guests import SERVER, spec
+from tests.support.guests import SERVER, booting, image_of, spec
 
 OTHER = "5f2a9b1c-0000-4000-8000-000000000002"
 
@@ -183,6 +191,25 @@ async def test_a_volume_comes_and_goes(lab: Lab) -> None:
     assert (lab.path / "volume-2").exists()
 
 
+async def test_a_volume_goes_on_in_another_file(lab: Lab) -> None:
+    if not isinstance(lab.driver, SnapshotsVolumes):
+        pytest.skip("it cannot")
+    old = volume(lab.path)
+    new = on_file(old, "volume-1.s1")
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "volume-1"]
+    subprocess.run([*command, "volume-1.s1"], check=True, cwd=lab.path)
+    plain = spec()
+    before, after = (msgspec.structs.replace(plain, disks=(*plain.disks, d)) for d in (old, new))
+    await lab.driver.spawn(before, paused=False)
+    for _ in range(2):
+        status = await lab.driver.snapshot_volume(after, new, "volume-1.s1")
+        assert status.power == PowerState.RUNNING
+    for _ in range(2):
+        await lab.driver.merge_volume(after, new, None, None)
+    with pytest.raises(NotFound):
+        await lab.driver.merge_volume(after, new, "none", None)
+
+
 async def test_a_guest_is_made_with_a_volume(lab: Lab) -> None:
     disk = msgspec.structs.replace(volume(lab.path), role="root", device="vda", boot_index=0)
     made = msgspec.structs.replace(spec(), disks=(disk,))
@@ -314,3 +341,129 @@ async def test_counters(lab: Lab) -> None:
     (disk,) = told.disks
     assert (disk.name, disk.errors_count is not None) == ("vda", True)
     assert told.cpus[0].time is not None
+
+
+def image(lab: Lab, image_id: str) -> ImageRef:
+    """An image with its id in its first bytes."""
+    file = lab.path / f"{image_id}.img"
+    file.write_bytes(image_id.encode().ljust(1 << 16, b"\0"))
+    lab.images.files[image_id] = file
+    return image_of(file, image_id, "raw")
+
+
+def wrote(lab: Lab) -> set[str]:
+    """The files of the guest."""
+    return {file.name for file in (lab.path / "instances" / SERVER).glob("disk*")}
+
+
+async def test_a_guest_is_made_anew(lab: Lab) -> None:
+    driver = lab.driver
+    assert isinstance(driver, Rebuilds)
+    disk = volume(lab.path)
+    before = booting(image(lab, "one"))
+    before = msgspec.structs.replace(before, disks=(*before.disks, disk))
+    after = booting(image(lab, "two"))
+    after = msgspec.structs.replace(after, disks=(*after.disks, disk), nics=(lab.nic,))
+    first = await driver.spawn(before, paused=False)
+    for paused in (True, False):
+        made = await driver.rebuild(after, paused=paused)
+        assert made.power == (PowerState.PAUSED if paused else PowerState.RUNNING)
+    assert len(await driver.guests()) == 1
+    if lab.world is None:
+        assert wrote(lab) == {"disk"}
+        assert made.pid is None or made.pid != first.pid
+        record = records.load(lab.path / "instances" / SERVER)
+        assert record is not None
+        assert Path(record.disks["vda"].base).read_bytes().startswith(b"two")
+    driver = await lab.restart()
+    assert (await driver.status(SERVER)).power == PowerState.RUNNING
+    await driver.power_off(after, seconds=0)
+    assert (await driver.power_on(after)).power == PowerState.RUNNING
+    assert isinstance(driver, Rebuilds)
+    await driver.rebuild(after, paused=False)
+    await driver.destroy(after, keep_disks=False)
+    assert (lab.path / "volume-1").exists()
+    assert await driver.leftovers(frozenset()) == []
+    assert lab.events.heard == []
+
+
+async def test_a_guest_that_cannot_be_made_anew(lab: Lab) -> None:
+    driver = lab.driver
+    assert isinstance(driver, Rebuilds)
+    before = booting(image(lab, "one"))
+    await driver.spawn(before, paused=False)
+    if lab.world is not None:
+        lab.world.fails("rebuild", error=NotFound("gone"))
+    with pytest.raises(NotFound):
+        await driver.rebuild(booting(ImageRef("gone", disk_format="raw")), paused=False)
+    driver = await lab.restart()
+    assert isinstance(driver, Rebuilds)
+    again = booting(image(lab, "two"))
+    assert (await driver.rebuild(again, paused=False)).power == PowerState.RUNNING
+    await driver.destroy(again, keep_disks=False)
+    # One that is lost altogether is made as well.
+    assert (await driver.rebuild(again, paused=False)).power == PowerState.RUNNING
+
+
+async def test_a_rescue_and_its_end(lab: Lab) -> None:
+    driver = lab.driver
+    assert isinstance(driver, Rescues)
+    own = booting(image(lab, "one"))
+    await driver.spawn(own, paused=False)
+    beside = msgspec.structs.replace(image(lab, "beside"), properties={"hw_rescue_bus": "virtio"})
+    for help_ in (image(lab, "help"), beside):
+        inside = rescued(own, help_, admin_pass="secret")
+        for _ in range(2):
+            assert (await driver.rescue(inside)).power == PowerState.RUNNING
+        if lab.world is None:
+            assert wrote(lab) == {"disk", "disk.rescue"}
+        else:
+            assert lab.world.guests("h1")[SERVER].rescue == help_.id
+        restarted = await lab.restart()
+        assert (await restarted.status(SERVER)).power == PowerState.RUNNING
+        assert isinstance(restarted, Rescues)
+        driver = restarted
+        for _ in range(2):
+            assert (await driver.unrescue(own)).power == PowerState.RUNNING
+        if lab.world is None:
+            assert wrote(lab) == {"disk"}
+    assert isinstance(driver, Rescues)
+    await driver.rescue(rescued(own, beside))
+    await lab.driver.destroy(own, keep_disks=False)
+    assert await lab.driver.leftovers(frozenset()) == []
+    assert lab.events.heard == []
+
+
+async def test_a_rescue_that_fails(lab: Lab) -> None:
+    driver = lab.driver
+    assert isinstance(driver, Rescues)
+    own = booting(image(lab, "one"))
+    await driver.spawn(own, paused=False)
+    if lab.world is not None:
+        lab.world.fails("rescue", error=NotFound("gone"))
+    with pytest.raises(NotFound):
+        await driver.rescue(rescued(own, ImageRef("gone", disk_format="raw")))
+    if lab.world is None:
+        assert wrote(lab) == {"disk"}
+    assert (await lab.driver.reboot(own, hard=True)).power == PowerState.RUNNING
+    assert lab.events.heard == []
+
+
+async def test_a_password(lab: Lab) -> None:
+    driver = lab.driver
+    assert isinstance(driver, SetsPasswords)
+    plain = spec()
+    await driver.spawn(plain, paused=False)
+    if lab.world is None:
+        with pytest.raises(Conflict, match="not enabled"):
+            await driver.set_password(plain, "root", "secret")
+        plain = spec(properties={"hw_qemu_guest_agent": "yes"})
+        await lab.driver.reboot(plain, hard=True)
+    else:
+        await driver.set_password(plain, "root", "secret")
+        lab.world.without_agent(SERVER)
+    with pytest.raises(NotSupported):
+        await driver.set_password(plain, "root", "secret")
+    await lab.driver.power_off(plain, seconds=0)
+    with pytest.raises(Conflict):
+        await driver.set_password(plain, "root", "secret")

@@ -42,10 +42,11 @@ class Token:
 
 
 class Lab(msgspec.Struct):
-    """A service and how to wait for it."""
+    """A service and how to wait for it; ``image`` is one it can write onto volumes."""
 
     volumes: VolumeService
     done: Callable[[], Awaitable[None]]
+    image: str = str(uuid.uuid4())
 
     async def made(self, **more: Any) -> str:
         """A volume that is ready."""
@@ -65,7 +66,9 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         return
     place = await start(tmp_path)
     http = HttpClient(loopback={ORIGIN: place.app})
-    yield Lab(Cinder(Endpoint(http, Token(), "block-storage")), place.done)
+    made = Lab(Cinder(Endpoint(http, Token(), "block-storage")), place.done)
+    place.images.add(made.image, b"data")
+    yield made
     await http.close()
     await place.volumes.close()
 
@@ -117,6 +120,28 @@ async def test_the_life_of_an_attachment(lab: Lab) -> None:
     assert (await lab.volumes.show(key)).status == "available"
     with pytest.raises(BadRequest):
         await lab.volumes.begin_detaching(key)
+
+
+async def test_another_attachment_and_other_data(lab: Lab) -> None:
+    key = await lab.made()
+    first = await lab.volumes.reserve(key, SERVER)
+    await lab.volumes.connect(first, {"host": "h1", "mountpoint": "/dev/vdb"})
+    await lab.volumes.complete(first)
+    second = await lab.volumes.reserve(key, SERVER, another=True)
+    assert second != first
+    with pytest.raises(BadRequest):
+        await lab.volumes.reserve(key, OTHER, another=True)
+    image = lab.image
+    with pytest.raises(BadRequest):
+        await lab.volumes.reimage(key, image)
+    await lab.volumes.release(first)
+    await lab.volumes.reimage(key, image)
+    await lab.done()
+    shown = await lab.volumes.show(key)
+    assert (shown.status, shown.image_metadata["image_id"]) == ("reserved", image)
+    await lab.volumes.connect(second, {"host": "h1", "mountpoint": "/dev/vdb"})
+    await lab.volumes.complete(second)
+    assert (await lab.volumes.show(key)).status == "in-use"
 
 
 async def test_what_is_not_there(lab: Lab) -> None:

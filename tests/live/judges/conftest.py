@@ -13,7 +13,7 @@ from tests.support.running import Running
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Three fake hosts, two public images; skips where there is no judge."""
+    """Three fake hosts, two public images, a server; skips where there is no judge."""
     why = namespace.possible()
     if why is not None:
         pytest.skip(why)
@@ -22,5 +22,5 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     where = tmp_path_factory.mktemp("judged")
     with running.running(where / "state", port_base=21300) as made:
         made.up("--driver", "fake", "--hosts", "3")
-        suites.furnish(made, where)
+        suites.furnish_used(made, where)
         yield made

@@ -59,6 +59,14 @@ def furnish(cloud: Running, where: Path) -> None:
         shell.do("image", "create", name, *words, "--file", disk)
 
 
+def furnish_used(cloud: Running, where: Path) -> None:
+    """The same, with a server of the administrator's: one client wants usages to look at."""
+    furnish(cloud, where)
+    words = ("--flavor", FLAVORS[0], "--image", IMAGES[0], "--nic", "none", "--wait", "kept")
+    shell = cloud.shell("kilonova-admin")
+    shell.do("--os-compute-api-version", "2.104", "server", "create", *words)
+
+
 def furnish_network(cloud: Running, where: Path) -> None:
     """The same, with a network for everybody that no router joins to the world."""
     furnish(cloud, where)
@@ -259,6 +267,7 @@ SUITES = (
             "openstack.tests.functional.cloud.test_meta",
         ),
         _client_env,
+        furnish=furnish_used,
     ),
     Suite("novaclient", ("novaclient.tests.functional",), _client_env, furnish=furnish_network),
     Suite(

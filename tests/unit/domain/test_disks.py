@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from kilonova.base.errors import BadRequest
-from kilonova.domain.disks import BlankDisk, RootDisk, letters, plan
+from kilonova.base.errors import BadRequest, NotSupported
+from kilonova.domain.disks import BlankDisk, RootDisk, file_of, letters, on_file, plan
 from kilonova.domain.guest import Disk
 from tests.support.compute import FLAVOR, IMAGE
 
@@ -85,3 +85,23 @@ def test_disks_without_a_size_need_a_flavor_that_has_one() -> None:
     bare = msgspec.structs.replace(ROOMY, ephemeral_gb=0, swap_mb=0)
     blanks = (BlankDisk(), BlankDisk(swap=True))
     assert len(plan(bare, IMAGE, blanks, root=RootDisk(), new_id=ids())) == 1
+
+
+def test_a_volume_goes_on_in_a_file_beside_its_own() -> None:
+    disk = Disk(id="d", role="volume", source="volume", device="vdb", volume_id="v")
+    local = {"driver_volume_type": "local", "data": {"device_path": "/volumes/v", "x": 1}}
+    nfs = {"driver_volume_type": "nfs", "data": {"export": "h:/e", "name": "v", "format": "raw"}}
+    made = []
+    for connection in (local, nfs):
+        before = msgspec.structs.replace(disk, connection=connection)
+        after = on_file(before, "v.s1")
+        made.append(after.connection)
+        assert (file_of(before), file_of(after)) == ("v", "v.s1")
+    data = {"device_path": "/volumes/v.s1", "x": 1, "format": "qcow2"}
+    assert made[0] == {**local, "data": data}
+    data = {"export": "h:/e", "name": "v.s1", "format": "qcow2"}
+    assert made[1] == {**nfs, "data": data}
+    iscsi = {"driver_volume_type": "iscsi", "data": {"target_iqn": "i"}}
+    for other in (iscsi, None, {"driver_volume_type": "nfs", "data": {}}):
+        with pytest.raises(NotSupported, match="is no file"):
+            on_file(msgspec.structs.replace(disk, connection=other), "v.s1")

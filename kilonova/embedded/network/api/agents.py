@@ -10,13 +10,14 @@ from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work
 from kilonova.embedded.network.store import hosts
 from kilonova.embedded.network.store.rows import Row
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0/agents", tag="agents")
 STALE = 75.0
 FILTERS = ("host", "agent_type", "binary", "id", "alive", "admin_state_up", "availability_zone")
 
 
-@ROUTES.get("", policy="get_agent")
+@ROUTES.get("", policy="get_agent", responses=answers(agents=[{"type": "object"}]))
 async def agents(call: NetworkCall) -> dict[str, Any]:
     """The data plane of each host."""
     now = call.clock.now()
@@ -28,7 +29,7 @@ async def agents(call: NetworkCall) -> dict[str, Any]:
     return {"agents": found}
 
 
-@ROUTES.get("/{agent_id}", policy="get_agent")
+@ROUTES.get("/{agent_id}", policy="get_agent", responses=answers(agent={"type": "object"}))
 async def agent(call: NetworkCall, agent_id: str) -> dict[str, Any]:
     """The data plane of one host."""
     for host in await call.app.db.read(hosts.everyone):

@@ -8,11 +8,17 @@ from kilonova.embedded.network import topology
 from kilonova.embedded.network.api.quotas import own_project
 from kilonova.embedded.network.app import NetworkApp, NetworkCall
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0/auto-allocated-topology")
 
 
-@ROUTES.get("/{project_id}", policy="get_auto_allocated_topology", also=(409,))
+@ROUTES.get(
+    "/{project_id}",
+    policy="get_auto_allocated_topology",
+    also=(409,),
+    responses=answers(auto_allocated_topology={"type": "object"}),
+)
 async def show(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """The project's own network with a way out, made if it is not there (``dry-run`` asks only)."""
     project = _project(call, project_id)

@@ -15,8 +15,14 @@ from kilonova.embedded.network.api.values import (
     refuse_admin_only,
 )
 from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work, is_admin
+from kilonova.embedded.network.attrs import Kind
 from kilonova.embedded.network.store import lists, quotas
 from kilonova.web.routes import Routes
+from kilonova.web.schema import Schema
+
+
+def _made(kind: Kind) -> Schema:
+    return Schema({"anyOf": [kind.answer(), kind.answer(several=True)]})
 
 
 def routes(resource: Resource) -> Routes[NetworkApp]:
@@ -24,15 +30,21 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
     kind = resource.kind
     made: Routes[NetworkApp] = Routes(prefix="/v2.0", tag=kind.url)
 
-    @made.get(f"/{kind.url}", policy=f"get_{kind.name}")
+    @made.get(f"/{kind.url}", policy=f"get_{kind.name}", responses=kind.answer(several=True))
     async def index(call: NetworkCall) -> dict[str, Any]:
         return await list_all(call, resource)
 
-    @made.post(f"/{kind.url}", policy=f"create_{kind.name}", body=kind.body("post"), status=201)
+    @made.post(
+        f"/{kind.url}",
+        policy=f"create_{kind.name}",
+        body=kind.body("post"),
+        status=201,
+        responses=_made(kind),
+    )
     async def create(call: NetworkCall) -> dict[str, Any]:
         return await create_all(call, resource)
 
-    @made.get(f"/{kind.url}/{{row_id}}", policy=f"get_{kind.name}")
+    @made.get(f"/{kind.url}/{{row_id}}", policy=f"get_{kind.name}", responses=kind.answer())
     async def show(call: NetworkCall, row_id: str) -> dict[str, Any]:
         def read(tx: Tx) -> dict[str, Any]:
             row = seen(tx, resource, call, row_id)
@@ -55,6 +67,7 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
             policy=f"update_{kind.name}",
             body=kind.body("put"),
             also=(412,),
+            responses=kind.answer(),
         )
         async def update(call: NetworkCall, row_id: str) -> dict[str, Any]:
             given = normal(kind, call.body[kind.name])

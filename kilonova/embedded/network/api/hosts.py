@@ -21,7 +21,7 @@ from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work
 from kilonova.embedded.network.store import addresses, hosts, networks, planning, rows
 from kilonova.embedded.network.store import ports as port_store
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,9 @@ async def announce(call: NetworkCall, host: str) -> None:
         call.app.touch()
 
 
-@ROUTES.get("/plan", policy="host_plane")
+@ROUTES.get(
+    "/plan", policy="host_plane", responses=answers(version=str, plan={"type": ["object", "null"]})
+)
 async def plan(call: NetworkCall, host: str) -> dict[str, Any]:
     """What the host's data plane should look like, with its ``version``.
 

@@ -21,7 +21,7 @@ from kilonova.embedded.network.store import networks, rows
 from kilonova.embedded.network.store import ports as port_store
 from kilonova.embedded.network.store.rows import Row
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, shape
 
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0/routers/{router_id}", tag="routers")
 
@@ -51,7 +51,20 @@ EXTRA = Schema(
 )
 
 
-@ROUTES.put("/add_router_interface", policy="add_router_interface", body=INTERFACE)
+_WORDS = ("id", "tenant_id", "project_id", "port_id", "network_id")
+LEG = Schema(
+    shape(
+        {
+            **dict.fromkeys(_WORDS, str),
+            "subnet_id": str | None,
+            "subnet_ids": [str],
+            "tags": [str],
+        }
+    )
+)
+
+
+@ROUTES.put("/add_router_interface", policy="add_router_interface", body=INTERFACE, responses=LEG)
 async def add_interface(call: NetworkCall, router_id: str) -> dict[str, Any]:
     """Put a leg of the router into a subnet (at its gateway address) or take a port as one."""
 
@@ -70,7 +83,9 @@ async def add_interface(call: NetworkCall, router_id: str) -> dict[str, Any]:
     return await call.app.write(call.caller, work, ids=call.ids)
 
 
-@ROUTES.put("/remove_router_interface", policy="remove_router_interface", body=INTERFACE)
+@ROUTES.put(
+    "/remove_router_interface", policy="remove_router_interface", body=INTERFACE, responses=LEG
+)
 async def remove_interface(call: NetworkCall, router_id: str) -> dict[str, Any]:
     """Take a leg away, unless floating IPs need it."""
     asked_port, subnet_id = call.body.get("port_id"), call.body.get("subnet_id")
@@ -97,13 +112,13 @@ async def remove_interface(call: NetworkCall, router_id: str) -> dict[str, Any]:
     return await call.app.write(call.caller, work, ids=call.ids)
 
 
-@ROUTES.put("/add_extraroutes", policy="update_router", body=EXTRA)
+@ROUTES.put("/add_extraroutes", policy="update_router", body=EXTRA, responses=ROUTER.answer())
 async def add_routes(call: NetworkCall, router_id: str) -> dict[str, Any]:
     """Add static routes to those there are."""
     return await _change_routes(call, router_id, add=True)
 
 
-@ROUTES.put("/remove_extraroutes", policy="update_router", body=EXTRA)
+@ROUTES.put("/remove_extraroutes", policy="update_router", body=EXTRA, responses=ROUTER.answer())
 async def remove_routes(call: NetworkCall, router_id: str) -> dict[str, Any]:
     """Take static routes away; those that are not there do not matter."""
     return await _change_routes(call, router_id, add=False)

@@ -9,6 +9,7 @@ from kilonova.embedded.network.app import NetworkApp, NetworkCall
 from kilonova.embedded.network.extensions import EXTENSIONS, Extension
 from kilonova.embedded.network.kinds import KINDS
 from kilonova.web.routes import Routes
+from kilonova.web.schema import answers
 
 VERSIONS: Routes[NetworkApp] = Routes(rooted=False)
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0")
@@ -37,7 +38,22 @@ async def versions(call: NetworkCall) -> dict[str, Any]:
     return {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [self_link]}]}
 
 
-@ROUTES.get("", public=True)
+_EXTENSION = {
+    "alias": str,
+    "name": str,
+    "description": str,
+    "updated": str,
+    "links": [object],
+}
+
+
+@ROUTES.get(
+    "",
+    public=True,
+    responses=answers(
+        resources=[{"name": str, "collection": str, "links": [{"rel": str, "href": str}]}]
+    ),
+)
 async def resources(call: NetworkCall) -> dict[str, Any]:
     """The collections of v2.0."""
     return {
@@ -52,13 +68,13 @@ async def resources(call: NetworkCall) -> dict[str, Any]:
     }
 
 
-@ROUTES.get("/extensions", policy="get_extension")
+@ROUTES.get("/extensions", policy="get_extension", responses=answers(extensions=[_EXTENSION]))
 async def extensions(_call: NetworkCall) -> dict[str, Any]:
     """What this service can beside the core."""
     return {"extensions": [_extension(e) for e in EXTENSIONS]}
 
 
-@ROUTES.get("/extensions/{alias}", policy="get_extension")
+@ROUTES.get("/extensions/{alias}", policy="get_extension", responses=answers(extension=_EXTENSION))
 async def extension(_call: NetworkCall, alias: str) -> dict[str, Any]:
     """One extension."""
     for found in EXTENSIONS:
@@ -67,7 +83,11 @@ async def extension(_call: NetworkCall, alias: str) -> dict[str, Any]:
     raise NotFound(f"Extension with alias {alias} does not exist", code="HTTPNotFound")
 
 
-@ROUTES.get("/availability_zones", policy="get_availability_zone")
+@ROUTES.get(
+    "/availability_zones",
+    policy="get_availability_zone",
+    responses=answers(availability_zones=[{"name": str, "resource": str, "state": str}]),
+)
 async def zones(call: NetworkCall) -> dict[str, Any]:
     """One zone for networks and routers."""
     wanted = call.query.all("resource")
@@ -80,7 +100,11 @@ async def zones(call: NetworkCall) -> dict[str, Any]:
     }
 
 
-@ROUTES.get("/service-providers", policy="get_service_provider")
+@ROUTES.get(
+    "/service-providers",
+    policy="get_service_provider",
+    responses=answers(service_providers=[{"service_type": str, "name": str, "default": bool}]),
+)
 async def providers(_call: NetworkCall) -> dict[str, Any]:
     """The one implementation of each service."""
     provider = {"service_type": "L3_ROUTER_NAT", "name": "single_node", "default": True}
@@ -90,7 +114,7 @@ async def providers(_call: NetworkCall) -> dict[str, Any]:
 def _add_empty(path: str, plural: str) -> None:
     rule = f"get_{plural.rstrip('s')}"
 
-    @ROUTES.get(f"/{path}", policy=rule)
+    @ROUTES.get(f"/{path}", policy=rule, responses=answers(**{plural: [{"type": "object"}]}))
     async def index(_call: NetworkCall) -> dict[str, Any]:
         return {plural: []}
 

@@ -73,7 +73,7 @@ def update(job: Work, row: Row, changes: Row) -> Row:
     retyped = changes.get("binding_vnic_type", row["binding_vnic_type"]) != row["binding_vnic_type"]
     failed = changed["binding_vif_type"] == binding.FAILED
     if host != row["binding_host_id"] or (host and (retyped or failed)):
-        changed = _bind(job, changed, host)
+        changed = _bind(job, changed, host, there=host == binding.coming(row))
     if groups is not None or "fixed_ips" in changes:
         job.events += binding.event(changed, "network-changed")
     return changed
@@ -144,8 +144,11 @@ def _touched(job: Work, port: Row) -> Row:
     return rows.update(job.tx, PORT, port, {"updated_at": job.now}, job.now)
 
 
-def _bind(job: Work, port: Row, host: str) -> Row:
+def _bind(job: Work, port: Row, host: str, *, there: bool = False) -> Row:
+    """``there``: the host has the port's card and rules already."""
     changes = binding.bind(job.tx, job.app.settings, port, host)
+    if there and changes["binding_vif_type"] == port["binding_vif_type"]:
+        changes["status"] = port["status"]
     if changes["binding_vif_type"] == "unbound":
         changes["status"] = "DOWN"
     changed = rows.update(job.tx, PORT, port, changes, job.now)

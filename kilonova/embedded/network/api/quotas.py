@@ -9,7 +9,7 @@ from kilonova.db.database import Tx
 from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work, is_admin
 from kilonova.embedded.network.store import quotas
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 ROUTES: Routes[NetworkApp] = Routes(prefix="/v2.0", tag="quotas")
 
@@ -35,7 +35,12 @@ QUOTA = Schema(
 )
 
 
-@ROUTES.get("/quotas", policy="get_all_quotas")
+LIMITS = answers(quota={str: int})
+DETAILS = answers(quota={str: {"limit": int, "used": int, "reserved": int}})
+WHOSE = answers(tenant={"tenant_id": str, "project_id": str})
+
+
+@ROUTES.get("/quotas", policy="get_all_quotas", responses=answers(quotas=[{str: int | str}]))
 async def all_quotas(call: NetworkCall) -> dict[str, Any]:
     """Projects with limits of their own."""
 
@@ -48,29 +53,29 @@ async def all_quotas(call: NetworkCall) -> dict[str, Any]:
     return {"quotas": await call.app.db.read(read)}
 
 
-@ROUTES.get("/quotas/tenant", policy="get_quota")
-@ROUTES.get("/quotas/project", policy="get_quota")
+@ROUTES.get("/quotas/tenant", policy="get_quota", responses=WHOSE)
+@ROUTES.get("/quotas/project", policy="get_quota", responses=WHOSE)
 async def whose(call: NetworkCall) -> dict[str, Any]:
     """The caller's project."""
     return {"tenant": {"tenant_id": call.caller.project_id, "project_id": call.caller.project_id}}
 
 
-@ROUTES.get("/quotas/{project_id}", policy="get_quota")
+@ROUTES.get("/quotas/{project_id}", policy="get_quota", responses=LIMITS)
 async def show_quota(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """The limits of a project."""
     own_project(call, project_id)
     return {"quota": await call.app.db.read(quotas.limits, project_id, call.app.settings.quotas)}
 
 
-@ROUTES.get("/quotas/{project_id}/default", policy="get_quota")
+@ROUTES.get("/quotas/{project_id}/default", policy="get_quota", responses=LIMITS)
 async def default_quota(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """The limits a project has without any of its own."""
     own_project(call, project_id)
     return {"quota": dict(call.app.settings.quotas)}
 
 
-@ROUTES.get("/quotas/{project_id}/details.json", policy="get_quota")
-@ROUTES.get("/quotas/{project_id}/details", policy="get_quota")
+@ROUTES.get("/quotas/{project_id}/details.json", policy="get_quota", responses=DETAILS)
+@ROUTES.get("/quotas/{project_id}/details", policy="get_quota", responses=DETAILS)
 async def quota_details(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """Limits and use."""
     own_project(call, project_id)
@@ -91,7 +96,7 @@ async def quota_details(call: NetworkCall, project_id: str) -> dict[str, Any]:
     return {"quota": await call.app.db.read(read)}
 
 
-@ROUTES.put("/quotas/{project_id}", policy="update_quota", body=QUOTA)
+@ROUTES.put("/quotas/{project_id}", policy="update_quota", body=QUOTA, responses=LIMITS)
 async def set_quota(call: NetworkCall, project_id: str) -> dict[str, Any]:
     """Change limits of a project."""
     given = {k: int(v) for k, v in call.body["quota"].items() if k not in ("check_limit", "force")}

@@ -10,7 +10,7 @@ from kilonova.embedded.network.api.resource import Resource, own, seen
 from kilonova.embedded.network.app import NetworkApp, NetworkCall, Work
 from kilonova.embedded.network.store import rows
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema
+from kilonova.web.schema import Schema, answers
 
 MOST = 50
 TAG = {"type": "string", "minLength": 1, "maxLength": 255}
@@ -24,6 +24,9 @@ TAGS = Schema(
         "additionalProperties": False,
     }
 )
+
+
+TAGGED = answers(tags=[str])
 
 
 def routes(resource: Resource) -> Routes[NetworkApp]:
@@ -44,16 +47,16 @@ def routes(resource: Resource) -> Routes[NetworkApp]:
 
         return await call.app.write(call.caller, work, ids=call.ids)
 
-    @made.get("", policy=f"get_{kind.plural}_tags")
+    @made.get("", policy=f"get_{kind.plural}_tags", responses=TAGGED)
     async def index(call: NetworkCall, row_id: str) -> dict[str, Any]:
         row = await call.app.db.read(lambda tx: seen(tx, resource, call, row_id))
         return {"tags": row["tags"]}
 
-    @made.put("", policy=f"update_{kind.plural}_tags", body=TAGS)
+    @made.put("", policy=f"update_{kind.plural}_tags", body=TAGS, responses=TAGGED)
     async def replace(call: NetworkCall, row_id: str) -> dict[str, Any]:
         return {"tags": await change(call, row_id, lambda _: list(call.body["tags"]))}
 
-    @made.post("", policy=f"create_{kind.plural}_tags", body=TAGS, status=201)
+    @made.post("", policy=f"create_{kind.plural}_tags", body=TAGS, status=201, responses=TAGGED)
     async def extend(call: NetworkCall, row_id: str) -> dict[str, Any]:
         more = call.body["tags"]
         return {"tags": await change(call, row_id, lambda t: list(dict.fromkeys([*t, *more])))}

@@ -38,7 +38,7 @@ def _find(tx: Tx, call: Call[Volumes], attachment_id: str) -> tuple[Attachment, 
 async def create(call: Call[Volumes]) -> dict[str, Any]:
     """Reserve a volume for a server; with a connector also say how it is reached.
 
-    BadRequest when the volume is not free. A server that has it may ask again.
+    BadRequest when the volume is not free; a server that has it may ask for another attachment.
     """
     given = call.body["attachment"]
     await show(call, Volume, given["volume_uuid"], "volume:attach")
@@ -124,7 +124,7 @@ async def delete(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
 
     def work(tx: Tx) -> list[Attachment]:
         item, volume = _find(tx, call, attachment_id)
-        if volume.status in ("extending", "uploading"):
+        if volume.status in ("extending", "uploading", "downloading"):
             raise Conflict(f"Volume {volume.id} is {volume.status}; try again when that ended.")
         rows.delete(tx, Attachment, item.id)
         settle(tx, volume.id, now)

@@ -36,6 +36,11 @@ class Backstage:
         found = self._do(operate.list_sagas(self._databases, server_id=server_id))
         return [f"{view.name} ({view.state})" for view in found]
 
+    def went_wrong(self, server_id: str) -> list[str]:
+        """What the sagas of a server ended with that did not do their work."""
+        found = self._do(operate.list_sagas(self._databases, server_id=server_id, ended=True))
+        return [f"{view.name}: {view.error}" for view in found if view.error]
+
     def login(self) -> tuple[str, str, dict[str, str]]:
         """The administrator's project, token, and service type → address."""
         domain = {"name": "Default"}

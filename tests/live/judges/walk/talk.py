@@ -16,6 +16,8 @@ from tests.live.judges.walk.backstage import WAIT, Backstage
 LATEST = 104
 ALL = range(1, LATEST + 1)
 NOT_YET = 501
+IDLE = 20.0
+"""Seconds after its work in which a server still may come into a state."""
 _SERVER = re.compile(r"/(?:servers|os-volumes_boot)/([0-9a-f-]{36})")
 
 
@@ -132,15 +134,25 @@ class Talk:
     def until(self, server: str, *states: str) -> dict[str, Any]:
         """Wait until a server is in one of the states and rests."""
 
+        idle = time.monotonic()
+
         def look() -> dict[str, Any] | None:
+            nonlocal idle
+            if self.backstage.busy(server):
+                idle = time.monotonic()
             row: dict[str, Any] = self.quietly("compute", "GET", f"/servers/{server}")["server"]
             rests = row["OS-EXT-STS:task_state"] is None
-            return row if rests and row["status"] in states else None
+            if rests and row["status"] in states:
+                return row
+            if time.monotonic() > idle + IDLE:
+                raise AssertionError(f"server {server} stays {why()}, not {states}")
+            return None
 
         def why() -> Any:
             row = self.quietly("compute", "GET", f"/servers/{server}")["server"]
             words = ("status", "OS-EXT-STS:task_state", "OS-EXT-SRV-ATTR:host", "fault")
-            return {word: row.get(word) for word in words}
+            wrong = self.backstage.went_wrong(server)
+            return {**{word: row.get(word) for word in words}, "wrong": wrong}
 
         what = f"server {server} to be {' or '.join(states)}"
         found: dict[str, Any] = waited(look, what, why=why)
