@@ -119,8 +119,7 @@ class Conductor:
         self.rescues = _rescues(settings, cell, clock, ids)
         window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
-        stay = float(settings.default.shelved_offload_time)
-        self.offloader = Offloader(cell=cell, clock=clock, ids=ids, seconds=stay)
+        self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
             db=db,
@@ -255,6 +254,11 @@ def _cleaner(
         networks=neighbours.networks,
         volumes=neighbours.volumes,
     )
+
+
+def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
+    seconds = float(settings.default.shelved_offload_time)
+    return Offloader(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:

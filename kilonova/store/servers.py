@@ -63,9 +63,6 @@ class Extras(msgspec.Struct, frozen=True):
 SET_ASIDE = "soft_deleted_at"
 """The key of ``Private.system`` that tells when a server was soft-deleted."""
 
-SHELVED_AT, SHELVED_HOST, SHELVED_IMAGE = "shelved_at", "shelved_host", "shelved_image_id"
-"""Those of a shelved server: when and from where it was, and its image."""
-
 EVERYTHING = Extras(user_data=True, host=True)
 
 # --- in the API database ------------------------------------------------------------------
@@ -331,20 +328,6 @@ def set_aside(tx: Tx, before: dt.datetime) -> list[str]:
     )
     limit = before.isoformat()
     return [server_id for server_id, system in rows if system.get(SET_ASIDE, "") < limit]
-
-
-def shelved(tx: Tx, before: dt.datetime) -> list[str]:
-    """Servers on a host that were shelved before that time and have no task."""
-    c = instances.c
-    rows = tx.execute(
-        sa.select(c.uuid, c.system).where(
-            c.vm_state == str(VmState.SHELVED),
-            c.task_state.is_(None),
-            c.deleted == sa.false(),
-        )
-    )
-    limit = before.isoformat()
-    return [server_id for server_id, system in rows if system.get(SHELVED_AT, "") < limit]
 
 
 def begin(

@@ -20,7 +20,7 @@ from kilonova.domain.sagas import (
 )
 from kilonova.domain.server import Server
 from kilonova.domain.states import Task, VmState
-from kilonova.store import servers
+from kilonova.store import servers, shelved
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import scenario
 from tests.sagas.cloud import CloudStage
@@ -77,10 +77,10 @@ class Pictures(There):
         kept = server is not None and server.vm_state in states
         images = set(self.images.table)
         if kept and server is not None and not server.from_volume and server.image is not None:
-            if system.get(servers.SHELVED_IMAGE) not in images:
+            if system.get(shelved.IMAGE) not in images:
                 found.append("its image is gone")
-            images.discard(system.get(servers.SHELVED_IMAGE, ""))
-        elif servers.SHELVED_AT in system and not kept:
+            images.discard(system.get(shelved.IMAGE, ""))
+        elif shelved.AT in system and not kept:
             found.append(f"it is not shelved, but {system}")
         found += [f"image {i} is left" for i in images]
         for host in self.hosts:

@@ -361,8 +361,7 @@ class Guest(sleep.Sleeper[Given]):
         with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
-                self._note(running=False, ended="", asleep=None)
-                sleep.forget(self.directory)
+                self._is_off()
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
@@ -375,8 +374,7 @@ class Guest(sleep.Sleeper[Given]):
                 self._given.taken.difference_update(self.record.ports.values())
             if keep_disks:
                 if self.record is not None:
-                    self._note(running=False, ended="", asleep=None)
-                    sleep.forget(self.directory)
+                    self._is_off()
                 return
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
@@ -497,13 +495,9 @@ class Guest(sleep.Sleeper[Given]):
                 if attempt == START_TRIES:
                     raise Unavailable("No port of the host could be forwarded.") from None
         self._home.announce(chosen.values())
-        if record.asleep is not None:
-            # From here on its memory is that of the process: what was saved would be too old.
-            await self._keep_running()
         if not paused:
             await self.resume()
         await self._keep_running()
-        sleep.forget(self.directory)
 
     async def _start_once(
         self,
@@ -536,7 +530,7 @@ class Guest(sleep.Sleeper[Given]):
         try:
             await self._qemu.attach(process)
             if record.asleep is not None:
-                await sleep.load(self._qemu, self.directory)
+                await self._take_memory()
         except BaseException as error:
             await self._qemu.end(seconds=0)
             if isinstance(error, Fault):

@@ -211,7 +211,18 @@ class Sleeper(Movable[G], abc.ABC):
             same = Record(spec=spec, disks=disks, ports=record.ports, asleep=record.asleep)
             await self._start(devices, same, paused=False)
 
+    async def _take_memory(self) -> None:
+        """Fill the process that waits for it; from now on what was saved would be too old."""
+        await load(self._qemu, self.directory)
+        await self._keep_running()
+
     async def _keep_running(self) -> None:
-        """It runs, and what was saved of it would be too old from now on."""
+        """It runs, or may be let run at any moment."""
         done = self._note(running=True, boot=records.boot_id(), asleep=None)
         await asyncio.to_thread(records.save, self.directory, done, durable=True)
+        forget(self.directory)
+
+    def _is_off(self) -> None:
+        """It was switched off, asleep or not."""
+        self._note(running=False, ended="", asleep=None)
+        forget(self.directory)

@@ -12,7 +12,7 @@ from kilonova.db.cells import Cell
 from kilonova.db.database import Tx
 from kilonova.domain.sagas import SHELVE_OFFLOAD
 from kilonova.domain.states import Task
-from kilonova.store import servers
+from kilonova.store import servers, shelved
 from kilonova.workflows.engine import accept as engine
 from kilonova.workflows.reconcilers.beginning import begin
 
@@ -31,7 +31,7 @@ class Offloader:
     async def reconcile(self) -> None:
         """Start the offloading of each server whose time is over."""
         limit = self._clock.now() - dt.timedelta(seconds=self._seconds)
-        for server_id in await self._cell.db.read(servers.shelved, limit):
+        for server_id in await self._cell.db.read(shelved.before, limit):
             await self._cell.db.run(self._offload, server_id)
 
     def _offload(self, tx: Tx, server_id: str) -> None:

@@ -18,7 +18,7 @@ from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.notifications.facts import TaskFacts
-from kilonova.store import actions, mappings, servers
+from kilonova.store import actions, mappings, servers, shelved
 from kilonova.store.noting import note, notes
 from kilonova.workflows import telling
 from kilonova.workflows.engine import accept as engine
@@ -496,7 +496,7 @@ async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
             server.vm_state,
             tuple(disk for disk in private.disks if disk.source == "volume"),
             server.flavor,
-            private.system.get(servers.SHELVED_IMAGE, ""),
+            private.system.get(shelved.IMAGE, ""),
         )
 
     return await cell.db.read(read)

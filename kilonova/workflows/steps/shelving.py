@@ -14,7 +14,7 @@ from kilonova.domain.sagas import SHELVE, UNSHELVE
 from kilonova.domain.server import Private
 from kilonova.domain.states import Task, VmState
 from kilonova.interfaces.network import Port
-from kilonova.store import actions, block_devices, groups, holds, mappings, servers
+from kilonova.store import actions, block_devices, groups, holds, mappings, servers, shelved
 from kilonova.store.noting import note
 from kilonova.workflows import telling
 from kilonova.workflows.engine import accept as engine
@@ -66,16 +66,10 @@ def _remember(
 ) -> None:
     """Keep beside the server when, from where, and as which image it was shelved."""
     private = servers.private(tx, server_id) or Private()
-    facts = {servers.SHELVED_AT: now.isoformat(), servers.SHELVED_HOST: host or ""}
+    facts = {shelved.AT: now.isoformat(), shelved.HOST: host or ""}
     if image_id:
-        facts[servers.SHELVED_IMAGE] = image_id
+        facts[shelved.IMAGE] = image_id
     servers.update(tx, server_id, now=now, system={**facts, **private.system})
-
-
-def forgotten(private: Private) -> dict[str, str]:
-    """``system`` of a server without what was kept of its being shelved."""
-    kept = (servers.SHELVED_AT, servers.SHELVED_HOST, servers.SHELVED_IMAGE)
-    return {key: value for key, value in private.system.items() if key not in kept}
 
 
 # -- leaving ---------------------------------------------------------------------------------------
@@ -157,7 +151,7 @@ def pin_zone(tx: Tx, _env: Env, server_id: str, zone: str | None) -> None:
 async def find_resting(env: Env, server_id: str) -> Resting:
     """What there is to bring the server back from; ImageGone."""
     private = (await find_server(env, server_id)).private
-    image_id = private.system.get(servers.SHELVED_IMAGE, "")
+    image_id = private.system.get(shelved.IMAGE, "")
     image = None
     if image_id:
         try:
@@ -251,7 +245,7 @@ def finish_unshelve(tx: Tx, env: Env, server_id: str, power: PowerState) -> None
     """ACTIVE; nothing is left of its having been shelved. The action is over."""
     now = env.clock.now()
     private = servers.private(tx, server_id) or Private()
-    servers.update(tx, server_id, now=now, system=forgotten(private))
+    servers.update(tx, server_id, now=now, system=shelved.forgotten(private.system))
     launched = {"launched_at": now} if env.saga_name == UNSHELVE.name else {}
     server = servers.finish(tx, server_id, VmState.ACTIVE, power=power, now=now, **launched)
     end_action(tx, env, server_id, now, tell=False)
