@@ -35,6 +35,7 @@ from kilonova.virt.qemu.fileshares import Mounter
 from kilonova.virt.qemu.guest import Given, Guest
 from kilonova.virt.qemu.live import QemuMoves
 
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.SUSPENDED)
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class QemuDriver(QemuMoves):
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         there = await self._recalled(guest.server_id)
         async with there.lock:
-            if not there.alive or there.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+            if not there.alive or there.power in OFF:
                 await there.start(guest)
             else:
                 await there.resume()
@@ -285,6 +286,22 @@ class QemuDriver(QemuMoves):
         async with there.lock:
             _running(there)
             await there.pause()
+            return there.status()
+
+    async def suspend(self, guest: GuestSpec) -> GuestStatus:
+        """Keep the guest's memory in a file; Conflict when it is off."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if there.power != PowerState.SUSPENDED:
+                _running(there)
+            await there.suspend()
+            return there.status()
+
+    async def wake(self, guest: GuestSpec) -> GuestStatus:
+        """Let a suspended guest go on."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.wake(guest)
             return there.status()
 
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
