@@ -7,6 +7,8 @@ import logging
 import re
 from pathlib import Path
 
+import msgspec
+
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
 from kilonova.domain.guest import (
@@ -27,8 +29,9 @@ from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import counters, process, version
+from kilonova.virt.qemu import counters, fileshares, process, version
 from kilonova.virt.qemu import snapshots as copying
+from kilonova.virt.qemu.fileshares import Mounter
 from kilonova.virt.qemu.guest import Given, Guest
 from kilonova.virt.qemu.live import QemuMoves
 
@@ -45,9 +48,11 @@ class QemuDriver(QemuMoves):
 
     name = "qemu"
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, mounter: Mounter | None = None) -> None:
+        """``mounter`` brings file shares to the host: by NFS when not told."""
         super().__init__()
         self._host = host
+        self._mounter = mounter or fileshares.Nfs()
         settings = host.settings
         directory = host.state_dir.resolve()
         self._cache = ImageCache(
@@ -77,7 +82,7 @@ class QemuDriver(QemuMoves):
             default.config_drive_format,
             brick=self._brick,
         )
-        self._given = Given(host, accel.choose(host.settings), maker, set())
+        self._given = Given(host, accel.choose(host.settings), maker, set(), self._mounter)
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
         pids = process.find(self._directory)
         changed = []
@@ -100,7 +105,7 @@ class QemuDriver(QemuMoves):
         given = self._need()
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
         shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
-        return hostinfo.report(
+        report = hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             version=self._version,
@@ -110,6 +115,8 @@ class QemuDriver(QemuMoves):
             shape=shape,
             connector=await self._brick.facts(),
         )
+        traits = {*report.traits, *fileshares.traits()}
+        return msgspec.structs.replace(report, traits=tuple(sorted(traits)))
 
     async def guests(self) -> list[GuestStatus]:
         here = [guest.status() for guest in self._made()]
