@@ -114,11 +114,9 @@ class Conductor:
         self._cell = cell
         reached = neighbours.networks
         self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
-        seconds = settings.default.reclaim_instance_interval
-        self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        self.reclaimer = _reclaimer(settings, cell, clock, ids)
         self.rescues = _rescues(settings, cell, clock, ids)
-        window = settings.default.resize_confirm_window
-        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
+        self.confirmer = _confirmer(settings, cell, clock, ids)
         self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = Sources(
@@ -254,6 +252,16 @@ def _cleaner(
         networks=neighbours.networks,
         volumes=neighbours.volumes,
     )
+
+
+def _reclaimer(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Reclaimer:
+    seconds = settings.default.reclaim_instance_interval
+    return Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+
+
+def _confirmer(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Confirmer:
+    seconds = settings.default.resize_confirm_window
+    return Confirmer(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
