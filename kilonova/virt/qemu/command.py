@@ -18,6 +18,7 @@ from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
 from kilonova.virt.disks import DiskFile, name_of, shared
+from kilonova.virt.qemu import fileshares
 from kilonova.virt.records import Asleep
 
 MONITOR = "monitor.sock"
@@ -81,6 +82,7 @@ def build(parts: Parts, settings: Settings) -> list[str]:
         *_video(machine, settings),
         *_disks(parts),
         *(word for nic in parts.devices.nics for word in _nic(parts, nic)),
+        *fileshares.words(parts.guest, parts.fds, machine.memory_mb),
         *_sandbox(parts, settings),
     ]
     if parts.asleep is not None:
