@@ -33,6 +33,7 @@ class Record(msgspec.Struct, frozen=True):
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
     forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
     directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
+    ``sending``: the mark of the try by which its memory was sent last.
     """
 
     spec: GuestSpec
@@ -56,6 +57,7 @@ class Record(msgspec.Struct, frozen=True):
         return self.rescue.disks if self.rescue is not None else self.disks
 
     arriving: bool = False
+    sending: str = ""
 
 
 def is_server_id(word: str) -> bool:
