@@ -72,10 +72,17 @@ class Simulated:
         self.image = found.json()["images"][0]["id"]
 
     async def ask(
-        self, method: str, path: str, *, admin: bool = False, service: str = "compute", **more: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        admin: bool = False,
+        service: str = "compute",
+        version: str = "2.90",
+        **more: Any,
     ) -> Answer:
         token = self.tokens["kilonova-admin" if admin else "kilonova"]
-        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.90"}
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": f"compute {version}"}
         url = self.cloud.layout.url(service, path)
         return await self.cloud.http.request(method, url, headers=headers, **more)
 

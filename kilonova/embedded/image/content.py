@@ -66,7 +66,9 @@ class Reader:
 
     def finish(self) -> Content:
         """What was read; UnsupportedMediaType for another format than declared or unsafe data."""
-        virtual = None if self._inspector is None else self._judge(self._inspector)
+        # No data at all has no format: such an image is one of properties alone.
+        inspector = self._inspector if self.size else None
+        virtual = None if inspector is None else self._judge(inspector)
         return Content(self.size, self._md5.hexdigest(), self._sha.hexdigest(), virtual)
 
     def _judge(self, inspector: format_inspector.InspectWrapper) -> int | None:

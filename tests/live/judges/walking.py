@@ -14,7 +14,7 @@ from kilonova.services.all_in_one import Cloud
 from kilonova.services.lifecycle import Wanted, prepare
 from kilonova.services.progress import Silence
 from tests.live.judges import suites
-from tests.live.judges.walk import parts
+from tests.live.judges.walk import outside, parts
 from tests.live.judges.walk.backstage import Backstage
 from tests.simulated.conftest import free_ports
 from tests.support import running
@@ -71,7 +71,12 @@ def walk(where: Path, names: Container[str] = ()) -> tuple[list[str], dict[str, 
 async def _walked(state: Path, traffic: Path, names: Container[str]) -> list[str]:
     wanted = Wanted(state_dir=state, port_base=free_ports(8), driver="fake", hosts=3)
     prepare(wanted)
-    (state / "kilonova.conf").write_text(OPTIONS)
+    with outside.services() as where:
+        (state / "kilonova.conf").write_text(OPTIONS + where)
+        return await _through(wanted, traffic, names)
+
+
+async def _through(wanted: Wanted, traffic: Path, names: Container[str]) -> list[str]:
     async with Cloud(wanted, Silence()) as cloud:
         return await asyncio.to_thread(parts.walk, Backstage(cloud), traffic, names)
 

@@ -113,20 +113,5 @@ def aggregates(ground: Ground) -> None:
 
 
 def migrations(ground: Ground) -> None:
-    """Moves, of which there are none yet."""
+    """Moves of all servers."""
     ground.talk.read("/os-migrations", "/os-migrations?status=error", "/os-migrations?limit=1")
-
-
-def bare_metal(ground: Ground) -> None:
-    """There is none; the commands have always been refused."""
-    talk = ground.talk
-    for at in (1, 35, 36):
-        want = 404 if at > 35 else 501
-        talk.ask("GET", "/os-baremetal-nodes", at=at, want=want)
-        talk.ask("GET", "/os-baremetal-nodes/1", at=at, want=want)
-        refused = 404 if at > 35 else 400
-        talk.ask("POST", "/os-baremetal-nodes", {"node": {}}, at=at, want=refused)
-        talk.ask("DELETE", "/os-baremetal-nodes/1", at=at, want=refused)
-        for word in ("add_interface", "remove_interface"):
-            body = {word: {"address": "fa:16:3e:00:00:01"}}
-            talk.ask("POST", "/os-baremetal-nodes/1/action", body, at=at, want=refused)

@@ -9,7 +9,7 @@ from tests.live.judges.walk.talk import NOT_YET, Step, waited
 
 LONG = 3600.0
 """Seconds that a live migration takes which is to be ended by hand."""
-SLOW = "live_migrate"
+SLOW = "live_move"
 """The work of a host that takes so long."""
 
 
@@ -94,8 +94,8 @@ def _on_the_way(ground: Ground, server: str) -> None:
     talk.ask("POST", f"{path}/action", hurry, at=21, want=404, during=True)
     talk.ask("POST", f"{path}/action", hurry, at=22, during=True)
     talk.until(server, "ACTIVE")
-    talk.ask("POST", f"{path}/action", hurry, at=104, want=400)
-    talk.ask("DELETE", path, at=104, want=400)
+    talk.ask("POST", f"{path}/action", hurry, at=104, want=409)
+    talk.ask("DELETE", path, at=104, want=409)
     for at in (24, 104):
         path = _begin(ground, server, at=at)
         talk.ask("DELETE", path, at=23, want=404, during=True)
@@ -144,9 +144,20 @@ def evacuate(ground: Ground) -> None:
         if there:
             talk.until(server, state)
         talk.backstage.start_agent(host)
-        talk.ask("PUT", "/os-services/force-down", {**service, "forced_down": False}, at=11)
+        _comes_back(ground, service)
         if not there:
             break
         if at >= 95:
             talk.chain(server, (at, "os-start", None, 202, "ACTIVE"))
     ground.drop(server)
+
+
+def _comes_back(ground: Ground, service: dict[str, str]) -> None:
+    """A host is taken for alive again once its agent has dropped the guests that left it."""
+
+    def look() -> bool:
+        body = {**service, "forced_down": False}
+        ground.talk.ask("PUT", "/os-services/force-down", body, at=11, want=(200, 400))
+        return ground.talk.status == 200
+
+    waited(look, f"{service['host']} to be back")
