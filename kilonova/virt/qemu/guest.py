@@ -207,6 +207,11 @@ class Guest(Plugged[Given], sleep.Sleeper[Given]):
             fresh = msgspec.structs.replace(fresh, disks=disks)
             await self._start(devices, fresh, paused=True, shape=shape)
 
+    def sends(self, mark: str) -> None:
+        """Its memory is on its way to whom that mark stands for ('': to nobody)."""
+        if self.record is not None and self.record.sending != mark:
+            records.save(self.directory, self._note(sending=mark), durable=True)
+
     def arrived(self, spec: GuestSpec) -> None:
         """It is this host's guest from now on."""
         done = self._note(spec=spec, arriving=False, running=True, boot=records.boot_id())
