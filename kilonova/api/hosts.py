@@ -58,7 +58,7 @@ async def index(call: Context) -> dict[str, Any]:
     """Every service with its host and zone."""
     zones = await zone_of_hosts(call)
     found = (await call.app.cells.gather(services.page)).rows()
-    wanted = call.query.get("zone")
+    wanted = call.query.get("zone") or None  # an empty one is none
     rows = [
         {"host_name": row.host, "service": row.topic, "zone": zone_of(call, row, zones)}
         for row in found

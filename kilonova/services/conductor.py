@@ -111,24 +111,16 @@ class Conductor:
             ),
         )
         self._cell = cell
-        reached = neighbours.networks
-        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        self.networks = NetworkInfo(
+            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
+        )
         seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
         window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
-        self.sources = Sources(
-            db=db,
-            cells=cells,
-            clock=clock,
-            bus=bus,
-            placement=neighbours.placement,
-            ports=reached.compute_ports,
-            volumes=neighbours.volumes.all_attachments,
-            down_after=down_after,
-        )
+        self.sources = _sources(settings, db, cells, bus, neighbours, clock)
         self.leftovers = _cleaner(db, cells, self.sources, neighbours)
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
@@ -236,6 +228,22 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _sources(
+    settings: Settings, db: Database, cells: Cells, bus: Bus, neighbours: Neighbours, clock: Clock
+) -> Sources:
+    """Where the audit looks."""
+    return Sources(
+        db=db,
+        cells=cells,
+        clock=clock,
+        bus=bus,
+        placement=neighbours.placement,
+        ports=neighbours.networks.compute_ports,
+        volumes=neighbours.volumes.all_attachments,
+        down_after=float(settings.default.service_down_time),
+    )
 
 
 def _cleaner(

@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import imaging, live_scenarios, moves, scenarios
+from tests.sagas import imaging, live_scenarios, moves, remaking, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -101,6 +101,11 @@ async def deleted_at(kind: type[CloudStage], moment: Moment) -> list[str]:
         ("server build, first host broken", FirstHostBroken, 23),
         ("server stop", Stop, 1),
         ("server create an image", imaging.CreateImage, 2),
+        ("server rebuild", remaking.Rebuild, 2),
+        ("server rebuild of a root volume", remaking.Reimaged, 4),
+        ("server rescue", remaking.Rescue, 2),
+        ("server unrescue", remaking.Unrescue, 2),
+        ("server new password", remaking.ChangePassword, 2),
     ],
 )
 @pytest.mark.timeout(600)

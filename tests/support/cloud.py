@@ -312,6 +312,11 @@ class SagaLog:
             )
         )
 
+    def cancel(self, tx: Tx, kind: SagaKind[Any], server_id: str, *, clock: Clock) -> bool:
+        t = self.table
+        held = sa.and_(t.c.living_for == server_id, t.c.name == kind.name)
+        return tx.execute(t.update().where(held).values(cancel_requested=True)).rowcount == 1
+
     def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
         """Nobody waits."""
 

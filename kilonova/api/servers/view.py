@@ -197,7 +197,9 @@ def _volumes(s: Server, frame: Frame) -> Any:
 
 
 def _groups(s: Server, _frame: Frame) -> Any:
-    names = s.security_groups
+    # They are those of its ports, which come with its first host.
+    ports = s.host is not None or s.launched_at is not None
+    names = s.security_groups if ports else ()
     return [{"name": name} for name in names] if names else OMIT
 
 

@@ -184,6 +184,7 @@ async def test_hosts(cloud: Cloud) -> None:
     assert {"host_name": "h1", "service": "compute", "zone": "nova"} in listed
     some = need(await admin.get("/v2.1/os-hosts?zone=internal"))["hosts"]
     assert [row["service"] for row in some] == ["conductor"]
+    assert need(await admin.get("/v2.1/os-hosts?zone="))["hosts"] == listed
     shown = need(await admin.get("/v2.1/os-hosts/h1"))["host"]
     by_project = {row["resource"]["project"]: row["resource"] for row in shown}
     assert (by_project["(total)"]["cpu"], by_project["(used_max)"]["memory_mb"]) == (4, 512)

@@ -450,12 +450,17 @@ async def test_changed_before_the_second_that_is_shown(cloud: Cloud) -> None:
     assert [row["id"] for row in found] == [sid]
 
 
-async def test_security_groups_are_shown_by_name(cloud: Cloud) -> None:
+async def test_security_groups_are_those_of_the_ports_by_name(cloud: Cloud) -> None:
     client, group = cloud.client(), "66666666-0000-4000-8000-000000000001"
     cloud.networks.groups[group] = group
     wanted = [{"name": group}, {"name": "default"}]
     made = await client.post("/v2.1/servers", json=body(security_groups=wanted))
-    shown = await client.get(f"/v2.1/servers/{made.json()['server']['id']}")
+    assert made.json()["server"]["security_groups"] == wanted
+    sid = made.json()["server"]["id"]
+    shown = await client.get(f"/v2.1/servers/{sid}")
+    assert "security_groups" not in shown.json()["server"]
+    cloud.run(sid)
+    shown = await client.get(f"/v2.1/servers/{sid}")
     assert shown.json()["server"]["security_groups"] == [{"name": "web"}, {"name": "default"}]
 
 

@@ -56,7 +56,8 @@ def furnish(cloud: Running, where: Path) -> None:
     shell.do("flavor", "delete", "m1.nano")
     for name in IMAGES:
         words = ("--public", "--disk-format", "qcow2", "--container-format", "bare")
-        shell.do("image", "create", name, *words, "--file", disk)
+        agent = ("--property", "hw_qemu_guest_agent=yes")
+        shell.do("image", "create", name, *words, *agent, "--file", disk)
 
 
 def furnish_used(cloud: Running, where: Path) -> None:
@@ -172,7 +173,9 @@ def _guests_env(cloud: Running, where: Path) -> dict[str, str]:
     sections["compute-feature-enabled"] |= {
         **dict.fromkeys(("metadata_service", "hostname_fqdn_sanitization"), "true"),
         "volume_multiattach": "true",
-        **dict.fromkeys(("live_migration", "attach_encrypted_volume"), "false"),
+        # One machine is one host, and its guests let nobody in by password.
+        **dict.fromkeys(("live_migration", "shelve_migrate", "change_password"), "false"),
+        "attach_encrypted_volume": "false",
     }
     sections["validation"] = {
         "run_validation": "true",
@@ -245,9 +248,13 @@ def _sections(
         "network": {"project_network_cidr": "10.100.0.0/16", "floating_network_name": "public"},
         "network-feature-enabled": {"ipv6": "false", "api_extensions": ",".join(extensions)},
         "compute-feature-enabled": {
-            **dict.fromkeys(("shelve", "snapshot", "rescue", "resize", "live_migration"), "true"),
-            **dict.fromkeys(("vnc_console", "personality", "metadata_service"), "false"),
+            **dict.fromkeys(("shelve", "snapshot", "rescue", "stable_rescue", "resize"), "true"),
+            **dict.fromkeys(("live_migration", "cold_migration", "shelve_migrate"), "true"),
             **dict.fromkeys(("pause", "suspend", "config_drive", "interface_attach"), "true"),
+            **dict.fromkeys(("block_migration_for_live_migration", "swap_volume"), "true"),
+            **dict.fromkeys(("volume_backed_live_migration", "personality"), "true"),
+            "change_password": "true",
+            **dict.fromkeys(("vnc_console", "metadata_service"), "false"),
         },
         "validation": {"run_validation": "false"},
         "image": {"build_timeout": wait, "image_path": "", "http_image": ""},
@@ -282,6 +289,9 @@ SUITES = (
         (
             "tempest.api.compute.servers",
             "tempest.api.compute.volumes",
+            "tempest.api.compute.flavors",
+            "tempest.api.compute.security_groups",
+            "tempest.api.compute.test_versions",
             "tempest.api.compute.admin.test_create_server",
             "tempest.scenario",
         ),
