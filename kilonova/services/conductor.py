@@ -41,6 +41,7 @@ from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
 from kilonova.workflows.reconcilers.rescued import RescueEnder
+from kilonova.workflows.reconcilers.shelved import Offloader
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
@@ -119,6 +120,7 @@ class Conductor:
         self.rescues = _rescues(settings, cell, clock, ids)
         window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
+        self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = _sources(settings, db, cells, bus, neighbours, clock)
         self.leftovers = _cleaner(db, cells, self.sources, neighbours)
@@ -184,6 +186,9 @@ class Conductor:
             self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
         if self._settings.default.resize_confirm_window > 0:
             self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
+        polls = self._settings.default.shelved_poll_interval
+        if self._settings.default.shelved_offload_time > 0 and polls >= 0:
+            self._every("shelved servers", self.offloader.reconcile, float(polls or 60))
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
@@ -257,6 +262,11 @@ def _cleaner(
         networks=neighbours.networks,
         volumes=neighbours.volumes,
     )
+
+
+def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
+    seconds = float(settings.default.shelved_offload_time)
+    return Offloader(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:

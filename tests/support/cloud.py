@@ -137,6 +137,9 @@ class Networks:
     async def unbind_port(self, port_id: str) -> None:
         return None
 
+    async def leave_host(self, port_id: str) -> None:
+        return None
+
     async def delete_port(self, port_id: str) -> None:
         self.made.pop(port_id, None)
 

@@ -16,7 +16,6 @@ from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
 from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.live import SENT_AWAY, LiveShape
-from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
@@ -24,10 +23,10 @@ from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, end_rescue
+from kilonova.virt.disks import Maker, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, arrival, command, hotplug, snapshots, usernet
+from kilonova.virt.qemu import agent, arrival, command, hotplug, sleep, usernet
 from kilonova.virt.qemu.fileshares import FileShares, Mounter
 from kilonova.virt.qemu.plugged import Plugged
 from kilonova.virt.qemu.process import Process, spawn
@@ -68,7 +67,7 @@ class Given(msgspec.Struct, frozen=True):
     mounter: Mounter
 
 
-class Guest(Plugged[Given]):
+class Guest(Plugged[Given], sleep.Sleeper[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -94,6 +93,8 @@ class Guest(Plugged[Given]):
     @property
     def power(self) -> PowerState:
         """As last heard from QEMU."""
+        if self.record is not None and self.record.asleep is not None:
+            return PowerState.SUSPENDED
         if self._qemu.alive:
             return POWER.get(self._qemu.run, PowerState.NOSTATE)
         if self.record is not None and self.record.ended:
@@ -104,6 +105,11 @@ class Guest(Plugged[Given]):
     def alive(self) -> bool:
         """Whether there is a process."""
         return self._qemu.alive
+
+    @property
+    def home(self) -> Home:
+        """Its directory."""
+        return self._home
 
     @property
     def has_agent(self) -> bool:
@@ -138,7 +144,8 @@ class Guest(Plugged[Given]):
         """Connect to a process that lives on; True when the guest is not as it was left."""
         record = self.record
         process = Process.hold(pid, self.server_id) if pid is not None else None
-        if record is None or not record.made:
+        if record is None or not record.made or record.asleep is not None:
+            # A suspended guest's process is one that had saved all, or that was not let run yet.
             if process is not None:
                 await process.end(seconds=0)
             return False
@@ -262,7 +269,8 @@ class Guest(Plugged[Given]):
                 disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
                 self._home.hand_over(path for file in disks.values() for path in file.owned)
                 await self._plug(spec)
-                wanted = msgspec.structs.replace(record, rescue=Rescued(spec, disks))
+                rescued = Rescued(spec, disks)
+                wanted = msgspec.structs.replace(record, rescue=rescued, asleep=None)
                 await self._start(devices, wanted, paused=False)
             except BaseException:
                 await self._end_process(seconds=0)
@@ -352,7 +360,7 @@ class Guest(Plugged[Given]):
         with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
-                self._note(running=False, ended="")
+                self._is_off()
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
@@ -365,32 +373,13 @@ class Guest(Plugged[Given]):
                 self._given.taken.difference_update(self.record.ports.values())
             if keep_disks:
                 if self.record is not None:
-                    self._note(running=False, ended="")
+                    self._is_off()
                 return
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
             await asyncio.to_thread(copies.clear, self._settings, self.directory)
             self.record = None
-
-    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
-        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
-        root = copies.root_of(spec)
-        file = self._file(root)
-        if file is None:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
-        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
-        node = command.node_name(root, root.device)
-        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
-
-    async def drop_snapshot(self, image_id: str) -> None:
-        """Remove the copy for an image, and end one that is being made."""
-        await snapshots.drop(self._qemu, self.copies, image_id)
-
-    @property
-    def copies(self) -> Path:
-        """Where copies of its disk lie."""
-        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""
@@ -406,7 +395,7 @@ class Guest(Plugged[Given]):
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
             await self._start_metadata(record.started)
             try:
-                await self._start_once(devices, record.attached, chosen, shape)
+                await self._start_once(devices, record, chosen, shape)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
@@ -415,13 +404,12 @@ class Guest(Plugged[Given]):
         self._home.announce(chosen.values())
         if not paused:
             await self.resume()
-        done = self._note(running=True, boot=records.boot_id())
-        await asyncio.to_thread(records.save, self.directory, done, durable=True)
+        await self._keep_running()
 
     async def _start_once(
         self,
         devices: Devices,
-        disks: dict[str, DiskFile],
+        record: Record,
         forwarded: dict[str, int],
         shape: LiveShape | None,
     ) -> None:
@@ -433,11 +421,12 @@ class Guest(Plugged[Given]):
                 directory=self.directory,
                 guest=self.record.started,
                 devices=devices,
-                disks=disks,
+                disks=record.attached,
                 accel=self._given.accel,
                 fds=fds,
                 ports=forwarded,
                 metadata=self._given.host.metadata is not None,
+                asleep=record.asleep,
             )
             argv = command.build(parts, self._settings)
             if shape is not None:
@@ -448,6 +437,8 @@ class Guest(Plugged[Given]):
         process = Process(pid, os.pidfd_open(pid))
         try:
             await self._qemu.attach(process)
+            if record.asleep is not None:
+                await self._take_memory()
         except BaseException as error:
             await self._end_process(seconds=0)
             if isinstance(error, Fault):

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from kilonova.api.service import api
 from kilonova.domain.guest import PowerState
 from kilonova.domain.states import VmState
 from kilonova.web.client import Answer
 from tests.support.cloud import IMAGE, Cloud, body
 
-LATER = [route for route in api().routes if "answers 501" in route.tags and route.action]
 UNKNOWN = "70a599e0-31e7-49b7-b260-000000000000"
 
 
@@ -39,31 +37,6 @@ def message(answer: Answer) -> str:
     """The words of a fault."""
     (fault,) = answer.json().values()
     return str(fault["message"])
-
-
-GOOD: list[tuple[str, Any, VmState, int]] = [
-    ("shelve", None, VmState.SUSPENDED, 1),
-    ("shelveOffload", None, VmState.SHELVED, 1),
-    ("unshelve", None, VmState.SHELVED, 76),
-    ("unshelve", {"availability_zone": "nova"}, VmState.SHELVED_OFFLOADED, 77),
-    ("unshelve", {"availability_zone": None, "host": "h1"}, VmState.SHELVED_OFFLOADED, 91),
-    ("suspend", None, VmState.ACTIVE, 1),
-    ("resume", None, VmState.SUSPENDED, 1),
-]
-
-
-@pytest.mark.parametrize(("action", "given", "vm_state", "at"), GOOD)
-async def test_what_is_right_answers_501(
-    cloud: Cloud, action: str, given: Any, vm_state: VmState, at: int
-) -> None:
-    answer = await act(cloud, await ready(cloud, vm_state), action, given, at=at)
-    assert answer.status == 501, answer.text
-    assert answer.json()["notImplemented"]["message"] == f"This cloud cannot do '{action}' yet."
-
-
-def test_each_of_them_is_tried() -> None:
-    tried = {action for action, *_ in GOOD}
-    assert {route.action for route in LATER} == tried
 
 
 BAD: list[tuple[str, Any, int]] = [
