@@ -17,7 +17,7 @@ from kilonova.store import keypairs as store
 from kilonova.web import pages
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, answers, pick, since, single, until
+from kilonova.web.schema import NO_BODY, Schema, answers, pick, since, single, until
 from kilonova.web.view import Field, View
 
 if TYPE_CHECKING:  # slow to import, and needed only where a key is made or read
@@ -131,7 +131,14 @@ async def show(call: Context, name: str) -> dict[str, Any]:
     return {"keypair": SHOWN.render(found, call.version)}
 
 
-@ROUTES.delete("/{name}", query=ONE, status=204, also=(until(1, 202),), summary="Delete a key pair")
+@ROUTES.delete(
+    "/{name}",
+    query=ONE,
+    status=204,
+    also=(until(1, 202),),
+    responses=NO_BODY,
+    summary="Delete a key pair",
+)
 async def delete(call: Context, name: str) -> Reply:
     """Servers keep their copy."""
     user = _user(call, call.query.get("user_id"), "delete")

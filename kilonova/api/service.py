@@ -50,12 +50,12 @@ from kilonova.api.actions import (
     imaging,
     live,
     metadata,
-    moves,
     pause,
     power,
     rebuild,
     rescue,
     resize,
+    shelve,
     tags,
 )
 from kilonova.api.servers import create, delete, show, update
@@ -80,7 +80,7 @@ ROUTES: tuple[Routes[Services], ...] = (
     console.ROUTES,
     admin.ROUTES,
     pause.ROUTES,
-    moves.ROUTES,
+    shelve.ROUTES,
     resize.ROUTES,
     imaging.ROUTES,
     rebuild.ROUTES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions import imaging, moves, pause, power, rebuild, resize
+from kilonova.api.actions import imaging, pause, power, rebuild, resize, shelve
 from kilonova.api.servers import create, delete, show, update
 from kilonova.api.servers import list as servers_list
 from kilonova.context import Services
@@ -37,7 +37,7 @@ for _group in (
     delete.ROUTES,
     power.ROUTES,
     pause.ROUTES,
-    moves.ROUTES,
+    shelve.ROUTES,
     resize.ROUTES,
     imaging.ROUTES,
     rebuild.ROUTES,

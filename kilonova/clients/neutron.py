@@ -204,6 +204,12 @@ class Neutron:
         except NotFound:
             return
 
+    async def leave_host(self, port_id: str) -> None:
+        try:
+            await self._update(port_id, {"binding:host_id": ""})
+        except NotFound:
+            return
+
     async def delete_port(self, port_id: str) -> None:
         answer = await self._endpoint.request("DELETE", f"/v2.0/ports/{port_id}")
         if answer.status != 404:

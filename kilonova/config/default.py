@@ -141,6 +141,16 @@ class Default(msgspec.Struct, frozen=True):
     reclaim_instance_interval: Annotated[
         int, Opt("Seconds a deleted server can still be restored; 0 deletes at once.", min=0)
     ] = 0
+    shelved_offload_time: Annotated[
+        int,
+        Opt(
+            "Seconds a shelved server stays on its host; 0 takes it off at once, -1 never does.",
+            min=-1,
+        ),
+    ] = 0
+    shelved_poll_interval: Annotated[
+        int, Opt("Seconds between looks for servers that were shelved long enough ago.", min=-1)
+    ] = 3600
     allow_resize_to_same_host: Annotated[
         bool, Opt("A resized server may stay on its host, where the scheduler likes that best.")
     ] = False

@@ -51,6 +51,9 @@ class Libvirt(msgspec.Struct, frozen=True):
     num_volume_scan_tries: Annotated[
         int, Opt("How often a host looks for a volume's device.", min=1)
     ] = 5
+    nfs_mount_options: Annotated[
+        str | None, Opt("Options of mount for file shares, as in nfs(5).")
+    ] = None
     tb_cache_size: Annotated[
         int | None, Opt("Translation cache of an emulated guest in MiB; by size when unset.", min=1)
     ] = None

@@ -46,6 +46,10 @@ class Kilonova(msgspec.Struct, frozen=True):
             min=1,
         ),
     ] = 100_000
+    disk_copy_ports: Annotated[
+        str,
+        Opt("Ports at my_ip from which other hosts fetch the disks of guests that move to them."),
+    ] = "49216:49471"
     explanation_days: Annotated[
         int, Opt("Days that explanations of failed placements are kept.", min=1)
     ] = 7

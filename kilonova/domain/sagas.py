@@ -169,6 +169,18 @@ class BackupSaga(msgspec.Struct, frozen=True):
     rotation: int
 
 
+class UnshelveArgs(msgspec.Struct, frozen=True):
+    """An offloaded server comes back: to ``host``, if one is named.
+
+    ``repin``: from now on it is to be in ``zone`` (None: in any).
+    """
+
+    server_id: str
+    host: str | None = None
+    repin: bool = False
+    zone: str | None = None
+
+
 class LiveArgs(msgspec.Struct, frozen=True):
     """Another host for a server whose guest runs on.
 
@@ -218,6 +230,13 @@ ATTACH_SHARE = SagaKind("server.attach_share", ShareSaga, action="attach_share")
 DETACH_SHARE = SagaKind("server.detach_share", ShareSaga, action="detach_share")
 PAUSE = SagaKind("server.pause", ServerArgs, action="pause")
 UNPAUSE = SagaKind("server.unpause", ServerArgs, action="unpause")
+SUSPEND = SagaKind("server.suspend", ServerArgs, action="suspend")
+RESUME = SagaKind("server.resume", ServerArgs, action="resume")
+SHELVE = SagaKind("server.shelve", ServerArgs, action="shelve")
+SHELVE_VOLUMES = SagaKind("server.shelve_volumes", ServerArgs, action="shelve")
+SHELVE_OFFLOAD = SagaKind("server.shelve_offload", ServerArgs, action="shelveOffload")
+UNSHELVE = SagaKind("server.unshelve", UnshelveArgs, action="unshelve")
+UNSHELVE_HERE = SagaKind("server.unshelve_here", ServerArgs, action="unshelve")
 CRASH_DUMP = SagaKind("server.crash_dump", ServerArgs, action="trigger_crash_dump")
 ATTACH_INTERFACE = SagaKind("server.attach_interface", AttachArgs, action="attach_interface")
 DETACH_INTERFACE = SagaKind("server.detach_interface", PortArgs, action="detach_interface")

@@ -133,6 +133,9 @@ class NetworkService(Protocol):
     async def unbind_port(self, port_id: str) -> None:
         """Take the binding, the device and its name off; the port stays."""
 
+    async def leave_host(self, port_id: str) -> None:
+        """Take only the binding off: the port stays its server's."""
+
     async def delete_port(self, port_id: str) -> None:
         """Delete; a port that is gone is success."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kilonova.domain.guest import Disk, GuestSpec, Nic
+from kilonova.domain.guest import Disk, GuestShare, GuestSpec, Nic
 from kilonova.metadata.network import network_data
 
 VERSIONS = (
@@ -151,10 +151,13 @@ _VIRTUAL_FUNCTIONS = frozenset({"direct", "macvtap", "direct-physical"})
 
 
 def devices(guest: GuestSpec, version: str = VERSIONS[-1]) -> list[dict[str, Any]]:
-    """Cards and disks that carry a tag; cards also when they are on a VLAN of their own."""
+    """Cards and disks that carry a tag, and shares; cards also when they are on a VLAN."""
     cards = [_card(nic, version) for nic in guest.nics]
     found = [card for card in cards if "tags" in card or "vlan" in card]
-    return found + [_disk(disk) for disk in guest.disks if disk.tag]
+    found += [_disk(disk) for disk in guest.disks if disk.tag]
+    if version >= "2025-04-04":
+        found += [_share(share) for share in guest.shares or ()]
+    return found
 
 
 def _card(nic: Nic, version: str) -> dict[str, Any]:
@@ -167,6 +170,16 @@ def _card(nic: Nic, version: str) -> dict[str, Any]:
     if nic.tag:
         card["tags"] = [nic.tag]
     return card
+
+
+def _share(share: GuestShare) -> dict[str, Any]:
+    return {
+        "type": "share",
+        "bus": "none",
+        "address": "none",
+        "share_id": share.share_id,
+        "tag": share.tag,
+    }
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
 from kilonova.workflows.reconcilers.rescued import RescueEnder
+from kilonova.workflows.reconcilers.shelved import Offloader
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
@@ -111,24 +112,17 @@ class Conductor:
             ),
         )
         self._cell = cell
-        reached = neighbours.networks
-        self.networks = NetworkInfo(db=db, cells=cells, networks=reached, clock=clock, ids=ids)
+        self.networks = NetworkInfo(
+            db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
+        )
         seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
         window = settings.default.resize_confirm_window
         self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
+        self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
-        self.sources = Sources(
-            db=db,
-            cells=cells,
-            clock=clock,
-            bus=bus,
-            placement=neighbours.placement,
-            ports=reached.compute_ports,
-            volumes=neighbours.volumes.all_attachments,
-            down_after=down_after,
-        )
+        self.sources = _sources(settings, db, cells, bus, neighbours, clock)
         self.leftovers = _cleaner(db, cells, self.sources, neighbours)
         databases = {API: db, **{c.id: c.db for c in cells.all}}
         self.journals = Journals(databases, clock)
@@ -192,6 +186,9 @@ class Conductor:
             self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
         if self._settings.default.resize_confirm_window > 0:
             self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
+        polls = self._settings.default.shelved_poll_interval
+        if self._settings.default.shelved_offload_time > 0 and polls >= 0:
+            self._every("shelved servers", self.offloader.reconcile, float(polls or 60))
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
@@ -238,6 +235,22 @@ class Conductor:
         self._tasks.append(asyncio.create_task(work, name=name))
 
 
+def _sources(
+    settings: Settings, db: Database, cells: Cells, bus: Bus, neighbours: Neighbours, clock: Clock
+) -> Sources:
+    """Where the audit looks."""
+    return Sources(
+        db=db,
+        cells=cells,
+        clock=clock,
+        bus=bus,
+        placement=neighbours.placement,
+        ports=neighbours.networks.compute_ports,
+        volumes=neighbours.volumes.all_attachments,
+        down_after=float(settings.default.service_down_time),
+    )
+
+
 def _cleaner(
     db: Database, cells: Cells, sources: Sources, neighbours: Neighbours
 ) -> LeftoverCleaner:
@@ -249,6 +262,11 @@ def _cleaner(
         networks=neighbours.networks,
         volumes=neighbours.volumes,
     )
+
+
+def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
+    seconds = float(settings.default.shelved_offload_time)
+    return Offloader(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:

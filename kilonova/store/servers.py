@@ -344,10 +344,11 @@ def begin(
 ) -> Server:
     """Check that the state allows ``action`` and set the task, under the row's lock.
 
-    NotFound or Conflict (see `kilonova.domain.states.check`). ``task`` None leaves it as it is.
-    The server as it was before.
+    NotFound or Conflict (see `kilonova.domain.states.check`); what ``shares.refuse`` raises.
+    ``task`` None leaves it as it is. The server as it was before.
     """
     server = _require(tx, server_id)
+    shares.refuse(tx, server_id, action)
     states.check(action, server, override_lock=override_lock, word=word)
     if task is not None:
         values["task_state"] = task

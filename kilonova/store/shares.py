@@ -6,13 +6,19 @@ import datetime as dt
 
 import sqlalchemy as sa
 
-from kilonova.base.errors import Conflict
+from kilonova.base.errors import BadRequest, Conflict, Fault
 from kilonova.db.database import Tx
 from kilonova.db.tables.cell import instances
 from kilonova.db.tables.cell import share_mappings as mappings
 from kilonova.domain.guest import GuestShare
 from kilonova.domain.resources import ShareMapping, ShareStatus
 
+REFUSED: dict[str, type[Fault]] = {
+    "rebuild": BadRequest,
+    **dict.fromkeys(("resize", "migrate", "shelve", "suspend"), Conflict),
+    **dict.fromkeys(("os-migrateLive", "evacuate"), Conflict),
+}
+"""What is not done to servers with shares, by the names of ``domain.states.ACTIONS``."""
 _TURNS = {
     True: (str(ShareStatus.INACTIVE), str(ShareStatus.ACTIVE)),
     False: (str(ShareStatus.ACTIVE), str(ShareStatus.INACTIVE)),
@@ -40,6 +46,13 @@ def of_guest(tx: Tx, server_id: str) -> tuple[GuestShare, ...]:
         GuestShare(row.share_id, row.tag, row.export_location, row.share_proto)
         for row in of_server(tx, server_id)
     )
+
+
+def refuse(tx: Tx, server_id: str, action: str) -> None:
+    """Conflict, or BadRequest for rebuild, where a server with shares cannot do this."""
+    fault = REFUSED.get(action)
+    if fault is not None and of_server(tx, server_id):
+        raise fault(f"The server has file shares; detach them before you {action} it.")
 
 
 def add(tx: Tx, row: ShareMapping, *, now: dt.datetime) -> None:

@@ -101,8 +101,9 @@ class Movable(abc.ABC, Generic[G]):
         if not offer:
             return None
         mine = {device: kept.disks[device] for device in self._data(kept)}
-        address = self._given.host.settings.default.my_ip
-        return await export.begin(there, mine, address=address)
+        settings = self._given.host.settings
+        span = settings.kilonova.disk_copy_ports
+        return await export.begin(there, mine, address=settings.default.my_ip, span=span)
 
     async def arrive(
         self, spec: GuestSpec, move: str, offer: Offer | None, *, start: bool, paused: bool

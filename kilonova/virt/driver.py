@@ -230,6 +230,20 @@ class Pauses(Protocol):
 
 
 @runtime_checkable
+class Suspends(Protocol):
+    """Drivers that can keep a guest's memory on disk, and let it go on from there later.
+
+    A suspended guest's power is SUSPENDED, also after the host was restarted. Both are idempotent.
+    """
+
+    async def suspend(self, guest: GuestSpec) -> GuestStatus:
+        """Save a running guest and end it; Conflict when it is off. It goes on if that fails."""
+
+    async def wake(self, guest: GuestSpec) -> GuestStatus:
+        """Let it go on; it stays suspended if that fails. Who has no memory is started."""
+
+
+@runtime_checkable
 class InjectsNmi(Protocol):
     """Drivers that can make a guest's kernel dump its memory."""
 

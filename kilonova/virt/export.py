@@ -28,7 +28,6 @@ from kilonova.virt.disks import DiskFile, forget, image_options, volume_file
 
 PROGRAM = "qemu-storage-daemon"
 IDENTITY = "kilonova"
-PORTS = "49216:49471"
 START_SECONDS = 60.0
 END_SECONDS = 10.0
 COPY_SECONDS = 35_000.0
@@ -38,10 +37,13 @@ _OFFER, _PID, _KEYS, _LOG = "offer.json", "offer.pid", "offer", "offer.log"
 log = logging.getLogger(__name__)
 
 
-async def begin(directory: Path, files: Mapping[str, DiskFile], *, address: str) -> Offer:
+async def begin(
+    directory: Path, files: Mapping[str, DiskFile], *, address: str, span: str
+) -> Offer:
     """Export files (device name → file) for reading; the offer of before while that is kept.
 
-    What belongs to it is kept in ``directory``. Unavailable.
+    ``span`` is ``first:last`` of the ports to choose from. What belongs to the export is kept in
+    ``directory``. Unavailable.
     """
     known = await asyncio.to_thread(_known, directory)
     if known is not None:
@@ -50,7 +52,7 @@ async def begin(directory: Path, files: Mapping[str, DiskFile], *, address: str)
     key = secrets.token_hex(32)
     await asyncio.to_thread(_keep_key, directory / _KEYS, key)
     for attempt in range(1, TRIES + 1):
-        port = ports.choose(f"{directory}{attempt}", PORTS, (), address=address)
+        port = ports.choose(f"{directory}{attempt}", span, (), address=address)
         try:
             await asyncio.to_thread(_launch, directory, files, address, port)
             break

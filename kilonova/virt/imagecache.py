@@ -100,12 +100,15 @@ class ImageCache:
         return not there
 
     async def prune(self, used: Collection[str], *, unused_seconds: float) -> list[str]:
-        """Remove bases whose image id is not in ``used`` and whose last use is that old."""
+        """Remove bases of which neither image id nor path is in ``used``, last used that long ago.
+
+        Their image ids.
+        """
         removed = []
         now = self._clock.now().timestamp()
         for facts in sorted(self._directory.glob("*.json")):
             base = _read(facts)
-            if base is None or base.image_id in used:
+            if base is None or base.image_id in used or base.path in used:
                 continue
             if now - facts.stat().st_mtime < unused_seconds:
                 continue

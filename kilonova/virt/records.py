@@ -19,6 +19,16 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
+class Asleep(msgspec.Struct, frozen=True):
+    """A guest whose memory lies in a file: what the machine that takes it up must be like.
+
+    ``machine``: its type ("": the hypervisor knows). ``places``: device → where it is plugged.
+    """
+
+    machine: str = ""
+    places: dict[str, dict[str, str]] = {}
+
+
 class Rescued(msgspec.Struct, frozen=True):
     """How a guest was started that does not start from its own disk for a while."""
 
@@ -33,6 +43,7 @@ class Record(msgspec.Struct, frozen=True):
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
     forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
     directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
+    ``asleep``: it is suspended.
     """
 
     spec: GuestSpec
@@ -56,6 +67,7 @@ class Record(msgspec.Struct, frozen=True):
         return self.rescue.disks if self.rescue is not None else self.disks
 
     arriving: bool = False
+    asleep: Asleep | None = None
 
 
 def is_server_id(word: str) -> bool:
@@ -98,9 +110,16 @@ def boot_id() -> str:
 
 
 def images(kept: Iterable[Record]) -> set[str]:
-    """Ids of the images those guests' disks lie over."""
-    disks = (disk for one in kept for disk in (*one.spec.disks, *one.started.disks))
-    return {disk.image.id for disk in disks if disk.image is not None}
+    """Ids of the images those guests' disks lie over, and the paths of what they do lie over.
+
+    The disk of a server that was shelved lies over another image than its description names.
+    """
+    found = set()
+    for one in kept:
+        disks = (*one.spec.disks, *one.started.disks)
+        found |= {disk.image.id for disk in disks if disk.image is not None}
+        found |= {file.base for file in (*one.disks.values(), *one.attached.values()) if file.base}
+    return found
 
 
 def taps(kept: Iterable[Record]) -> set[str]:

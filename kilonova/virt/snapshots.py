@@ -118,13 +118,13 @@ def clear(settings: Settings, directory: Path) -> None:
         shutil.rmtree(where, ignore_errors=True)
 
 
-def make_room(where: Path, file: DiskFile) -> None:
-    """Have the directory; Unavailable where the disk's data would not fit beside what is there."""
+def make_room(where: Path, file: DiskFile, *, spare: int = SPARE) -> None:
+    """Have the directory; Unavailable where the disk's data and ``spare`` bytes would not fit."""
     where.mkdir(mode=0o711, parents=True, exist_ok=True)
     present = [Path(path) for path in (file.path, file.base) if path]
     needed = sum(path.stat().st_blocks * 512 for path in present if path.exists())
     free = shutil.disk_usage(where).free
-    if free < needed + SPARE:
+    if free < needed + spare:
         raise Unavailable(
             f"There is no room for a copy of the disk: {needed >> 20} MiB are needed and "
             f"{free >> 20} MiB free."

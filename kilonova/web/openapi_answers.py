@@ -31,7 +31,7 @@ _NAMES = {
     504: "timeout",
 }
 SOMETIMES = "x-openstack-sometimes"
-"""The form of a body that only some actions of a path answer with."""
+"""The form of a body that only some answers of an operation have; ``{}``: of any form."""
 _WORD = "req-00000000-0000-0000-0000-000000000000"
 
 
@@ -81,12 +81,12 @@ def responses(api: Api[Any], rows: list[Route], version: int) -> dict[str, Any]:
         said = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
         bodies = [tree for tree in said if tree is not None]
         if bodies and status not in (204, 304):
-            schema = bodies[0] if len(bodies) == 1 else _any_of(bodies)
-            if len(bodies) == len(said):
-                answer["content"] = {"application/json": {"schema": schema}}
-            else:
+            schema = bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
+            if {} in bodies or len(bodies) < len(said):
                 # A content would say that there is always one.
-                answer[SOMETIMES] = schema
+                answer[SOMETIMES] = {} if {} in bodies else schema
+            else:
+                answer["content"] = {"application/json": {"schema": schema}}
         answers[str(status)] = answer
     for status in statuses(api, rows, version):
         answers[str(status)] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
@@ -101,10 +101,6 @@ def silent(route: Route) -> bool:
 def _unsaid(route: Route) -> dict[str, Any] | None:
     """The form of a body nobody described: anything."""
     return None if silent(route) else {}
-
-
-def _any_of(trees: list[Any]) -> dict[str, Any]:
-    return {} if {} in trees else {"anyOf": trees}
 
 
 def components(api: Api[Any], paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from kilonova.domain.guest import Disk, GuestMetadata, GuestSpec, ImageRef, Nic, PowerState
 from kilonova.embedded.guestimage import build
 from kilonova.metadata import drive, openstack
-from kilonova.virt.driver import AttachesDisks, PlugsNics
+from kilonova.virt.driver import AttachesDisks, PlugsNics, Suspends
 from tests.contracts.virt.conftest import Lab
 from tests.support import namespace
 from tests.support.guests import SERVER, Files, flavor
@@ -177,3 +177,23 @@ async def test_devices_come_and_go_while_the_guest_runs(machine: Machine, tmp_pa
     await driver.detach_disk(spec, disk)
     await machine.says("guest: unplug disk")
     assert file.exists()
+
+
+async def test_a_suspended_guest_remembers(machine: Machine) -> None:
+    lab, spec = machine.lab, machine.spec
+    driver = lab.driver
+    assert isinstance(driver, Suspends)
+    await lab.driver.spawn(spec, paused=False)
+    await machine.says("guest: ready")
+    assert (await driver.suspend(spec)).power == PowerState.SUSPENDED
+    assert machine.daemon.guests() == {}
+    await lab.driver.stop()
+    driver = await lab.start(config_drive=_content)
+    assert isinstance(driver, Suspends)
+    assert [guest.power for guest in await lab.driver.guests()] == [PowerState.SUSPENDED]
+    assert (await driver.wake(spec)).power == PowerState.RUNNING
+    # Its power button works as before: the guest has not noticed anything.
+    assert (await lab.driver.power_off(spec, seconds=60)).power == PowerState.SHUTDOWN
+    told = (await lab.driver.console_log(SERVER)).decode(errors="replace")
+    assert (told.count("guest: ready"), told.count("guest: stopping")) == (1, 1)
+    assert lab.events.heard == []

@@ -251,3 +251,57 @@ async def test_a_card_comes_and_goes_while_the_guest_runs(machine: Machine, kind
             await asyncio.sleep(0.2)
     assert (await driver.pause(spec)).power == PowerState.PAUSED
     assert (await driver.resume(spec)).power == PowerState.RUNNING
+
+
+@pytest.mark.parametrize("kind", ["pc", "q35"])
+async def test_a_suspended_guest_remembers(machine: Machine, tmp_path: Path, kind: str) -> None:
+    """What runs in it, what was plugged in meanwhile, and its disk are as they were."""
+    lab = machine.lab
+    driver = lab.driver
+    assert isinstance(driver, QemuDriver)
+    spec = msgspec.structs.replace(machine.spec, properties={"hw_machine_type": kind})
+    await driver.spawn(spec, paused=False)
+    await machine.says("guest: ready")
+    other = Nic(port_id="p2", mac="fa:16:3e:00:00:02", network_id="n", vif_type="user")
+    file = tmp_path / "volume"
+    with file.open("wb") as out:
+        out.truncate(64 << 20)
+    where = {"driver_volume_type": "local", "data": {"device_path": str(file)}}
+    disk = Disk(
+        id="v", role="volume", source="volume", device="vdc", size_mb=64, format="raw",
+        serial="vol-1", volume_id="vol-1", connection=where,
+    )  # fmt: skip
+    full = msgspec.structs.replace(spec, disks=(*spec.disks, disk))
+    await driver.attach_disk(full, disk)
+    await machine.says("serial=vol-1")
+    cards = "cat /sys/class/net/*/address"
+    if kind == "pc":
+        full = msgspec.structs.replace(full, nics=(*spec.nics, other))
+        await driver.attach_nic(full, other)
+        async with asyncio.timeout(30):
+            while other.mac not in await machine.ssh(cards):
+                await asyncio.sleep(0.2)
+    count = "i=0; while :; do i=$((i+1)); echo $i > /run/count; sleep 0.2; done"
+    await machine.ssh(f"echo mine > /run/word; ({count}) >/dev/null 2>&1 </dev/null &")
+    before = int(await machine.ssh("sleep 1; cat /run/count"))
+    up = float((await machine.ssh("cat /proc/uptime")).split()[0])
+
+    assert (await driver.suspend(full)).power == PowerState.SUSPENDED
+    assert lab.processes() == {}
+    await driver.stop()
+    lab.driver = driver = QemuDriver(driver._host)
+    assert [status.power for status in await driver.start()] == [PowerState.SUSPENDED]
+    assert await driver.interrupted() == []
+    began = time.monotonic()
+    assert (await driver.wake(full)).power == PowerState.RUNNING
+    assert int(await machine.ssh("cat /run/count")) >= before
+    first = int(await machine.ssh("cat /run/count"))
+    assert int(await machine.ssh("sleep 1; cat /run/count")) > first >= before
+    assert (await machine.ssh("cat /run/word")).strip() == "mine"
+    later = float((await machine.ssh("cat /proc/uptime")).split()[0])
+    assert up < later < up + time.monotonic() - began + 30
+    assert (other.mac in await machine.ssh(cards)) == (kind == "pc")
+    await machine.ssh("echo kept > /data/word; sync; dd if=/dev/vdc of=/dev/null bs=4k count=1")
+    assert (await machine.console()).count("guest: ready") == 1
+    assert not (driver._find(SERVER).directory / "memory").exists()
+    assert lab.events.heard == []

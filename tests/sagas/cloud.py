@@ -190,6 +190,10 @@ class Networks:
             port = self.table[port_id]
             self._put(msgspec.structs.replace(port, host="", device_id="", vif_type="unbound"))
 
+    async def leave_host(self, port_id: str) -> None:
+        if port_id in self.table:
+            self._put(msgspec.structs.replace(self.table[port_id], host="", vif_type="unbound"))
+
     async def delete_port(self, port_id: str) -> None:
         self.table.pop(port_id, None)
 

@@ -18,9 +18,10 @@ from kilonova.store import outbox
 from kilonova.store.noting import NOTES
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import SCENARIOS, Crash, JumpClock, Moment, Script, Stage, finish
-from tests.sagas import scenarios
+from tests.sagas import imaging, scenarios
 
 assert scenarios.__doc__
+assert imaging.__doc__
 ASKED = "scheduler.select_destinations.start scheduler.select_destinations.end "
 EVENTS = {
     "server build": ASKED + "instance.create.start instance.create.end",
@@ -37,6 +38,9 @@ EVENTS = {
     " compute_task.rebuild_server.error",
     "server rescue": "instance.rescue.start instance.rescue.end",
     "server unrescue": "instance.unrescue.start instance.unrescue.end",
+    "server create an image": "instance.snapshot.start instance.snapshot.end",
+    "server create a backup": "instance.snapshot.start instance.snapshot.end",
+    "server create an image in vain": "instance.snapshot.start compute.exception",
     "server stop": "instance.power_off.start instance.power_off.end",
     "server soft reboot": "instance.reboot.start instance.reboot.end",
     "server failing reboot": "instance.reboot.start instance.reboot.error compute.exception",

@@ -1,4 +1,4 @@
-"""Soft-deleted servers: kept for a while, then deleted for good."""
+"""Soft-deleted servers are deleted for good, shelved ones taken off their hosts, in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from kilonova.db.cells import Cell
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import states
 from kilonova.workflows.reconcilers.reclaim import Reclaimer
+from kilonova.workflows.reconcilers.shelved import Offloader
 from tests.sagas.cloud import CELL, opened
+from tests.sagas.resting import ShelveAndStay
 from tests.sagas.scenarios import SoftDelete
 
 
@@ -29,4 +31,28 @@ async def test_what_nobody_restored_is_deleted() -> None:
         assert ended.count("server.delete") == 1
         end = await stage.outcome()
         assert (end["server"][CELL]["states"][0], end["holds"], end["ports"]) == ("deleted", {}, [])
+        assert await stage.audit() == []
+
+
+async def test_what_was_shelved_leaves_its_host_in_time() -> None:
+    async with opened(ShelveAndStay()) as stage:
+        cell = Cell(CELL, "cell1", stage.cell)
+        offloader = Offloader(cell=cell, clock=stage.clock, ids=RandomIds(), seconds=60)
+        await stage.start()  # type: ignore[attr-defined]
+        await offloader.reconcile()
+        await Runner(stage.kit()).drain()
+        await stage.clock.sleep(30)
+        await offloader.reconcile()
+        here = (await stage.outcome())["server"][CELL]
+        assert (here["states"][0], here["host"]) == ("shelved", "h1")
+        await stage.clock.sleep(31)
+        for _ in range(2):
+            await offloader.reconcile()
+        await Runner(stage.kit()).drain()
+        end = await stage.outcome()
+        gone = end["server"][CELL]
+        assert (gone["states"][0], gone["host"]) == ("shelved_offloaded", None)
+        assert gone["actions"][-1][0] == "shelveOffload"
+        assert (end["holds"], end["guests"]["h1"]) == ({}, [])
+        assert [port[2] for port in end["ports"]] == [""]
         assert await stage.audit() == []

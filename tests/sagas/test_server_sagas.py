@@ -24,7 +24,7 @@ from kilonova.workflows.harness import (
     states,
     unplayed,
 )
-from tests.sagas import imaging, live_scenarios, moves, scenarios
+from tests.sagas import imaging, live_scenarios, moves, remaking, resting, scenarios
 from tests.sagas.cloud import CELL, CloudStage, opened
 from tests.sagas.scenarios import Build, FirstHostBroken, NoHost, Stop
 
@@ -41,6 +41,7 @@ async def test_a_hard_reboot_mends_what_is_attached() -> None:
 
 def test_every_server_saga_is_played() -> None:
     assert scenarios.Build
+    assert resting.Suspend
     assert moves.Resize
     assert imaging.CreateImage
     assert live_scenarios.Live
@@ -100,7 +101,14 @@ async def deleted_at(kind: type[CloudStage], moment: Moment) -> list[str]:
         ("server build", Build, 8),
         ("server build, first host broken", FirstHostBroken, 23),
         ("server stop", Stop, 1),
+        ("server suspend", resting.Suspend, 1),
+        ("server resume", resting.Resume, 1),
         ("server create an image", imaging.CreateImage, 2),
+        ("server rebuild", remaking.Rebuild, 2),
+        ("server rebuild of a root volume", remaking.Reimaged, 4),
+        ("server rescue", remaking.Rescue, 2),
+        ("server unrescue", remaking.Unrescue, 2),
+        ("server new password", remaking.ChangePassword, 2),
     ],
 )
 @pytest.mark.timeout(600)

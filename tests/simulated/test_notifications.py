@@ -20,11 +20,13 @@ KINDS = Path(__file__).parent / "notifications.txt"
 """The kinds this conversation has caused. It only grows."""
 LIFE = """
 create.start create.end lock unlock reboot.start reboot.end pause.start pause.end unpause.start
-unpause.end trigger_crash_dump.start trigger_crash_dump.end power_off.start power_off.end
-power_on.start power_on.end interface_attach.start interface_attach.end interface_detach.start
-interface_detach.end volume_attach.start volume_attach.end volume_swap.start volume_swap.end
-volume_detach.start volume_detach.end soft_delete.start soft_delete.end restore.start restore.end
-delete.start shutdown.start shutdown.end delete.end
+unpause.end trigger_crash_dump.start trigger_crash_dump.end suspend.start suspend.end resume.start
+resume.end shelve.start shelve.end shelve_offload.start shelve_offload.end unshelve.start
+unshelve.end power_off.start power_off.end power_on.start power_on.end interface_attach.start
+interface_attach.end interface_detach.start interface_detach.end volume_attach.start
+volume_attach.end volume_swap.start volume_swap.end volume_detach.start volume_detach.end
+soft_delete.start soft_delete.end restore.start restore.end delete.start shutdown.start
+shutdown.end delete.end
 """
 
 

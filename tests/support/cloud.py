@@ -137,6 +137,9 @@ class Networks:
     async def unbind_port(self, port_id: str) -> None:
         return None
 
+    async def leave_host(self, port_id: str) -> None:
+        return None
+
     async def delete_port(self, port_id: str) -> None:
         self.made.pop(port_id, None)
 
@@ -311,6 +314,11 @@ class SagaLog:
                 updated_at=now,
             )
         )
+
+    def cancel(self, tx: Tx, kind: SagaKind[Any], server_id: str, *, clock: Clock) -> bool:
+        t = self.table
+        held = sa.and_(t.c.living_for == server_id, t.c.name == kind.name)
+        return tx.execute(t.update().where(held).values(cancel_requested=True)).rowcount == 1
 
     def signal(self, tx: Tx, subject: str, name: str, *, ids: Ids, clock: Clock) -> None:
         """Nobody waits."""

@@ -21,6 +21,7 @@ class GuestAgent:
 
     def __init__(self, *, refuses: str = "", noise: bytes = b"") -> None:
         self.passwords: dict[str, str] = {}
+        self.frozen = False
         self.refuses = refuses
         self.noise = noise
         self.idle = asyncio.Event()
@@ -42,6 +43,9 @@ class GuestAgent:
         given = asked.get("arguments", {})
         if asked["execute"] == "guest-sync-delimited":
             return b"\xff" + json.dumps({"return": given["id"]}).encode() + b"\n"
+        if asked["execute"].startswith("guest-fsfreeze-") and not self.refuses:
+            self.frozen = asked["execute"].endswith("-freeze")
+            return b'{"return": 1}\n'
         if self.refuses or asked["execute"] != "guest-set-user-password":
             told = {"class": "GenericError", "desc": self.refuses or "unknown"}
             return json.dumps({"error": told}).encode() + b"\n"

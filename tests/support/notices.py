@@ -114,6 +114,10 @@ async def life(simulated: Simulated) -> str:
         ({"pause": None}, "PAUSED"),
         ({"unpause": None}, "ACTIVE"),
         ({"trigger_crash_dump": None}, "ACTIVE"),
+        ({"suspend": None}, "SUSPENDED"),
+        ({"resume": None}, "ACTIVE"),
+        ({"shelve": None}, "SHELVED_OFFLOADED"),
+        ({"unshelve": None}, "ACTIVE"),
         ({"os-stop": None}, "SHUTOFF"),
         ({"os-start": None}, "ACTIVE"),
     ):

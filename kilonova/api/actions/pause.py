@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from kilonova.api.actions.later import LATER, allowed, not_yet
 from kilonova.api.actions.power import PATH, run
 from kilonova.api.find import find, require_cell
 from kilonova.api.schemas import closed
 from kilonova.api.work import begin_unseen, record, start
 from kilonova.context import Context, Services
 from kilonova.db.database import Tx
-from kilonova.domain.sagas import CRASH_DUMP, PAUSE, UNPAUSE, ServerArgs
+from kilonova.domain.sagas import CRASH_DUMP, PAUSE, RESUME, SUSPEND, UNPAUSE, ServerArgs
 from kilonova.domain.states import Task
 from kilonova.web.routes import Routes
 from kilonova.web.schema import Schema
@@ -39,22 +38,18 @@ async def unpause(call: Context, server_id: str) -> None:
     await run(call, server_id, PAUSE_RULE + "unpause", "unpause", Task.UNPAUSING, UNPAUSE, args)
 
 
-@ROUTES.post(
-    PATH, action="suspend", body=SUSPEND_BODY, status=202, tags=LATER, summary="Suspend a server"
-)
+@ROUTES.post(PATH, action="suspend", body=SUSPEND_BODY, status=202, summary="Suspend a server")
 async def suspend(call: Context, server_id: str) -> None:
-    """Keep the guest's memory on disk."""
-    await allowed(call, server_id, SUSPEND_RULE + "suspend", "suspend")
-    raise not_yet("suspend")
+    """ACTIVE becomes SUSPENDED: the guest's memory is kept on its host's disk."""
+    args = ServerArgs(server_id)
+    await run(call, server_id, SUSPEND_RULE + "suspend", "suspend", Task.SUSPENDING, SUSPEND, args)
 
 
-@ROUTES.post(
-    PATH, action="resume", body=RESUME_BODY, status=202, tags=LATER, summary="Resume a server"
-)
+@ROUTES.post(PATH, action="resume", body=RESUME_BODY, status=202, summary="Resume a server")
 async def resume(call: Context, server_id: str) -> None:
-    """Let a suspended guest go on."""
-    await allowed(call, server_id, SUSPEND_RULE + "resume", "resume")
-    raise not_yet("resume")
+    """SUSPENDED becomes ACTIVE: the guest goes on where it was."""
+    args = ServerArgs(server_id)
+    await run(call, server_id, SUSPEND_RULE + "resume", "resume", Task.RESUMING, RESUME, args)
 
 
 @ROUTES.post(

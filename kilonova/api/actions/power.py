@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from kilonova.api.actions import special
 from kilonova.api.find import find, is_admin, require_cell
 from kilonova.api.schemas import closed
 from kilonova.api.work import record, start
@@ -107,6 +108,7 @@ def begin(
     **values: Any,
 ) -> None:
     """That transaction (cell database); ``values`` are fields of the server that change with it."""
+    special.check(tx, server_id, action)
     now = call.clock.now()
     override = is_admin(call)
     servers.begin(tx, server_id, action, task=task, now=now, override_lock=override, **values)

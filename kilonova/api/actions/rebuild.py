@@ -33,7 +33,7 @@ from kilonova.domain.sagas import REBUILD, Former, RebuildArgs, Reimage
 from kilonova.domain.server import Private, Server
 from kilonova.domain.states import Task, VmState
 from kilonova.interfaces.image import Image
-from kilonova.store import keypairs, pending, servers
+from kilonova.store import keypairs, pending, servers, shares
 from kilonova.store.pending import Pending
 from kilonova.web.call import Reply
 from kilonova.web.routes import Routes
@@ -117,6 +117,8 @@ async def rebuild(call: Context, server_id: str) -> Reply:
     cell = require_cell(found, "rebuild")
     private = await cell.db.read(servers.private, server_id) or Private()
     refuse_vtpm("rebuild", found.server, private)
+    if await cell.db.read(shares.of_server, server_id):
+        raise BadRequest("Feature not supported with instances that have shares.")
     if body.get("trusted_image_certificates"):
         raise BadRequest("This cloud cannot verify image certificates: it has no key manager.")
     image = await _image(call, body["imageRef"])

@@ -14,11 +14,13 @@ from kilonova.domain.operations import (
     POWER_OFF,
     POWER_ON,
     REBOOT,
+    SUSPEND,
+    WAKE,
     GuestArgs,
     PowerOff,
     Reboot,
 )
-from kilonova.virt.driver import InjectsNmi, Pauses
+from kilonova.virt.driver import InjectsNmi, Pauses, Suspends
 
 MOST_SHUTDOWN_SECONDS = 3_600
 
@@ -63,6 +65,24 @@ async def pause(at: At, args: GuestArgs) -> GuestStatus:
     if not isinstance(at.driver, Pauses):
         raise NotSupported(f"The hypervisor of host {at.host} cannot pause guests.")
     return await at.driver.pause(args.guest)
+
+
+@handles(SUSPEND)
+async def suspend(at: At, args: GuestArgs) -> GuestStatus:
+    """Keep a guest's memory on disk."""
+    return await _suspends(at).suspend(args.guest)
+
+
+@handles(WAKE)
+async def wake(at: At, args: GuestArgs) -> GuestStatus:
+    """Let a suspended guest go on."""
+    return await _suspends(at).wake(args.guest)
+
+
+def _suspends(at: At) -> Suspends:
+    if not isinstance(at.driver, Suspends):
+        raise NotSupported(f"The hypervisor of host {at.host} cannot suspend guests.")
+    return at.driver
 
 
 @handles(INJECT_NMI)

@@ -278,6 +278,22 @@ class FakeDriver(FakeMoves):
         self._turn(there, PowerState.PAUSED)
         return _end(there, late)
 
+    async def suspend(self, guest: GuestSpec) -> GuestStatus:
+        """Keep what the guest was doing."""
+        late = await self._before("suspend", guest.server_id)
+        there = self._need(guest.server_id)
+        if there.power not in (PowerState.PAUSED, PowerState.RUNNING, PowerState.SUSPENDED):
+            raise Conflict(f"The guest {there.name} is off; start it first.")
+        self._turn(there, PowerState.SUSPENDED)
+        return _end(there, late)
+
+    async def wake(self, guest: GuestSpec) -> GuestStatus:
+        """Let the guest go on with it."""
+        late = await self._before("wake", guest.server_id)
+        there = self._need(guest.server_id)
+        self._turn(there, PowerState.RUNNING)
+        return _end(there, late)
+
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """The guest's kernel says that it dumps its memory."""
         late = await self._before("inject_nmi", guest.server_id)

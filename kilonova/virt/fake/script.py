@@ -42,13 +42,15 @@ OPERATIONS = frozenset(
         "send_snapshot",
         "snapshot",
         "spawn",
-        "snapshot_volume",
         "merge_volume",
+        "set_password",
+        "snapshot_volume",
+        "suspend",
         "swap_disk",
         "switch_host",
         "unquiesce",
-        "set_password",
         "unrescue",
+        "wake",
     }
 )
 

@@ -104,6 +104,29 @@ def end(connection: Any, server_id: str) -> None:
                 raise
 
 
+def put_to_sleep(connection: Any, server_id: str) -> None:
+    """Save its memory and end it; what was saved by an earlier try counts."""
+    domain = connection.lookupByUUIDString(server_id)
+    if domain.isActive():
+        domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+    elif not domain.hasManagedSaveImage():
+        domain.managedSave()  # says in libvirt's words that it is off
+
+
+def wake(connection: Any, server_id: str) -> None:
+    """Let it go on with the memory that was saved; one that does so already is left."""
+    domain = connection.lookupByUUIDString(server_id)
+    if not domain.isActive():
+        domain.create()
+
+
+def forget_memory(connection: Any, server_id: str) -> None:
+    """What was saved is not wanted any more; nothing there is success."""
+    domain = find(connection, server_id)
+    if domain is not None and domain.hasManagedSaveImage():
+        domain.managedSaveRemove()
+
+
 def remove(connection: Any, server_id: str) -> None:
     """End it and forget it; nothing there is success."""
     end(connection, server_id)

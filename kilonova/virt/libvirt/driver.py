@@ -213,6 +213,18 @@ class LibvirtDriver:
             await there.pause()
             return there.status()
 
+    async def suspend(self, guest: GuestSpec) -> GuestStatus:
+        """Have libvirt keep the guest's memory; Conflict when it is off."""
+        async with self._held(guest) as there:
+            await there.suspend()
+            return there.status()
+
+    async def wake(self, guest: GuestSpec) -> GuestStatus:
+        """Let a suspended guest go on."""
+        async with self._held(guest) as there:
+            await there.wake(guest)
+            return there.status()
+
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """Send a non-maskable interrupt to the guest's CPUs."""
         async with self._held(guest) as there:

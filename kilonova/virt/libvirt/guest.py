@@ -19,7 +19,6 @@ from kilonova.domain.rescue import is_rescued
 from kilonova.virt import ports, records
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
-from kilonova.virt.aside import Movable
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.nics import nics as nic_devices
 from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
@@ -33,6 +32,7 @@ from kilonova.virt.libvirt import (
     passwords,
     plugging,
     secrets,
+    sleep,
     snapshots,
     volumes,
 )
@@ -45,6 +45,7 @@ ASK_AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 START_SECONDS = 120.0
 END_SECONDS = 120.0
+ALIVE = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 DIRECTORY_MODE = 0o711
 """QEMU runs as another user, to whom libvirt gives the files in it one by one."""
 FILE_MODE = 0o600
@@ -67,7 +68,7 @@ class Given(msgspec.Struct, frozen=True):
     cells: dict[int, frozenset[int]]
 
 
-class Guest(Movable[Given]):
+class Guest(sleep.Sleeper[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -93,7 +94,12 @@ class Guest(Movable[Given]):
     @property
     def alive(self) -> bool:
         """Whether it had a process when last heard of."""
-        return self.power in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+        return self.power in ALIVE and not self.asleep
+
+    @property
+    def link(self) -> Link:
+        """The connection to libvirt."""
+        return self._given.link
 
     @property
     def has_agent(self) -> bool:
@@ -117,6 +123,8 @@ class Guest(Movable[Given]):
     def _power(self, live: Live | None) -> PowerState:
         if live is not None and (live.active or live.crashed):
             return live.power
+        if self.asleep:
+            return PowerState.SUSPENDED
         ended = self.record is not None and self.record.ended
         return PowerState.CRASHED if ended else PowerState.SHUTDOWN
 
@@ -136,7 +144,7 @@ class Guest(Movable[Given]):
                 await self._end()
             return False
         if live is not None and live.active:
-            self._note(running=True, boot=records.boot_id(), ended="")
+            self._note(running=True, boot=records.boot_id(), ended="", asleep=None)
             self.power = self._power(live)
             if self.power == PowerState.SHUTDOWN:
                 await self.cut()
@@ -245,7 +253,8 @@ class Guest(Movable[Given]):
             maker = self._given.maker
             disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
             await self._plug(spec)
-            wanted = msgspec.structs.replace(record, rescue=Rescued(spec, disks))
+            rescued = Rescued(spec, disks)
+            wanted = msgspec.structs.replace(record, rescue=rescued, asleep=None)
             await self._start(devices, wanted, paused=False)
         except BaseException:
             await self._end()
@@ -538,6 +547,9 @@ class Guest(Movable[Given]):
 
     async def _end(self) -> None:
         await self._given.link.call(lambda c: domains.end(c, self.server_id), seconds=END_SECONDS)
+        if self.asleep:
+            await self._given.link.call(lambda c: domains.forget_memory(c, self.server_id))
+            self._note(asleep=None)
 
     async def _ask(self, what: str) -> None:
         await self._given.link.call(lambda c: getattr(_domain(c, self.server_id), what)())
@@ -547,7 +559,7 @@ class Guest(Movable[Given]):
 
     def _off(self) -> None:
         if self.record is not None:
-            self._note(running=False, ended="")
+            self._note(running=False, ended="", asleep=None)
             self.power = PowerState.SHUTDOWN if self.record.made else PowerState.NOSTATE
 
     def _save(self, record: Record) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from kilonova.base import sockets
-from kilonova.base.errors import Conflict, NotSupported
+from kilonova.base.errors import Conflict, NotSupported, Unavailable
 
 SYNC_SECONDS = 5.0
 COMMAND_SECONDS = 20.0
+FREEZE_SECONDS = 60.0
 DELIMITER = b"\xff"
 LONGEST = 1 << 20
 
@@ -40,28 +41,67 @@ async def set_password(
     """
     given = base64.b64encode(password.encode()).decode()
     arguments = {"username": user, "password": given, "crypted": False}
+    command = "guest-set-user-password"
+    answer = await _ask(socket, command, arguments, sync_seconds=sync_seconds, seconds=seconds)
+    if answer is None:
+        raise NotSupported(
+            "set_admin_password is not implemented by this driver or guest instance: its agent "
+            "does not answer."
+        )
+    if "return" not in answer:
+        log.info("A guest's agent did not set a password: %s", _why(answer))
+        raise Conflict("error setting admin password")
+
+
+async def freeze(socket: Path) -> None:
+    """Have the guest's file systems written out and stand still; Unavailable, Conflict."""
+    await _still(socket, "guest-fsfreeze-freeze")
+
+
+async def thaw(socket: Path) -> None:
+    """Let them go on; those that do are left."""
+    await _still(socket, "guest-fsfreeze-thaw")
+
+
+async def _still(socket: Path, command: str) -> None:
+    answer = await _ask(socket, command, sync_seconds=SYNC_SECONDS, seconds=FREEZE_SECONDS)
+    if answer is None:
+        raise Unavailable("The agent inside the guest does not answer.")
+    if "return" not in answer:
+        raise Conflict(f"The agent inside the guest refused {command}: {_why(answer)}")
+
+
+async def _ask(
+    socket: Path,
+    command: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    sync_seconds: float,
+    seconds: float,
+) -> dict[str, Any] | None:
+    """What the agent answers; None when it does not."""
     try:
         link = await sockets.connect(socket)
     except OSError:
-        raise _silent() from None
+        return None
     reader, writer = await asyncio.open_unix_connection(sock=link, limit=LONGEST)
     try:
         async with asyncio.timeout(sync_seconds):
             await _synchronize(reader, writer)
         async with asyncio.timeout(seconds):
-            writer.write(_line("guest-set-user-password", arguments))
-            answer = await _answer(reader)
+            writer.write(_line(command, arguments or {}))
+            return await _answer(reader)
     except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
-        raise _silent() from None
+        return None
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-    if "return" not in answer:
-        told = answer.get("error")
-        why = told.get("desc", "") if isinstance(told, dict) else ""
-        log.info("A guest's agent did not set a password: %s", str(why)[:200])
-        raise Conflict("error setting admin password")
+
+
+def _why(answer: dict[str, Any]) -> str:
+    told = answer.get("error")
+    return str(told.get("desc", "") if isinstance(told, dict) else "")[:200]
 
 
 async def _synchronize(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,10 +126,3 @@ async def _answer(reader: asyncio.StreamReader) -> dict[str, Any]:
 
 def _line(command: str, arguments: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"execute": command, "arguments": arguments}) + b"\n"
-
-
-def _silent() -> NotSupported:
-    return NotSupported(
-        "set_admin_password is not implemented by this driver or guest instance: its agent does "
-        "not answer."
-    )

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
 from kilonova.virt.disks import DiskFile, name_of, shared
+from kilonova.virt.qemu import fileshares
+from kilonova.virt.records import Asleep
 
 MONITOR = "monitor.sock"
 SERIAL = "serial.sock"
@@ -44,7 +47,10 @@ NETWORK = {"virtio": "virtio-net-pci"}
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What was made for one start. ``fds``: monitor, agent, serial or a card's id → descriptor."""
+    """What was made for one start. ``fds``: monitor, agent, serial or a card's id → descriptor.
+
+    ``asleep``: it shall wait for the memory of a guest that was suspended.
+    """
 
     directory: Path
     guest: GuestSpec
@@ -54,12 +60,15 @@ class Parts(msgspec.Struct, frozen=True):
     fds: dict[str, int]
     ports: dict[str, int]
     metadata: bool = False
+    asleep: Asleep | None = None
 
 
 def build(parts: Parts, settings: Settings) -> list[str]:
     """The whole command line; the guest is made stopped and waits for ``cont``."""
     machine = parts.devices.machine
-    return [
+    if parts.asleep is not None and parts.asleep.machine:
+        machine = msgspec.structs.replace(machine, type=parts.asleep.machine)
+    words = [
         settings.qemu.binary,
         *("-name", f"guest={parts.guest.name},debug-threads=on"),
         *("-uuid", parts.guest.server_id),
@@ -73,8 +82,25 @@ def build(parts: Parts, settings: Settings) -> list[str]:
         *_video(machine, settings),
         *_disks(parts),
         *(word for nic in parts.devices.nics for word in _nic(parts, nic)),
+        *fileshares.words(parts.guest, parts.fds, machine.memory_mb),
         *_sandbox(parts, settings),
     ]
+    if parts.asleep is not None:
+        cards = {nic.id: nic.nic.mac for nic in parts.devices.nics}
+        words = [*_placed(words, parts.asleep.places, cards), "-incoming", "defer"]
+    return words
+
+
+def _placed(
+    words: list[str], places: dict[str, dict[str, str]], cards: dict[str, str]
+) -> Iterator[str]:
+    """The words with each device where it was; of two values of a property the last one counts."""
+    for number, word in enumerate(words):
+        place: dict[str, str] = {}
+        if words[number - 1] == "-device":
+            name = next((part[3:] for part in word.split(",") if part.startswith("id=")), "")
+            place = places.get(cards.get(name, name), {})
+        yield ",".join([word, *(f"{key}={value}" for key, value in place.items())])
 
 
 def _machine(machine: Machine, accel: Accel) -> list[str]:

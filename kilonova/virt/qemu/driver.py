@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from pathlib import Path
+
+import msgspec
 
 from kilonova.base.errors import Conflict, NotFound
 from kilonova.domain.diagnostics import Diagnostics
@@ -26,11 +29,13 @@ from kilonova.virt.devices import properties
 from kilonova.virt.disks import Maker
 from kilonova.virt.driver import Host
 from kilonova.virt.imagecache import ImageCache
-from kilonova.virt.qemu import counters, process, version
+from kilonova.virt.qemu import counters, fileshares, process, version
+from kilonova.virt.qemu import snapshots as copying
+from kilonova.virt.qemu.fileshares import Mounter
 from kilonova.virt.qemu.guest import Given, Guest
 from kilonova.virt.qemu.live import QemuMoves
-from kilonova.virt.qemu.snapshots import agent
 
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.SUSPENDED)
 _SERIAL = re.compile(r"tcp:(?:\[[^]]*\]|[^:]*):(\d+)")
 
 log = logging.getLogger(__name__)
@@ -44,9 +49,11 @@ class QemuDriver(QemuMoves):
 
     name = "qemu"
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, mounter: Mounter | None = None) -> None:
+        """``mounter`` brings file shares to the host: by NFS when not told."""
         super().__init__()
         self._host = host
+        self._mounter = mounter or fileshares.Nfs()
         settings = host.settings
         directory = host.state_dir.resolve()
         self._cache = ImageCache(
@@ -76,7 +83,7 @@ class QemuDriver(QemuMoves):
             default.config_drive_format,
             brick=self._brick,
         )
-        self._given = Given(host, accel.choose(host.settings), maker, set())
+        self._given = Given(host, accel.choose(host.settings), maker, set(), self._mounter)
         log.info("Guests run with %s (%s)", self._given.accel.kind, self._given.accel.cpu)
         pids = process.find(self._directory)
         changed = []
@@ -99,7 +106,7 @@ class QemuDriver(QemuMoves):
         given = self._need()
         await asyncio.to_thread(consolelog.trim, [g.directory for g in self._guests.values()])
         shape = await asyncio.to_thread(hostinfo.shape, self._host.settings)
-        return hostinfo.report(
+        report = hostinfo.report(
             node=self._host.name,
             state_dir=self._directory,
             version=self._version,
@@ -109,6 +116,8 @@ class QemuDriver(QemuMoves):
             shape=shape,
             connector=await self._brick.facts(),
         )
+        traits = {*report.traits, *fileshares.traits()}
+        return msgspec.structs.replace(report, traits=tuple(sorted(traits)))
 
     async def guests(self) -> list[GuestStatus]:
         here = [guest.status() for guest in self._made()]
@@ -151,7 +160,7 @@ class QemuDriver(QemuMoves):
     async def power_on(self, guest: GuestSpec) -> GuestStatus:
         there = await self._recalled(guest.server_id)
         async with there.lock:
-            if not there.alive or there.power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+            if not there.alive or there.power in OFF:
                 await there.start(guest)
             else:
                 await there.resume()
@@ -279,6 +288,22 @@ class QemuDriver(QemuMoves):
             await there.pause()
             return there.status()
 
+    async def suspend(self, guest: GuestSpec) -> GuestStatus:
+        """Keep the guest's memory in a file; Conflict when it is off."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            if there.power != PowerState.SUSPENDED:
+                _running(there)
+            await there.suspend()
+            return there.status()
+
+    async def wake(self, guest: GuestSpec) -> GuestStatus:
+        """Let a suspended guest go on."""
+        there = self._find(guest.server_id)
+        async with there.lock:
+            await there.wake(guest)
+            return there.status()
+
     async def inject_nmi(self, guest: GuestSpec) -> GuestStatus:
         """Send a non-maskable interrupt to the guest's CPUs."""
         there = self._find(guest.server_id)
@@ -291,32 +316,33 @@ class QemuDriver(QemuMoves):
         """Copy the root disk into one file, flat."""
         there = self._find(guest.server_id)
         async with there.lock:
-            return await there.snapshot(guest, image_id)
+            return await copying.take(there, self._host.settings, guest, image_id)
 
     async def send_snapshot(self, guest: GuestSpec, image_id: str) -> Snapped:
         """Send the copy, and remove it."""
-        there = self._find(guest.server_id)
-        return await snapshots.send(self._host, there.copies, image_id)
+        where = self._copies(self._find(guest.server_id))
+        return await snapshots.send(self._host, where, image_id)
 
     async def drop_snapshot(self, guest: GuestSpec, image_id: str) -> None:
         """Remove the copy."""
         there = self._guests.get(guest.server_id)
         if there is not None:
             async with there.lock:
-                await there.drop_snapshot(image_id)
+                await copying.drop(there.qemu, self._copies(there), image_id)
 
     async def quiesce(self, guest: GuestSpec) -> None:
         """Have the guest's file systems stand still, for a limited time."""
         there = self._find(guest.server_id)
         snapshots.require_agent(guest, properties.of(guest))
-        freeze, thaw = agent(there.directory)
-        await self._thaws.begin(guest.server_id, freeze, thaw)
+        await self._thaws.begin(guest.server_id, *copying.stills(there.directory))
 
     async def unquiesce(self, guest: GuestSpec) -> None:
         """Let them go on."""
-        there = self._find(guest.server_id)
-        _, thaw = agent(there.directory)
+        _, thaw = copying.stills(self._find(guest.server_id).directory)
         await self._thaws.end(guest.server_id, thaw)
+
+    def _copies(self, guest: Guest) -> Path:
+        return snapshots.place(self._host.settings, guest.directory)
 
     async def attach_nic(self, guest: GuestSpec, nic: Nic) -> GuestStatus:
         """Plug a network card in; a guest that is off has it at its next start."""

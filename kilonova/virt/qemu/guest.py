@@ -14,22 +14,21 @@ import msgspec
 
 from kilonova.base import sockets
 from kilonova.base.errors import Conflict, Fault, NotFound, Unavailable
-from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.live import SENT_AWAY, LiveShape
-from kilonova.domain.operations import Snapped
 from kilonova.domain.rescue import is_rescued
-from kilonova.virt import chains as files
 from kilonova.virt import ports, records, vifs
 from kilonova.virt import snapshots as copies
 from kilonova.virt.accel import Accel
-from kilonova.virt.aside import Movable
 from kilonova.virt.devices import Devices, DiskDevice, plan
 from kilonova.virt.devices.machine import machine
 from kilonova.virt.devices.nics import nics as nic_devices
-from kilonova.virt.disks import DiskFile, Maker, copy, end_rescue
+from kilonova.virt.disks import Maker, end_rescue
 from kilonova.virt.driver import Host
 from kilonova.virt.home import Home
-from kilonova.virt.qemu import agent, arrival, chains, command, hotplug, snapshots, usernet, volumes
+from kilonova.virt.qemu import agent, arrival, command, hotplug, sleep, usernet
+from kilonova.virt.qemu.fileshares import FileShares, Mounter
+from kilonova.virt.qemu.plugged import Plugged
 from kilonova.virt.qemu.process import Process, spawn
 from kilonova.virt.qemu.running import News, Running
 from kilonova.virt.records import Record, Rescued
@@ -65,9 +64,10 @@ class Given(msgspec.Struct, frozen=True):
     accel: Accel
     maker: Maker
     taken: set[int]
+    mounter: Mounter
 
 
-class Guest(Movable[Given]):
+class Guest(Plugged[Given], sleep.Sleeper[Given]):
     """One guest on this host. Methods are called one at a time (the driver holds the lock)."""
 
     def __init__(self, server_id: str, given: Given) -> None:
@@ -78,6 +78,7 @@ class Guest(Movable[Given]):
         self._given = given
         self._settings = given.host.settings
         self._home = Home(self.directory, self._settings.qemu.user)
+        self._shares = FileShares(given.host.state_dir, self._home, self._settings, given.mounter)
         self._qemu = Running(
             self.directory / command.MONITOR,
             self._on_news,
@@ -92,6 +93,8 @@ class Guest(Movable[Given]):
     @property
     def power(self) -> PowerState:
         """As last heard from QEMU."""
+        if self.record is not None and self.record.asleep is not None:
+            return PowerState.SUSPENDED
         if self._qemu.alive:
             return POWER.get(self._qemu.run, PowerState.NOSTATE)
         if self.record is not None and self.record.ended:
@@ -102,6 +105,11 @@ class Guest(Movable[Given]):
     def alive(self) -> bool:
         """Whether there is a process."""
         return self._qemu.alive
+
+    @property
+    def home(self) -> Home:
+        """Its directory."""
+        return self._home
 
     @property
     def has_agent(self) -> bool:
@@ -136,7 +144,8 @@ class Guest(Movable[Given]):
         """Connect to a process that lives on; True when the guest is not as it was left."""
         record = self.record
         process = Process.hold(pid, self.server_id) if pid is not None else None
-        if record is None or not record.made:
+        if record is None or not record.made or record.asleep is not None:
+            # A suspended guest's process is one that had saved all, or that was not let run yet.
             if process is not None:
                 await process.end(seconds=0)
             return False
@@ -163,6 +172,7 @@ class Guest(Movable[Given]):
     async def let_go(self) -> None:
         """Disconnect; the guest goes on."""
         self._qemu.stop_following()
+        self._shares.let_go()
         await self._detach()
         for task in self._tasks:
             task.cancel()
@@ -258,7 +268,8 @@ class Guest(Movable[Given]):
                 disks = await maker.for_rescue(self.directory, spec, devices.disks, have)
                 self._home.hand_over(path for file in disks.values() for path in file.owned)
                 await self._plug(spec)
-                wanted = msgspec.structs.replace(record, rescue=Rescued(spec, disks))
+                rescued = Rescued(spec, disks)
+                wanted = msgspec.structs.replace(record, rescue=rescued, asleep=None)
                 await self._start(devices, wanted, paused=False)
             except BaseException:
                 await self._end_process(seconds=0)
@@ -348,7 +359,7 @@ class Guest(Movable[Given]):
         with self.busy():
             await self._end_process(seconds=QUIT_SECONDS)
             if self.record is not None:
-                self._note(running=False, ended="")
+                self._is_off()
 
     async def remove(self, spec: GuestSpec, *, keep_disks: bool = False) -> None:
         """Process, cards and (unless kept) disks; nothing there is success."""
@@ -361,105 +372,13 @@ class Guest(Movable[Given]):
                 self._given.taken.difference_update(self.record.ports.values())
             if keep_disks:
                 if self.record is not None:
-                    self._note(running=False, ended="")
+                    self._is_off()
                 return
             for disk in self.record.spec.disks if self.record is not None else ():
                 await self._given.maker.release(disk, self._file(disk))
             await asyncio.to_thread(self._home.remove)
             await asyncio.to_thread(copies.clear, self._settings, self.directory)
             self.record = None
-
-    async def plug(self, spec: GuestSpec, disk: Disk) -> None:
-        """Give the guest one more volume, now if it runs."""
-        device = volumes.device_of(spec, disk, self._settings)
-        file = await self._given.maker.make(self.directory, spec, device)
-        self._home.hand_over(file.owned)
-        with self.busy():
-            if self.alive:
-                q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
-                await volumes.plug(self._qemu, device, file, q35=q35)
-            self._keep(spec, {disk.device: file})
-
-    async def unplug(self, spec: GuestSpec, disk: Disk) -> None:
-        """Take a volume from the guest; Conflict when it does not let go."""
-        file = self._file(disk)
-        with self.busy():
-            if self.alive:
-                await volumes.unplug(self._qemu, disk, self._settings.libvirt, file)
-            await self._given.maker.release(disk, file)
-            self._keep(spec, {disk.device: None})
-
-    async def resize(self, spec: GuestSpec, disk: Disk) -> None:
-        """Let a running guest see a volume's new size."""
-        with self.busy():
-            await self._given.maker.grow(disk, self._file(disk))
-            if self.alive:
-                await volumes.resize(self._qemu, disk)
-            self._keep(spec, {})
-
-    async def swap(self, spec: GuestSpec, old: Disk, new: Disk) -> None:
-        """Go on with another volume that has the data of the old one."""
-        device = volumes.device_of(spec, new, self._settings)
-        file = await self._given.maker.make(self.directory, spec, device)
-        before = await self._given.maker.volume(self.directory, old)
-        self._home.hand_over((*file.owned, *before.owned))
-        with self.busy():
-            if self.alive:
-                await volumes.swap(self._qemu, old, device, file, before)
-            else:
-                await copy(before, file)
-            self._keep(spec, {new.device: file})
-            await self._given.maker.release(old, before)
-
-    async def go_on_in(self, spec: GuestSpec, disk: Disk, name: str) -> None:
-        """Let a volume's new data go to another file, now or at the guest's next start."""
-        device = volumes.device_of(spec, disk, self._settings)
-        file = await self._given.maker.volume(self.directory, disk)
-        self._home.hand_over(file.owned)
-        with self.busy():
-            if self.alive:
-                await chains.put_on(self._qemu, device, file)
-            self._keep(spec, {disk.device: file})
-        log.info("The volume %s of %s goes on in %s", disk.volume_id, spec.name, name)
-
-    async def merge(self, spec: GuestSpec, disk: Disk, name: str | None, into: str | None) -> None:
-        """Make one of two files of a volume."""
-        with self.busy():
-            if self.alive:
-                await chains.merge(self._qemu, disk, name, into)
-            else:
-                await files.merge(await self._given.maker.volume(self.directory, disk), name, into)
-            file = await self._given.maker.volume(self.directory, disk)
-            self._keep(spec, {disk.device: file})
-
-    def _file(self, disk: Disk) -> DiskFile | None:
-        return self.record.disks.get(disk.device) if self.record is not None else None
-
-    def _keep(self, spec: GuestSpec, changed: dict[str, DiskFile | None]) -> None:
-        assert self.record is not None
-        disks = {**self.record.disks, **changed}
-        left = {name: file for name, file in disks.items() if file is not None}
-        kept = msgspec.structs.replace(self.record.spec, disks=spec.disks)
-        records.save(self.directory, self._note(spec=kept, disks=left), durable=True)
-
-    async def snapshot(self, spec: GuestSpec, image_id: str) -> Snapped:
-        """Keep a copy of the root disk as it is now; a running guest goes on meanwhile."""
-        root = copies.root_of(spec)
-        file = self._file(root)
-        if file is None:
-            raise NotFound(f"Host {self._given.host.name} has no disks of {spec.name}.")
-        made = copies.plan(self._settings, self.copies, file, image_id, live=self.alive)
-        node = command.node_name(root, root.device)
-        return await snapshots.take(self._qemu, self._home, spec, file, made, node=node)
-
-    async def drop_snapshot(self, image_id: str) -> None:
-        """Remove the copy for an image, and end one that is being made."""
-        await snapshots.drop(self._qemu, self.copies, image_id)
-
-    @property
-    def copies(self) -> Path:
-        """Where copies of its disk lie."""
-        return copies.place(self._settings, self.directory)
 
     async def ask(self, question: str, arguments: dict[str, Any] | None = None) -> Any:
         """The answer of QEMU to a command."""
@@ -475,7 +394,7 @@ class Guest(Movable[Given]):
             self._save(msgspec.structs.replace(record, made=True, ports=chosen, boot=""))
             await self._start_metadata(record.started)
             try:
-                await self._start_once(devices, record.attached, chosen, shape)
+                await self._start_once(devices, record, chosen, shape)
                 break
             except _PortTaken:
                 self._given.taken.difference_update(chosen.values())
@@ -484,28 +403,29 @@ class Guest(Movable[Given]):
         self._home.announce(chosen.values())
         if not paused:
             await self.resume()
-        done = self._note(running=True, boot=records.boot_id())
-        await asyncio.to_thread(records.save, self.directory, done, durable=True)
+        await self._keep_running()
 
     async def _start_once(
         self,
         devices: Devices,
-        disks: dict[str, DiskFile],
+        record: Record,
         forwarded: dict[str, int],
         shape: LiveShape | None,
     ) -> None:
         assert self.record is not None
         with contextlib.ExitStack() as opened:
             fds = self._open(devices, opened)
+            fds |= await self._shares.up(self.record.started, opened)
             parts = command.Parts(
                 directory=self.directory,
                 guest=self.record.started,
                 devices=devices,
-                disks=disks,
+                disks=record.attached,
                 accel=self._given.accel,
                 fds=fds,
                 ports=forwarded,
                 metadata=self._given.host.metadata is not None,
+                asleep=record.asleep,
             )
             argv = command.build(parts, self._settings)
             if shape is not None:
@@ -516,8 +436,10 @@ class Guest(Movable[Given]):
         process = Process(pid, os.pidfd_open(pid))
         try:
             await self._qemu.attach(process)
+            if record.asleep is not None:
+                await self._take_memory()
         except BaseException as error:
-            await self._qemu.end(seconds=0)
+            await self._end_process(seconds=0)
             if isinstance(error, Fault):
                 self._explain(said)
             raise
@@ -586,6 +508,7 @@ class Guest(Movable[Given]):
 
     async def _end_process(self, *, seconds: float) -> None:
         await self._qemu.end(seconds=seconds)
+        await self._shares.down()
         await self._stop_metadata()
 
     async def _detach(self) -> None:
@@ -622,6 +545,7 @@ class Guest(Movable[Given]):
                 return
             log.warning("The process of guest %s ended: %s", self.record.spec.name, how)
             await self._detach()
+            await self._shares.down()
             self._note(running=False, ended=f"the process ended ({how or 'cause unknown'})")
         await self._tell("")
 

@@ -7,13 +7,13 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from kilonova.base.errors import Fault, Unavailable
+from kilonova.base.errors import Fault, NotFound, Unavailable
+from kilonova.config.settings import Settings
 from kilonova.domain.guest import GuestSpec
 from kilonova.domain.operations import Snapped
-from kilonova.virt import guestagent, snapshots
-from kilonova.virt.disks import DiskFile
-from kilonova.virt.home import Home
-from kilonova.virt.qemu import command
+from kilonova.virt import snapshots
+from kilonova.virt.qemu import agent, command
+from kilonova.virt.qemu.guest import Guest
 from kilonova.virt.qemu.running import Running
 from kilonova.virt.snapshots import Ask, Plan
 
@@ -24,11 +24,15 @@ END_SECONDS = 60.0
 OVER = frozenset({"concluded", "null"})
 
 
-async def take(
-    qemu: Running, home: Home, spec: GuestSpec, file: DiskFile, made: Plan, *, node: str
-) -> Snapped:
-    """Make the copy; ``node`` is QEMU's name of the disk. Unavailable, Conflict."""
-    where = made.part.parent
+async def take(guest: Guest, settings: Settings, spec: GuestSpec, image_id: str) -> Snapped:
+    """Copy the root disk of a guest that nobody else works on; NotFound, Unavailable, Conflict."""
+    root = snapshots.root_of(spec)
+    file = guest.record.disks.get(root.device) if guest.record is not None else None
+    if file is None:
+        raise NotFound(f"There are no disks of {spec.name} on its host.")
+    qemu, home = guest.qemu, guest.home
+    where = snapshots.place(settings, home.path)
+    made = snapshots.plan(settings, where, file, image_id, live=qemu.alive)
     await drop(qemu, where)
     await asyncio.to_thread(snapshots.make_room, where, file)
     home.own(where)
@@ -36,8 +40,8 @@ async def take(
         if qemu.alive:
             await snapshots.blank(made, await snapshots.size_of(file))
             home.own(made.part)
-            async with snapshots.quiet(spec, *agent(home.path)):
-                await _begin(qemu, node, made)
+            async with snapshots.quiet(spec, *stills(home.path)):
+                await _begin(qemu, command.node_name(root, root.device), made)
             await _done(qemu)
             await abandon(qemu)
         else:
@@ -57,15 +61,15 @@ async def drop(qemu: Running, where: Path, image_id: str = "*") -> None:
     await asyncio.to_thread(snapshots.drop, where, image_id)
 
 
-def agent(directory: Path) -> tuple[Ask, Ask]:
+def stills(directory: Path) -> tuple[Ask, Ask]:
     """How the guest in that directory is frozen, and thawed."""
     socket = directory / command.AGENT
 
     async def freeze() -> None:
-        await guestagent.freeze(socket)
+        await agent.freeze(socket)
 
     async def thaw() -> None:
-        await guestagent.thaw(socket)
+        await agent.thaw(socket)
 
     return freeze, thaw
 

@@ -12,6 +12,8 @@ from kilonova.workflows.sagas import (
     remake,
     resize,
     shares,
+    shelve,
+    suspend,
     volumes,
 )
 
@@ -27,5 +29,7 @@ __all__ = [
     "remake",
     "resize",
     "shares",
+    "shelve",
+    "suspend",
     "volumes",
 ]

@@ -10,6 +10,7 @@ from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.sagas import shares
 from kilonova.workflows.sagas.power import patience, where
 from kilonova.workflows.sagas.resize import end_move
+from kilonova.workflows.sagas.shelve import drop_shelved
 from kilonova.workflows.steps.networking import drop_ports
 from kilonova.workflows.steps.placing import release
 from kilonova.workflows.steps.records import (
@@ -47,6 +48,7 @@ async def delete(s: Saga, server_id: str) -> None:
         if place.volumes:
             await s.do(release_volumes, server_id, list(place.volumes))
         await s.do(release, server_id)
+        await drop_shelved(s, place.shelved_image)
         await s.do(mark_deleted, server_id)
     await s.do(forget_server, server_id)
 

@@ -12,13 +12,13 @@ from kilonova.db.cells import CELL0
 from kilonova.db.database import Tx
 from kilonova.domain.agent import GuestAsk, topic
 from kilonova.domain.describe import guest_spec
-from kilonova.domain.guest import Disk, GuestSpec, GuestStatus, Nic, PowerState
+from kilonova.domain.guest import Disk, FlavorSpec, GuestSpec, GuestStatus, Nic, PowerState
 from kilonova.domain.request import HostRef, RequestSpec
 from kilonova.domain.sagas import REBOOT
 from kilonova.domain.server import BuildRequest, Server, ServerFault
 from kilonova.domain.states import Task, VmState
 from kilonova.notifications.facts import TaskFacts
-from kilonova.store import actions, mappings, servers
+from kilonova.store import actions, mappings, servers, shelved
 from kilonova.store.noting import note, notes
 from kilonova.workflows import telling
 from kilonova.workflows.engine import accept as engine
@@ -43,6 +43,11 @@ CHANGEABLE = (
 )
 """What may be changed of a server that has no row in a cell yet."""
 
+_MEANT = {
+    PowerState.RUNNING: VmState.ACTIVE,
+    PowerState.PAUSED: VmState.PAUSED,
+    PowerState.SUSPENDED: VmState.SUSPENDED,
+}
 ASK_SECONDS = 30.0
 SEIZE_SECONDS = 60.0
 SEIZE_PAUSE = 0.2
@@ -51,7 +56,8 @@ SEIZE_PAUSE = 0.2
 class Place(msgspec.Struct, frozen=True):
     """Where a server is: its cell, its host (None: none), and what its agent must know of it.
 
-    ``volumes``: its disks that are volumes, connected or not.
+    ``volumes``: its disks that are volumes, connected or not. ``shelved_image``: the image it was
+    shelved as.
     """
 
     cell_id: str | None
@@ -59,6 +65,8 @@ class Place(msgspec.Struct, frozen=True):
     guest: GuestSpec | None = None
     vm_state: str = ""
     volumes: tuple[Disk, ...] = ()
+    flavor: FlavorSpec | None = None
+    shelved_image: str = ""
 
 
 # -- making ------------------------------------------------------------------------------------
@@ -323,12 +331,12 @@ def _give_up(tx: Tx, env: Env, server_id: str, power: PowerState | None) -> None
     vm_state = server.vm_state
     if rebooted and power is not None and power != PowerState.RUNNING:
         vm_state = VmState.ERROR
-    elif vm_state == VmState.ACTIVE and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
+    elif vm_state in _MEANT.values() and power in (PowerState.SHUTDOWN, PowerState.CRASHED):
         vm_state = VmState.STOPPED
     elif vm_state in (VmState.STOPPED, VmState.PAUSED) and power == PowerState.RUNNING:
         vm_state = VmState.ACTIVE
-    elif vm_state == VmState.ACTIVE and power == PowerState.PAUSED:
-        vm_state = VmState.PAUSED
+    elif vm_state in (VmState.ACTIVE, VmState.SUSPENDED) and power in _MEANT:
+        vm_state = _MEANT[power]
     servers.set_error(tx, server_id, told, now=now, vm_state=vm_state)
     if power is not None:
         servers.set_power(tx, server_id, power, now=now)
@@ -487,6 +495,8 @@ async def _place_in(env: Env, server_id: str, cell_id: str | None) -> Place:
             guest_spec(server, private) if server.host else None,
             server.vm_state,
             tuple(disk for disk in private.disks if disk.source == "volume"),
+            server.flavor,
+            private.system.get(shelved.IMAGE, ""),
         )
 
     return await cell.db.read(read)

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from kilonova.api.service import api
 from kilonova.domain.guest import PowerState
 from kilonova.domain.states import VmState
 from kilonova.web.client import Answer
 from tests.support.cloud import IMAGE, Cloud, body
 
-LATER = [route for route in api().routes if "answers 501" in route.tags and route.action]
 UNKNOWN = "70a599e0-31e7-49b7-b260-000000000000"
 
 
@@ -39,45 +37,6 @@ def message(answer: Answer) -> str:
     """The words of a fault."""
     (fault,) = answer.json().values()
     return str(fault["message"])
-
-
-GOOD: list[tuple[str, Any, VmState, int]] = [
-    ("resize", {"flavorRef": "2"}, VmState.ACTIVE, 104),
-    ("resize", {"flavorRef": 2, "OS-DCF:diskConfig": "AUTO"}, VmState.STOPPED, 1),
-    ("confirmResize", None, VmState.RESIZED, 1),
-    ("revertResize", None, VmState.RESIZED, 104),
-    ("migrate", None, VmState.ACTIVE, 1),
-    ("migrate", {"host": None}, VmState.ACTIVE, 56),
-    (
-        "os-migrateLive",
-        {"block_migration": False, "disk_over_commit": False, "host": None},
-        VmState.ACTIVE,
-        24,
-    ),
-    ("os-migrateLive", {"block_migration": "auto", "host": None}, VmState.PAUSED, 25),
-    ("os-migrateLive", {"block_migration": "auto", "host": None}, VmState.ACTIVE, 104),
-    ("shelve", None, VmState.SUSPENDED, 1),
-    ("shelveOffload", None, VmState.SHELVED, 1),
-    ("unshelve", None, VmState.SHELVED, 76),
-    ("unshelve", {"availability_zone": "nova"}, VmState.SHELVED_OFFLOADED, 77),
-    ("unshelve", {"availability_zone": None, "host": "h1"}, VmState.SHELVED_OFFLOADED, 91),
-    ("suspend", None, VmState.ACTIVE, 1),
-    ("resume", None, VmState.SUSPENDED, 1),
-]
-
-
-@pytest.mark.parametrize(("action", "given", "vm_state", "at"), GOOD)
-async def test_what_is_right_answers_501(
-    cloud: Cloud, action: str, given: Any, vm_state: VmState, at: int
-) -> None:
-    answer = await act(cloud, await ready(cloud, vm_state), action, given, at=at)
-    assert answer.status == 501, answer.text
-    assert answer.json()["notImplemented"]["message"] == f"This cloud cannot do '{action}' yet."
-
-
-def test_each_of_them_is_tried() -> None:
-    tried = {action for action, *_ in GOOD} | {"evacuate", "force_complete"}
-    assert {route.action for route in LATER} == tried
 
 
 BAD: list[tuple[str, Any, int]] = [
@@ -190,10 +149,6 @@ async def test_evacuation_wants_a_dead_host(cloud: Cloud) -> None:
     assert message(busy) == "Compute service of h1 is still in use."
     assert (await act(cloud, server_id, "evacuate", {"host": "nohost"})).status == 404
     cloud.pass_time(61)
-    assert (await act(cloud, server_id, "evacuate", {})).status == 501
-    assert (
-        await act(cloud, server_id, "evacuate", {"onSharedStorage": False}, at=13)
-    ).status == 501
     down = await act(cloud, server_id, "resize", {"flavorRef": "2"})
     assert (down.status, message(down)) == (409, "Service is unavailable at this time.")
 

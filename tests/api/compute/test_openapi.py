@@ -10,7 +10,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kilonova.api.service import api
 from kilonova.api.versions import MICROVERSIONS
+from kilonova.embedded.network.service import api as network_api
 from kilonova.web.openapi import PATH, document
+from kilonova.web.openapi_answers import silent
 from tests.support.cloud import Cloud
 
 NEWEST = 104
@@ -63,6 +65,17 @@ def test_each_route_is_described_where_it_answers() -> None:
 
 def _shape(path: str) -> str:
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+
+
+def test_each_answer_has_its_form() -> None:
+    """What a handler returns is described in its row; the document itself is what it is."""
+    for served in (api(), network_api()):
+        unsaid = {
+            f"{r.method} {r.path} {r.action or ''}".strip()
+            for r in served.routes
+            if r.rooted and not r.gone and r.responses is None and not silent(r)
+        }
+        assert unsaid == {"GET /ext/openapi.json"}
 
 
 async def test_it_is_served_at_a_stable_address(cloud: Cloud) -> None:

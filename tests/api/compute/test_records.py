@@ -14,8 +14,8 @@ from kilonova.db.database import counted
 from kilonova.domain.agent import CONDUCTOR
 from kilonova.domain.guest import PowerState
 from kilonova.domain.resources import Migration
-from kilonova.domain.states import Task, VmState
-from kilonova.store import migrations, servers
+from kilonova.domain.states import VmState
+from kilonova.store import migrations
 from kilonova.web.client import Answer
 from kilonova.workflows.reconcilers.images import ImageCacher
 from tests.support.agents import FakeAgent
@@ -145,26 +145,6 @@ async def test_migrations_cost_one_statement_for_a_cell(cloud: Cloud) -> None:
                 need(await admin.get("/v2.1/os-migrations"))
             costs.append(len(statements))
     assert costs[0] == costs[1]
-
-
-async def test_ending_live_migrations(cloud: Cloud) -> None:
-    admin, sid = cloud.client("admin", "2.104"), await running(cloud)
-    path = f"/v2.1/servers/{sid}/migrations"
-    force = {"force_complete": None}
-    assert (await admin.delete(f"{path}/1")).status == 409
-    assert (await admin.post(f"{path}/1/action", json=force)).status == 409
-    now = cloud.clock.now()
-    cloud.cell1.db.run_sync(servers.set_task, sid, Task.MIGRATING, now=now)
-    assert (await admin.delete(f"{path}/1")).status == 404
-    live = moved(cloud, sid, 1, type=LIVE, status="running")
-    queued = moved(cloud, sid, 2, type=LIVE, status="queued")
-    assert (await admin.delete(f"{path}/{live.id}")).status == 501
-    assert (await admin.post(f"{path}/{live.id}/action", json=force)).status == 501
-    assert (await admin.post(f"{path}/{queued.id}/action", json=force)).status == 400
-    assert (await admin.post(f"{path}/1/action", json={"force_complete": {}})).status == 400
-    assert (await admin.delete(f"{path}/{queued.id}")).status == 501
-    assert (await admin.delete(f"{path}/{queued.id}", version="2.64")).status == 400
-    assert (await admin.delete(f"{path}/{live.id}", version="2.23")).status == 404
 
 
 # --- usage ----------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from kilonova.config.settings import Settings
 from kilonova.db.database import Tx
 from kilonova.domain.guest import Disk, HostReport, ImageRef, PowerState
-from kilonova.domain.resources import KeyPair
+from kilonova.domain.resources import KeyPair, ShareMapping
 from kilonova.domain.sagas import Former, RebuildArgs, Reimage, RescueArgs
 from kilonova.domain.server import Private
 from kilonova.domain.states import VmState
 from kilonova.interfaces.image import Image
-from kilonova.store import actions, keypairs, nodes, pending, servers
+from kilonova.store import actions, keypairs, nodes, pending, servers, shares
 from kilonova.store.pending import Pending
 from kilonova.web.client import Answer
 from tests.api.compute.test_actions import act, message, ready
@@ -212,6 +212,14 @@ async def test_locked_servers_and_virtual_tpms(cloud: Cloud) -> None:
     for action, given in (("rebuild", {"imageRef": IMAGE}), ("rescue", None)):
         answer = await act(cloud, server_id, action, given)
         assert (answer.status, "vTPM" in message(answer)) == (400, True)
+
+
+async def test_shares_forbid_a_rebuild(cloud: Cloud) -> None:
+    server_id = await ready(cloud)
+    row = ShareMapping("u", server_id, "s", "tag", "10.0.0.1:/s", "NFS")
+    cloud.cell1.db.run_sync(shares.add, row, now=cloud.clock.now())
+    answer = await act(cloud, server_id, "rebuild", {"imageRef": IMAGE})
+    assert (answer.status, "shares" in message(answer)) == (400, True)
 
 
 def on_volume(cloud: Cloud, server_id: str) -> None:

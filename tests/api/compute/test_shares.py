@@ -13,10 +13,10 @@ from kilonova.clients.manila import Manila
 from kilonova.db.database import Tx
 from kilonova.domain.guest import HostReport, PowerState
 from kilonova.domain.states import VmState
-from kilonova.store import nodes, shares
+from kilonova.store import nodes, servers, shares
 from kilonova.web.client import HttpClient
 from tests.support import outside
-from tests.support.cloud import Cloud, body
+from tests.support.cloud import IMAGE, Cloud, body
 from tests.support.compute import NOW
 
 TRAITS = ("COMPUTE_MEM_BACKING_FILE", "COMPUTE_STORAGE_VIRTIO_FS")
@@ -206,3 +206,19 @@ async def test_access_is_given_once_and_taken_with_its_lock(place: Place) -> Non
         await manila.revoke(share, "10.0.0.1")
     assert place.manila.rules == {}
     await manila.revoke(NONE, "10.0.0.1")
+
+
+async def test_what_servers_with_shares_cannot(place: Place) -> None:
+    path = await place.make()
+    share = place.manila.add()
+    client = place.cloud.client("admin", "2.97")
+    assert (await client.post(path, json=ask(share))).status == 201
+    place.status(share, "inactive")
+    action = path.replace("/shares", "/action")
+    assert (await client.post(action, json={"migrate": None})).status == 409
+    assert (await client.post(action, json={"rebuild": {"imageRef": IMAGE}})).status == 400
+    for name, kind in shares.REFUSED.items():
+        with pytest.raises(kind, match="file shares"):
+            place.cloud.cell1.db.run_sync(servers.begin, place.server, name, task=None, now=NOW)
+    place.cloud.cell1.db.run_sync(shares.drop, place.server)
+    place.cloud.cell1.db.run_sync(servers.begin, place.server, "migrate", task=None, now=NOW)

@@ -24,6 +24,7 @@ from kilonova.virt.driver import (
     Rescues,
     SetsPasswords,
     SnapshotsVolumes,
+    Suspends,
 )
 from tests.contracts.virt.conftest import Lab
 from tests.support.guests import SERVER, booting, image_of, spec
@@ -230,6 +231,61 @@ async def test_pausing(lab: Lab) -> None:
     await driver.power_off(spec(), seconds=0)
     with pytest.raises(Conflict):
         await driver.pause(spec())
+    assert lab.events.heard == []
+
+
+async def test_suspending(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, Suspends):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    for _ in range(2):
+        assert (await driver.suspend(spec())).power == PowerState.SUSPENDED
+    assert (await driver.status(SERVER)).power == PowerState.SUSPENDED
+    with pytest.raises(Conflict):
+        await driver.resume(spec())
+    restarted = await lab.restart()
+    assert isinstance(restarted, Suspends)
+    assert [g.power for g in await restarted.guests()] == [PowerState.SUSPENDED]
+    for _ in range(2):
+        assert (await restarted.wake(spec())).power == PowerState.RUNNING
+    await restarted.power_off(spec(), seconds=0)
+    with pytest.raises(Conflict):
+        await restarted.suspend(spec())
+    assert lab.events.heard == []
+
+
+async def test_a_suspended_guest_is_started_anew_or_removed(lab: Lab) -> None:
+    driver = lab.driver
+    if not isinstance(driver, Suspends):
+        pytest.skip("it cannot")
+    await driver.spawn(spec(), paused=False)
+    await driver.suspend(spec())
+    assert (await driver.reboot(spec(), hard=True)).power == PowerState.RUNNING
+    await driver.suspend(spec())
+    assert (await driver.power_off(spec(), seconds=1)).power == PowerState.SHUTDOWN
+    assert (await driver.power_on(spec())).power == PowerState.RUNNING
+    await driver.suspend(spec())
+    await driver.destroy(spec(), keep_disks=False)
+    assert await driver.leftovers(frozenset()) == []
+    assert lab.events.heard == []
+
+
+async def test_a_suspended_guest_keeps_what_was_plugged_in(lab: Lab) -> None:
+    """What came while it ran is not where a new start would put it."""
+    driver = lab.driver
+    if not isinstance(driver, Suspends) or not isinstance(driver, AttachesDisks):
+        pytest.skip("it cannot")
+    assert isinstance(driver, PlugsNics)
+    disk = volume(lab.path)
+    plain = spec()
+    full = msgspec.structs.replace(plain, disks=(*plain.disks, disk), nics=(lab.nic,))
+    await driver.spawn(plain, paused=False)
+    await driver.attach_nic(plain, lab.nic)
+    await driver.attach_disk(full, disk)
+    for _ in range(2):
+        assert (await driver.suspend(full)).power == PowerState.SUSPENDED
+        assert (await driver.wake(full)).power == PowerState.RUNNING
     assert lab.events.heard == []
 
 

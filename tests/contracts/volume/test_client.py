@@ -122,6 +122,22 @@ async def test_the_life_of_an_attachment(lab: Lab) -> None:
         await lab.volumes.begin_detaching(key)
 
 
+async def test_a_snapshot_of_a_volume_in_use(lab: Lab) -> None:
+    key = await lab.made()
+    attachment = await lab.volumes.reserve(key, SERVER)
+    await lab.volumes.connect(attachment, {"host": "h1", "mountpoint": "/dev/vdb"})
+    await lab.volumes.complete(attachment)
+    made = await lab.volumes.make_snapshot(key, name="one", description="x", token="admin")
+    assert (made.volume_id, made.size, made.name) == (key, 1, "one")
+    await lab.done()
+    assert (await lab.volumes.snapshot(made.id)).description == "x"
+    for _ in range(2):
+        await lab.volumes.delete_snapshot(made.id, token="admin")
+        await lab.done()
+    with pytest.raises(NotFound):
+        await lab.volumes.snapshot(made.id)
+
+
 async def test_another_attachment_and_other_data(lab: Lab) -> None:
     key = await lab.made()
     first = await lab.volumes.reserve(key, SERVER)

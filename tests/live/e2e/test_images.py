@@ -122,10 +122,14 @@ def test_an_image_while_it_runs(cloud: Running, user: Shell, story: Story) -> No
 
 
 def test_another_guest_starts_from_it(cloud: Running, user: Shell, story: Story) -> None:
+    """It has an agent inside, which must quiesce it for an image of its own."""
+    user.do("image", "set", "painting", "--property", "os_require_quiesce=yes")
     made(user, "heir", "--image", "painting")
     login = reached(cloud, user, story, "heir")
     until(lambda: login.boots() > story.boots, 60, "the second guest to be ready")
     assert login.run("cat /data/picture") == "painted"
+    until(lambda: login.run("ls /run/qemu-ga.pid", check=False), 60, "the agent inside")
+    user.do("server", "image", "create", "heir", "--name", "frozen", "--wait")
     user.do("server", "delete", "heir", "--wait")
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kilonova.base.errors import BadRequest, NotSupported
-from kilonova.domain.disks import BlankDisk, RootDisk, file_of, letters, on_file, plan
+from kilonova.domain.disks import BlankDisk, RootDisk, file_of, letters, on_file, plan, resized
 from kilonova.domain.guest import Disk
 from tests.support.compute import FLAVOR, IMAGE
 
@@ -105,3 +105,41 @@ def test_a_volume_goes_on_in_a_file_beside_its_own() -> None:
     for other in (iscsi, None, {"driver_volume_type": "nfs", "data": {}}):
         with pytest.raises(NotSupported, match="is no file"):
             on_file(msgspec.structs.replace(disk, connection=other), "v.s1")
+
+
+def test_disks_grow_with_the_flavor() -> None:
+    before = planned()
+    bigger = msgspec.structs.replace(ROOMY, root_gb=4, ephemeral_gb=20, swap_mb=64)
+    after = resized(before, ROOMY, bigger, new_id=ids())
+    assert [(d.id, d.role, d.size_mb) for d in after] == [
+        (before[0].id, "root", 4096),
+        (before[1].id, "ephemeral", 20480),
+        (before[2].id, "swap", 64),
+    ]
+    assert resized(before, ROOMY, ROOMY, new_id=ids()) == before
+
+
+def test_disks_that_a_flavor_has_more_or_no_more() -> None:
+    plain = msgspec.structs.replace(ROOMY, ephemeral_gb=0, swap_mb=0)
+    (root,) = plan(plain, IMAGE, (), root=RootDisk(), new_id=ids())
+    grown = resized((root,), plain, ROOMY, new_id=ids())
+    assert [(d.role, d.device, d.size_mb) for d in grown] == [
+        ("root", "vda", 2048),
+        ("ephemeral", "vdb", 10240),
+        ("swap", "vdc", 512),
+    ]
+    less = msgspec.structs.replace(ROOMY, swap_mb=0)
+    assert [d.role for d in resized(planned(), ROOMY, less, new_id=ids())] == ["root", "ephemeral"]
+
+
+@pytest.mark.parametrize("values", [{"root_gb": 1}, {"ephemeral_gb": 9}])
+def test_no_data_is_cut_off(values: dict[str, int]) -> None:
+    smaller = msgspec.structs.replace(ROOMY, **values)
+    with pytest.raises(BadRequest, match="smaller"):
+        resized(planned(), ROOMY, smaller, new_id=ids())
+
+
+def test_a_volume_stays_as_it_is() -> None:
+    volume = Disk(id="v", role="root", source="volume", device="vda", size_mb=9 << 10)
+    none = msgspec.structs.replace(FLAVOR, root_gb=0)
+    assert resized((volume,), FLAVOR, none, new_id=ids()) == (volume,)

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from kilonova.domain.guest import Disk
+from kilonova.domain.guest import Disk, GuestShare
 from kilonova.metadata import openstack
 from kilonova.metadata.network import network_data
 from tests.support.described import KEY, PROJECT, SERVER, guest
@@ -63,6 +63,15 @@ def test_network_data_tells_dhcp_from_fixed() -> None:
     assert (six["type"], six["ip_address"]) == ("ipv6_slaac", "2001:db8::5")
     assert six["routes"] == [{"network": "::", "netmask": "::", "gateway": "2001:db8::1"}]
     assert doc["services"] == [{"type": "dns", "address": "10.0.0.2"}]
+
+
+def test_shares_are_told_since_they_are_known() -> None:
+    told = guest()
+    plain = openstack.devices(told, "2025-04-04")
+    told = msgspec.structs.replace(told, shares=(GuestShare("s1", "mine", "h:/e"),))
+    share = {"type": "share", "bus": "none", "address": "none", "share_id": "s1", "tag": "mine"}
+    assert openstack.devices(told, "2025-04-04") == [*plain, share]
+    assert openstack.devices(told, "2020-10-14") == plain
 
 
 def test_devices_by_version() -> None:

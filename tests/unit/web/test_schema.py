@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kilonova.base.errors import BadRequest
 from kilonova.web.call import Query
-from kilonova.web.schema import Schema, between, pick, since, single, until
+from kilonova.web.schema import Schema, between, pick, shape, since, single, until
 
 SERVER = Schema(
     {
@@ -143,3 +143,34 @@ def test_anything_is_either_fine_or_bad_request(body: Any) -> None:
         SERVER.check({"name": body, "networks": body}, 40)
     except BadRequest as error:
         assert error.message
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        (str, "a", 1),
+        (int | None, None, "1"),
+        ([bool], [True], [1]),
+        ({"a": int, "b?": str}, {"a": 1}, {"b": "x"}),
+        ({"a": int, "b?": str}, {"a": 1, "b": "x"}, {"a": 1, "c": 2}),
+        ({str: [float]}, {"x": [1.5]}, {"x": 1.5}),
+        ({"type": str}, {"type": "novnc"}, {"type": 1}),
+        ({"type": "integer"}, 1, "1"),
+        ({"links": [object]}, {"links": [1, "x"]}, {"links": {}}),
+        ({"enum": ["a"]}, "a", "b"),
+    ],
+)
+def test_forms(form: Any, good: Any, bad: Any) -> None:
+    compiled = Schema(shape(form)).at(1)
+    assert compiled is not None
+    assert compiled.is_valid(good)
+    assert not compiled.is_valid(bad)
+
+
+def test_forms_of_versions() -> None:
+    schema = Schema(shape({"id": str, "tag": since(5, str), "old": until(4, int)}))
+    for version, good in ((4, {"id": "a", "old": 1}), (5, {"id": "a", "tag": "b"})):
+        compiled = schema.at(version)
+        assert compiled is not None
+        assert compiled.is_valid(good)
+        assert not compiled.is_valid({"id": "a"})
