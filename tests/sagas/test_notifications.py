@@ -18,10 +18,11 @@ from kilonova.store import outbox
 from kilonova.store.noting import NOTES
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import SCENARIOS, Crash, JumpClock, Moment, Script, Stage, finish
-from tests.sagas import imaging, scenarios
+from tests.sagas import imaging, moves, scenarios
 
 assert scenarios.__doc__
 assert imaging.__doc__
+assert moves.__doc__
 ASKED = "scheduler.select_destinations.start scheduler.select_destinations.end "
 EVENTS = {
     "server build": ASKED + "instance.create.start instance.create.end",
@@ -51,6 +52,17 @@ EVENTS = {
     "server attach of a card": "instance.interface_attach.start instance.interface_attach.end",
     "server crash dump": "instance.trigger_crash_dump.start instance.trigger_crash_dump.end",
     "server soft delete": "instance.soft_delete.start instance.soft_delete.end",
+    "server resize": ASKED
+    + "instance.resize_prep.start instance.resize_prep.end"
+    + " instance.resize.start instance.resize.end"
+    + " instance.resize_finish.start instance.resize_finish.end",
+    "server resize without a valid host": "scheduler.select_destinations.start"
+    " compute_task.migrate_server.error instance.resize.error compute.exception",
+    "server migrate, broken source": ASKED
+    + "instance.resize_prep.start instance.resize_prep.end instance.resize.start"
+    + " instance.resize.error compute.exception",
+    "server confirm a resize": "instance.resize_confirm.start instance.resize_confirm.end",
+    "server revert a resize": "instance.resize_revert.start instance.resize_revert.end",
     "server delete": "instance.delete.start instance.shutdown.start"
     " instance.shutdown.end instance.delete.end",
     "server delete in cell0": "instance.delete.start instance.delete.end",
