@@ -118,8 +118,7 @@ class Conductor:
         seconds = settings.default.reclaim_instance_interval
         self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
         self.rescues = _rescues(settings, cell, clock, ids)
-        window = settings.default.resize_confirm_window
-        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
+        self.confirmer = _confirmer(settings, cell, clock, ids)
         self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = _sources(settings, db, cells, bus, neighbours, clock)
@@ -262,6 +261,11 @@ def _cleaner(
         networks=neighbours.networks,
         volumes=neighbours.volumes,
     )
+
+
+def _confirmer(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Confirmer:
+    seconds = settings.default.resize_confirm_window
+    return Confirmer(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
