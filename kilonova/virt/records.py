@@ -56,6 +56,9 @@ class Record(msgspec.Struct, frozen=True):
     disks: dict[str, DiskFile] = {}
     aside: str = ""
     rescue: Rescued | None = None
+    arriving: bool = False
+    sending: str = ""
+    asleep: Asleep | None = None
 
     @property
     def started(self) -> GuestSpec:
@@ -66,10 +69,6 @@ class Record(msgspec.Struct, frozen=True):
     def attached(self) -> dict[str, DiskFile]:
         """The files of the disks it was started with: device name → file."""
         return self.rescue.disks if self.rescue is not None else self.disks
-
-    arriving: bool = False
-    sending: str = ""
-    asleep: Asleep | None = None
 
 
 def is_server_id(word: str) -> bool:
