@@ -18,10 +18,11 @@ from kilonova.store import outbox
 from kilonova.store.noting import NOTES
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.harness import SCENARIOS, Crash, JumpClock, Moment, Script, Stage, finish
-from tests.sagas import imaging, scenarios
+from tests.sagas import imaging, moves, scenarios
 
 assert scenarios.__doc__
 assert imaging.__doc__
+assert moves.__doc__
 ASKED = "scheduler.select_destinations.start scheduler.select_destinations.end "
 EVENTS = {
     "server build": ASKED + "instance.create.start instance.create.end",
@@ -49,8 +50,23 @@ EVENTS = {
     " compute.exception",
     "server swap a volume": "instance.volume_swap.start instance.volume_swap.end",
     "server attach of a card": "instance.interface_attach.start instance.interface_attach.end",
+    "server attach of a share": "instance.share_attach.start instance.share_attach.end",
+    "server attach of a share, refused": "instance.share_attach.start instance.share_attach.error"
+    " compute.exception",
+    "server detach of a share": "instance.share_detach.start instance.share_detach.end",
     "server crash dump": "instance.trigger_crash_dump.start instance.trigger_crash_dump.end",
     "server soft delete": "instance.soft_delete.start instance.soft_delete.end",
+    "server resize": ASKED
+    + "instance.resize_prep.start instance.resize_prep.end"
+    + " instance.resize.start instance.resize.end"
+    + " instance.resize_finish.start instance.resize_finish.end",
+    "server resize without a valid host": "scheduler.select_destinations.start"
+    " compute_task.migrate_server.error instance.resize.error compute.exception",
+    "server migrate, broken source": ASKED
+    + "instance.resize_prep.start instance.resize_prep.end instance.resize.start"
+    + " instance.resize.error compute.exception",
+    "server confirm a resize": "instance.resize_confirm.start instance.resize_confirm.end",
+    "server revert a resize": "instance.resize_revert.start instance.resize_revert.end",
     "server delete": "instance.delete.start instance.shutdown.start"
     " instance.shutdown.end instance.delete.end",
     "server delete in cell0": "instance.delete.start instance.delete.end",
@@ -109,6 +125,24 @@ async def test_a_crash_loses_and_repeats_nothing(name: str) -> None:
         assert [e for e in now if not e.startswith(TWICE)] == [
             e for e in good if not e.startswith(TWICE)
         ], moment
+
+
+async def test_shares_are_told_where_that_is_wanted() -> None:
+    async with SCENARIOS.get("server detach of a share").stage() as stage:
+        with listening(stage.databases, writer(include_share_mapping=True)):
+            await stage.start()
+            await finish(stage, Script())
+        found = []
+        for db in stage.databases.values():
+            for row in await db.read(outbox.batch, 1000):
+                body = json.loads(json.loads(row.message).get("oslo.message", row.message))
+                found.append(body["payload"]["nova_object.data"])
+    assert [told["share_id"] for told in found] == ["s1", "s1"]
+    (share,) = found[0]["shares"]
+    assert share["nova_object.name"] == "SharePayload"
+    shown = {"share_mapping_uuid": "m-s1", "share_id": "s1", "status": "detaching", "tag": "s1"}
+    assert share["nova_object.data"] == shown
+    assert found[1]["shares"] == []
 
 
 async def test_a_rolled_back_step_tells_nothing() -> None:

@@ -90,6 +90,8 @@ async def deleted_at(kind: type[CloudStage], moment: Moment) -> list[str]:
             problems.append(f"still there: {end['mapping']}")
         if end["quota"]["instances"] or end["holds"] or any(end["guests"].values()):
             problems.append(f"left: {end}")
+        if any(end.get("aside", {}).values()) or any(end.get("held", ())):
+            problems.append(f"a move left: {end}")
         living = [s for s in await states(stage.databases) if s[1] not in ("done", "cancelled")]
         problems += [f"saga {name} is {state}" for name, state in living]
         return [f"deleted at {' '.join(moment)}: {p}" for p in problems]
@@ -101,6 +103,10 @@ async def deleted_at(kind: type[CloudStage], moment: Moment) -> list[str]:
         ("server build", Build, 8),
         ("server build, first host broken", FirstHostBroken, 23),
         ("server stop", Stop, 1),
+        ("server migrate", moves.Migrate, 9),
+        ("server resize on the same host", moves.ResizeHere, 19),
+        ("server revert a resize", moves.Revert, 9),
+        ("server confirm a resize", moves.Confirm, 7),
         ("server suspend", resting.Suspend, 1),
         ("server resume", resting.Resume, 1),
         ("server create an image", imaging.CreateImage, 2),

@@ -150,6 +150,7 @@ class Guest(Plugged[Given], sleep.Sleeper[Given]):
                 await process.end(seconds=0)
             return False
         if process is None:
+            await self._shares.down()
             if record.running:
                 # A guest that ended with its host is no crash; it may be started again.
                 gone = record.boot == records.boot_id()
