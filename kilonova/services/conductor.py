@@ -19,6 +19,7 @@ from kilonova.db.cells import Cell, Cells
 from kilonova.db.database import Database
 from kilonova.domain.agent import CONDUCTOR
 from kilonova.domain.request import RequestSpec, Selection
+from kilonova.interfaces.placement import PlacementService
 from kilonova.messaging.bus import Bus, NoReply, Subscription
 from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services import notices
@@ -88,23 +89,8 @@ class Conductor:
             ids=ids,
             down_after=down_after,
         )
-        self.guests = Guests(
-            db=db,
-            cells=cells,
-            cell=cell,
-            bus=bus,
-            agents=self.agents,
-            clock=clock,
-            ids=ids,
-            down_after=down_after,
-            evacuations=Evacuations(
-                db=db,
-                cell=cell,
-                placement=neighbours.placement,
-                clock=clock,
-                unknown=unknown_guest,
-            ),
-        )
+        given = db, cells, cell, bus, self.agents, neighbours.placement, clock, ids
+        self.guests = _guests(*given, down_after)
         self._cell = cell
         self.networks = NetworkInfo(
             db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
@@ -215,6 +201,34 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _guests(
+    db: Database,
+    cells: Cells,
+    cell: Cell,
+    bus: Bus,
+    agents: Agents,
+    placement: PlacementService,
+    clock: Clock,
+    ids: Ids,
+    down_after: float,
+) -> Guests:
+    """Looks at hosts, and cleans those up that are back after their servers were evacuated."""
+    evacuations = Evacuations(
+        db=db, cell=cell, placement=placement, clock=clock, unknown=unknown_guest
+    )
+    return Guests(
+        db=db,
+        cells=cells,
+        cell=cell,
+        bus=bus,
+        agents=agents,
+        clock=clock,
+        ids=ids,
+        down_after=down_after,
+        evacuations=evacuations,
+    )
 
 
 def _sources(
