@@ -103,23 +103,15 @@ class Conductor:
             clock=clock,
             ids=ids,
             down_after=down_after,
-            evacuations=Evacuations(
-                db=db,
-                cell=cell,
-                placement=neighbours.placement,
-                clock=clock,
-                unknown=unknown_guest,
-            ),
+            evacuations=_evacuations(db, cell, neighbours, clock),
         )
         self._cell = cell
         self.networks = NetworkInfo(
             db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
         )
-        seconds = settings.default.reclaim_instance_interval
-        self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+        self.reclaimer = _reclaimer(settings, cell, clock, ids)
         self.rescues = _rescues(settings, cell, clock, ids)
-        window = settings.default.resize_confirm_window
-        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
+        self.confirmer = _confirmer(settings, cell, clock, ids)
         self.offloader = _offloader(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = _sources(settings, db, cells, bus, neighbours, clock)
@@ -233,6 +225,21 @@ class Conductor:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _evacuations(db: Database, cell: Cell, neighbours: Neighbours, clock: Clock) -> Evacuations:
+    placement = neighbours.placement
+    return Evacuations(db=db, cell=cell, placement=placement, clock=clock, unknown=unknown_guest)
+
+
+def _reclaimer(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Reclaimer:
+    seconds = settings.default.reclaim_instance_interval
+    return Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
+
+
+def _confirmer(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Confirmer:
+    seconds = settings.default.resize_confirm_window
+    return Confirmer(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _sources(
