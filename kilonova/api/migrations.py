@@ -274,17 +274,23 @@ async def abort(call: Context, server_id: str, migration_id: str) -> None:
 
 def _abort(tx: Tx, call: Context, server_id: str, number: int, possible: set[str]) -> None:
     row = store.get(tx, server_id, number)
-    cancelled = row is not None and row.status in possible
-    if not cancelled or not call.app.sagas.cancel(tx, LIVE_MIGRATE, server_id, clock=call.clock):
+    if (
+        row is None
+        or row.status not in possible
+        or not call.app.sagas.cancel(tx, LIVE_MIGRATE, server_id, clock=call.clock)
+    ):
         raise BadRequest(f"Migration {number} of instance {server_id} is over.")
-    _told(tx, call, server_id, "live_migration_cancel")
+    _told(tx, call, row, "live_migration_cancel", "compute_live_migration_abort")
     note(tx, "instance.live_migration_abort.start", server_id)
 
 
-def _told(tx: Tx, call: Context, server_id: str, action: str) -> None:
+def _told(tx: Tx, call: Context, row: Migration, action: str, event: str) -> None:
     """An action that is over with its request."""
+    server_id, asked, now = row.server_id, call.request_id, call.clock.now()
     record(tx, call, action, server_id)
-    actions.finish(tx, server_id, call.request_id, now=call.clock.now(), message=None)
+    actions.start_event(tx, server_id, asked, event, now=now, host=row.source_host)
+    actions.finish_event(tx, server_id, asked, event, now=now)
+    actions.finish(tx, server_id, asked, now=now, message=None)
 
 
 @ROUTES.post(
@@ -308,7 +314,8 @@ async def force_complete(call: Context, server_id: str, migration_id: str) -> No
     await _ask(call, cell, row, LIVE_FORCE)
 
     def work(tx: Tx) -> None:
-        _told(tx, call, server_id, "live_migration_force_complete")
+        forced = "live_migration_force_complete"
+        _told(tx, call, row, forced, f"compute_{forced}")
         note(tx, f"{event}.end", server_id)
 
     await cell.db.run(work)

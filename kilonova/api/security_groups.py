@@ -297,9 +297,9 @@ def _rule_values(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("group_id"):
         values["remote_group_id"] = body["group_id"]
     else:
-        network = _cidr(body.get("cidr") or "0.0.0.0/0")
-        ethertype = f"IPv{network.version}"
-        values["remote_ip_prefix"] = str(network)
+        asked = body.get("cidr") or "0.0.0.0/0"
+        ethertype = f"IPv{_cidr(asked).version}"
+        values["remote_ip_prefix"] = asked
     if protocol is None and not (body.get("group_id") and first is None and last is None):
         raise BadRequest("Not enough parameters to build a valid rule.")
     if protocol is not None:

@@ -17,6 +17,10 @@ BOOT_ROLES = "boot_roles"
 """The key of ``Private.system`` with the roles of who made the server, joined by commas."""
 
 
+MAKER_NAME, MAKER_PROJECT = "owner_user_name", "owner_project_name"
+"""Keys of ``Private.system`` with the names of who made the server, as images of it tell them."""
+
+
 def guest_spec(
     server: Server,
     private: Private,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from kilonova.domain.describe import BOOT_ROLES, image_properties
+from kilonova.domain.describe import BOOT_ROLES, MAKER_NAME, MAKER_PROJECT, image_properties
 from kilonova.domain.server import Private, Server
 
 SNAPSHOT, BACKUP = "snapshot", "backup"
@@ -71,8 +71,9 @@ def new_image(
     visibility = "private"
     if server.local_image is not None:
         properties["base_image_ref"] = server.local_image.id
-    if private.system.get(BOOT_ROLES):
-        properties[BOOT_ROLES] = private.system[BOOT_ROLES]
+    for key in (BOOT_ROLES, MAKER_NAME, MAKER_PROJECT):
+        if private.system.get(key):
+            properties[key] = private.system[key]
     properties |= {
         OF_SERVER: server.id,
         "user_id": user_id,

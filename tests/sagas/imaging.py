@@ -76,6 +76,8 @@ class CreateBackup(CreateImage):
             self.images.add(f"backup-{number}", owner="p1", properties=self._marks("daily"))
         self.images.add("weekly", owner="p1", properties=self._marks("weekly"))
         self.images.table[IMAGE] = made
+        for number in (1, 2):
+            self.images.add(f"forged-{number}", owner="p9", properties=self._marks("daily"))
         await self.images.describe(IMAGE, self._marks("daily"))
 
     def _marks(self, kind: str) -> dict[str, str]:
@@ -84,6 +86,13 @@ class CreateBackup(CreateImage):
             imaging.KIND: imaging.BACKUP,
             imaging.BACKUP_TYPE: kind,
         }
+
+    async def audit(self) -> list[str]:
+        found = await super().audit()
+        kept = {"weekly", "forged-1", "forged-2"}
+        if IMAGE in self.images.table:
+            kept.add("backup-3")
+        return [*found, *(f"{image} is gone" for image in kept - set(self.images.table))]
 
     async def start(self) -> tuple[str, str]:
         args = BackupSaga(self.server, IMAGE, "daily", 2)

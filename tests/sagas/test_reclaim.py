@@ -52,7 +52,7 @@ async def test_what_was_shelved_leaves_its_host_in_time() -> None:
         end = await stage.outcome()
         gone = end["server"][CELL]
         assert (gone["states"][0], gone["host"]) == ("shelved_offloaded", None)
-        assert gone["actions"][-1][0] == "shelveOffload"
+        assert "shelveOffload" in [action[0] for action in gone["actions"]]
         assert (end["holds"], end["guests"]["h1"]) == ({}, [])
         assert [port[2] for port in end["ports"]] == [""]
         assert await stage.audit() == []

@@ -15,13 +15,14 @@ from kilonova.base.errors import BadRequest
 from kilonova.context import Context
 from kilonova.db.database import Tx
 from kilonova.domain import disks
-from kilonova.domain.describe import BOOT_ROLES, IMAGE_PREFIX
+from kilonova.domain.describe import BOOT_ROLES, IMAGE_PREFIX, MAKER_NAME, MAKER_PROJECT
 from kilonova.domain.guest import Disk, ImageRef
 from kilonova.domain.quotas import Rules, check
 from kilonova.domain.sagas import BUILD, ServerArgs
 from kilonova.domain.server import EMPTY, BuildRequest, BuildSpec, Private, Server
 from kilonova.domain.states import Task, VmState
 from kilonova.store import groups, servers
+from kilonova.web.call import Caller
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -198,7 +199,7 @@ def one(
         user_data=request.user_data,
         key_type=found.key.type if found.key else "ssh",
         public_key=found.key.public_key if found.key else None,
-        system={BOOT_ROLES: ",".join(call.caller.roles), **_marked(image, properties)},
+        system={**_maker(call.caller), **_marked(image, properties)},
     )
     spec = BuildSpec(
         nics=found.nics,
@@ -223,6 +224,13 @@ def _auto(request: ServerRequest, properties: dict[str, str]) -> bool:
     if request.auto_disk_config is not None:
         return request.auto_disk_config
     return properties.get("auto_disk_config", "").lower() in ("true", "1", "yes")
+
+
+def _maker(caller: Caller) -> dict[str, str]:
+    """Who makes the server, as its metadata and images of it tell."""
+    names = {MAKER_NAME: caller.user_name, MAKER_PROJECT: caller.project_name}
+    known = {key: name for key, name in names.items() if name}
+    return {BOOT_ROLES: ",".join(caller.roles), **known}
 
 
 def _marked(image: ImageRef | None, properties: dict[str, str]) -> dict[str, str]:

@@ -144,6 +144,22 @@ async def test_an_administrator_sees_the_user_data_once(cloud: Cloud) -> None:
     assert "OS-EXT-SRV-ATTR:user_data" not in shown
 
 
+APPEARS = {
+    9: "locked", 19: "description", 26: "tags", 54: "key_name", 57: "user_data",
+    63: "trusted_image_certificates", 71: "server_groups", 73: "locked_reason",
+    75: "OS-EXT-STS:vm_state", 96: "pinned_availability_zone", 100: "scheduler_hints",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [1, 8, 18, 25, 46, 47, 53, 56, 62, 70, 72, 74, 89, 90, 95, 97, 104])
+async def test_what_each_version_shows(cloud: Cloud, at: int) -> None:
+    server_id = await ready(cloud)
+    answer = await act(cloud, server_id, "rebuild", {"imageRef": IMAGE}, at=at)
+    shown = answer.json()["server"]
+    for since, name in APPEARS.items():
+        assert (name in shown) == (at >= since), name
+
+
 async def test_no_password_is_shown_where_there_are_none() -> None:
     plain = Settings()
     api = msgspec.structs.replace(plain.api, enable_instance_password=False)
