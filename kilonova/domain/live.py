@@ -42,7 +42,7 @@ class LiveTarget(msgspec.Struct, frozen=True):
     """Where a guest waits for its memory; ``disks``: the devices whose data has to come as well.
 
     ``disk_port`` 0: none of them does. ``whole``: those of which the image's data has to come too.
-    ``name`` is the host's, as its certificate has it.
+    ``name`` is the host's, as its certificate has it. ``mark`` tells one try from another.
     """
 
     address: str = ""
@@ -51,6 +51,7 @@ class LiveTarget(msgspec.Struct, frozen=True):
     disks: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     name: str = ""
+    mark: str = ""
 
 
 class LiveProgress(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from kilonova.domain.guest import Disk, FlavorSpec, Nic
 from kilonova.domain.request import RequestSpec
-from kilonova.domain.resources import Aggregate, Group, KeyPair, Service
+from kilonova.domain.resources import Aggregate, Group, KeyPair, Service, ShareMapping
 from kilonova.domain.server import Server
 
 
@@ -39,14 +39,15 @@ class Period(msgspec.Struct, frozen=True):
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A server and what just happened to it.
 
-    ``before`` is what it was (``instance.update``); ``nics`` and ``disks`` its cards and volumes;
-    ``volume_id``/``new_volume_id`` the volume in question.
+    ``before`` is what it was (``instance.update``); ``nics``, ``disks`` and ``shares`` its cards,
+    volumes and file shares; ``volume_id``/``new_volume_id`` the volume in question.
     """
 
     server: Server
     who: Who
     nics: tuple[Nic, ...] = ()
     disks: tuple[Disk, ...] = ()
+    shares: tuple[ShareMapping, ...] = ()
     cause: Cause | None = None
     before: Server | None = None
     period: Period | None = None

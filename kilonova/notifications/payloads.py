@@ -138,7 +138,7 @@ _INSTANCE: dict[str, Callable[[Any], Any]] = {
     "action_initiator_user": lambda x: x.who.user_id or None,
     "action_initiator_project": lambda x: x.who.project_id or None,
     "locked_reason": _server("locked_reason"),
-    "shares": lambda _: (),
+    "shares": many("SharePayload", lambda x: x.shares),
 }
 _FAULT = {"fault": one("ExceptionPayload", lambda x: x.cause)}
 _CERTIFICATES = {"trusted_image_certificates": _server("trusted_certs")}
@@ -237,7 +237,11 @@ _row(
         "delete_on_termination": lambda d: d.ends_with_server,
     },
 )
-_row("SharePayload", "1.0", _same("share_mapping_uuid", "share_id", "status", "tag"))
+_row(
+    "SharePayload",
+    "1.0",
+    {"share_mapping_uuid": lambda x: x.uuid, **_same("share_id", "status", "tag")},
+)
 
 _row(
     "ExceptionPayload",

@@ -27,7 +27,7 @@ from kilonova.notifications.facts import (
 )
 from kilonova.notifications.payloads import payload
 from kilonova.notifications.table import API, COMPUTE, CONDUCTOR, TABLE, Notification
-from kilonova.store import block_devices, servers
+from kilonova.store import block_devices, servers, shares
 from kilonova.store.outbox import UNVERSIONED, VERSIONED, New, put
 
 SHOWN = frozenset(
@@ -62,6 +62,7 @@ class Writer:
         self._level = section.default_level
         self._on_change = section.notify_on_state_change
         self._bdms = section.bdms_in_notifications
+        self._shares = section.include_share_mapping
         self._period = settings.default.instance_usage_audit_period
         periods.parse(self._period)
         self._host = settings.default.host
@@ -119,6 +120,8 @@ class Writer:
             more["keys"] = self._keys(tx, subject)
         if self._bdms and subject.volumes:
             more["disks"] = tuple(block_devices.of_server(tx, subject.id))
+        if self._shares and subject.host:
+            more["shares"] = tuple(shares.of_server(tx, subject.id))
         return ServerFacts(server=subject, who=who(), nics=self._nics(tx, subject), **more)
 
     def current(self) -> Period:

@@ -43,7 +43,8 @@ class Record(msgspec.Struct, frozen=True):
     last ran in. ``ended``: why it stopped by itself ("" when it was told to). ``ports``: port id →
     forwarded port of 127.0.0.1. ``disks``: device name → file. ``aside``: the move for which its
     directory is not in its place. ``arriving``: it runs on another host and waits for its memory.
-    ``asleep``: it is suspended. ``rescue``: how it was started, while it is rescued.
+    ``sending``: the mark of the try by which its memory was sent last. ``asleep``: it is suspended.
+    ``rescue``: how it was started, while it is rescued.
     """
 
     spec: GuestSpec
@@ -56,6 +57,7 @@ class Record(msgspec.Struct, frozen=True):
     aside: str = ""
     rescue: Rescued | None = None
     arriving: bool = False
+    sending: str = ""
     asleep: Asleep | None = None
 
     @property

@@ -85,13 +85,13 @@ class Place:
                 found.append(int(entry.name))
         return found
 
+    def points(self) -> list[Path]:
+        return list((self.path / "instances/shares").glob("*"))
+
     async def nothing_is_left(self) -> None:
-        async with asyncio.timeout(10):
-            while self.daemons() or self.mounts():
+        async with asyncio.timeout(20):
+            while self.daemons() or self.mounts() or self.points():
                 await asyncio.sleep(0.05)
-        assert not (self.path / "instances/shares").exists() or not list(
-            (self.path / "instances/shares").iterdir()
-        )
         assert (self.export / "kept").read_text() == "kept"
 
 
@@ -136,6 +136,21 @@ async def test_a_guest_keeps_its_share_while_the_agent_is_away(place: Place) -> 
     await place.start()
     assert (await place.driver.status(SERVER)).power == PowerState.RUNNING
     await place.driver.destroy(place.guest(), keep_disks=False)
+    await place.nothing_is_left()
+
+
+async def test_a_guest_that_ended_while_the_agent_was_away(place: Place) -> None:
+    status = await place.driver.spawn(place.guest(), paused=False)
+    await place.driver.stop()
+    assert status.pid is not None
+    os.kill(status.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while place.daemons():
+            await asyncio.sleep(0.05)
+    assert len(place.mounts()) == 1
+    lines = await place.driver.leftovers(frozenset())
+    assert f"file shares of server {SERVER}" in lines
+    await place.start()
     await place.nothing_is_left()
 
 

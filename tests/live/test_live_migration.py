@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU"),
 ]
-DEADLINE = 60.0
+DEADLINE = 110.0
 SETTINGS = Settings(libvirt=Libvirt(virt_type="qemu"), qemu=Qemu(start_seconds=60))
 EXTRAS = openstack.Extras(random=os.urandom)
 COUNT = b"""#!/bin/sh
@@ -113,7 +113,7 @@ async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         properties={**image.properties, "hw_machine_type": kind},
     )
     root = Disk(id="r", role="root", source="image", device="vda", image=ref, boot_index=0)
-    swap = Disk(id="s", role="swap", source="blank", device="vdc", size_mb=16)
+    swap = Disk(id="s", role="swap", source="blank", device="vdc", size_mb=4)
     ip = FixedIp(address="10.0.0.5", subnet_id="s", cidr="10.0.0.0/24")
     nic = Nic(port_id="p1", mac="fa:16:3e:00:00:01", network_id="n", vif_type="user", ips=(ip,))
     spec = GuestSpec(
@@ -175,39 +175,37 @@ async def test_a_guest_goes_on_counting_on_the_other_host(pair: Pair) -> None:
     await pair.counts(1, 3)
 
 
-SLOW = {"live_migration_bandwidth": 1, "live_migration_completion_timeout": 0}
+SLOW = {"live_migration_bandwidth": 4, "live_migration_completion_timeout": 0}
 
 
 @pytest.mark.parametrize("pair", [("pc", SLOW)], indirect=True)
 async def test_a_move_is_given_up_and_the_guest_goes_on_where_it_was(pair: Pair) -> None:
     here, there = pair.drivers
     await pair.counts(0, 2)
-    for half in ("disks", "memory"):
-        target = await pair.prepare()
-        moving = asyncio.create_task(here.live_move(pair.spec, target))
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            await asyncio.sleep(0.1)
-            assert not moving.done(), moving.exception()
-            try:
-                seen = await here.live_progress(SERVER)
-            except Conflict:
-                continue
-            if seen.disk_total and half == "disks":
-                break
-            if seen.memory_processed:
-                assert seen.memory_total > seen.memory_remaining > 0
-                break
-        moving.cancel()
-        await asyncio.gather(moving, return_exceptions=True)
-        await there.destroy(pair.spec, keep_disks=False)
-        status = await here.live_stay(pair.spec, running=True)
-        assert status.power == PowerState.RUNNING
-        assert not pair.labs[1].processes()
-        assert not (pair.labs[1].path / "instances" / SERVER).exists()
-        last = (await pair.ticks(0))[-1]
-        seen_ticks = await pair.counts(0, last + 3)
-        assert seen_ticks == list(range(seen_ticks[0], seen_ticks[-1] + 1))
+    target = await pair.prepare()
+    moving = asyncio.create_task(here.live_move(pair.spec, target))
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        await asyncio.sleep(0.1)
+        assert not moving.done(), moving.exception()
+        try:
+            seen = await here.live_progress(SERVER)
+        except Conflict:
+            continue
+        if seen.memory_processed:
+            break
+    assert seen.memory_total > seen.memory_remaining > 0
+    assert seen.disk_total >= seen.disk_processed > 0
+    moving.cancel()
+    await asyncio.gather(moving, return_exceptions=True)
+    await there.destroy(pair.spec, keep_disks=False)
+    status = await here.live_stay(pair.spec, running=True)
+    assert status.power == PowerState.RUNNING
+    assert not pair.labs[1].processes()
+    assert not (pair.labs[1].path / "instances" / SERVER).exists()
+    last = (await pair.ticks(0))[-1]
+    seen_ticks = await pair.counts(0, last + 3)
+    assert seen_ticks == list(range(seen_ticks[0], seen_ticks[-1] + 1))
     # What was sent entirely can be taken back as well, as long as nobody went on with it.
     libvirt = msgspec.structs.replace(SETTINGS.libvirt, live_migration_bandwidth=0)
     for lab in pair.labs:

@@ -50,6 +50,10 @@ EVENTS = {
     " compute.exception",
     "server swap a volume": "instance.volume_swap.start instance.volume_swap.end",
     "server attach of a card": "instance.interface_attach.start instance.interface_attach.end",
+    "server attach of a share": "instance.share_attach.start instance.share_attach.end",
+    "server attach of a share, refused": "instance.share_attach.start instance.share_attach.error"
+    " compute.exception",
+    "server detach of a share": "instance.share_detach.start instance.share_detach.end",
     "server crash dump": "instance.trigger_crash_dump.start instance.trigger_crash_dump.end",
     "server soft delete": "instance.soft_delete.start instance.soft_delete.end",
     "server resize": ASKED
@@ -121,6 +125,24 @@ async def test_a_crash_loses_and_repeats_nothing(name: str) -> None:
         assert [e for e in now if not e.startswith(TWICE)] == [
             e for e in good if not e.startswith(TWICE)
         ], moment
+
+
+async def test_shares_are_told_where_that_is_wanted() -> None:
+    async with SCENARIOS.get("server detach of a share").stage() as stage:
+        with listening(stage.databases, writer(include_share_mapping=True)):
+            await stage.start()
+            await finish(stage, Script())
+        found = []
+        for db in stage.databases.values():
+            for row in await db.read(outbox.batch, 1000):
+                body = json.loads(json.loads(row.message).get("oslo.message", row.message))
+                found.append(body["payload"]["nova_object.data"])
+    assert [told["share_id"] for told in found] == ["s1", "s1"]
+    (share,) = found[0]["shares"]
+    assert share["nova_object.name"] == "SharePayload"
+    shown = {"share_mapping_uuid": "m-s1", "share_id": "s1", "status": "detaching", "tag": "s1"}
+    assert share["nova_object.data"] == shown
+    assert found[1]["shares"] == []
 
 
 async def test_a_rolled_back_step_tells_nothing() -> None:

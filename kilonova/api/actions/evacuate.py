@@ -19,7 +19,7 @@ from kilonova.domain.states import Task
 from kilonova.store import migrations
 from kilonova.store.noting import note
 from kilonova.web.routes import Routes
-from kilonova.web.schema import Schema, between, until
+from kilonova.web.schema import Schema, between, shape, until
 
 ROUTES: Routes[Services] = Routes(tag="server actions")
 
@@ -41,7 +41,13 @@ EVACUATE = Schema(
 )
 
 
-@ROUTES.post(PATH, action="evacuate", body=EVACUATE, summary="Evacuate")
+@ROUTES.post(
+    PATH,
+    action="evacuate",
+    body=EVACUATE,
+    responses=Schema(until(13, shape({"adminPass?": str}))),
+    summary="Evacuate",
+)
 async def evacuate(call: Context, server_id: str) -> dict[str, Any] | None:
     """From its image, or on its volumes; its host must be down. It is off afterwards from 2.95."""
     options = call.body["evacuate"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kilonova.base.errors import Conflict, Timeout, Unavailable
@@ -24,7 +24,10 @@ TLS = "live-tls"
 
 
 class Departure:
-    """A move under way. ``gib`` is the guest's size, by which its time is measured."""
+    """A move under way. ``gib`` is the guest's size, by which its time is measured.
+
+    ``begun``: its memory is on its way already; ``begins`` is told when it is.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,11 @@ class Departure:
         settings: Settings,
         *,
         gib: float,
+        begun: bool,
+        begins: Callable[[], None],
     ) -> None:
+        self._begun = begun
+        self._begins = begins
         self._qemu = qemu
         self._target = target
         self._disks = [disk for disk in disks if disk.device in target.disks]
@@ -50,8 +57,9 @@ class Departure:
         """
         limit = self._settings.libvirt.live_migration_completion_timeout * self._gib
         began = asyncio.get_running_loop().time()
-        state = await status(self._qemu)
-        if state not in (*STARTING, READY, "completed"):
+        if not self._begun:
+            # QEMU remembers how the last try ended, and perhaps has something left of it.
+            await end_jobs(self._qemu, force=True)
             await self._copy_disks()
         allowed = 0
         while True:
@@ -63,21 +71,24 @@ class Departure:
             if not await self._disks_ready():
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
-            state = await status(self._qemu)
-            if state in ("none", "cancelled"):
+            if not self._begun:
                 await self._start_memory()
-            elif state == READY:
-                await self._switch()
-            elif state == "completed":
+                self._begun = True
+                self._begins()
+            state = await status(self._qemu)
+            if state == "completed":
                 return
-            elif state == "failed":
-                info = await self._qemu.execute("query-migrate")
-                raise Unavailable(
-                    f"The guest could not be sent: {info.get('error-desc', 'it said no more')}."
-                )
-            else:
+            await self._step(state)
+            if state in STARTING:
                 allowed = await self._allow(spent, allowed)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _step(self, state: str) -> None:
+        if state == READY:
+            await self._switch()
+        elif state in OVER:
+            info = await self._qemu.execute("query-migrate")
+            raise Unavailable(f"The guest could not be sent: {info.get('error-desc', state)}.")
 
     async def force(self) -> None:
         """Let the guest stand still, so that it changes nothing any more."""

@@ -422,6 +422,7 @@ class QemuDriver(QemuMoves):
         ]
         lines += await asyncio.to_thread(records.unused_places, self._directory, known)
         lines += await asyncio.to_thread(aside.unused, self._directory, known)
+        lines += await asyncio.to_thread(fileshares.leftovers, self._directory, known)
         kept = (guest.record for guest in self._guests.values() if guest.server_id in known)
         found = await asyncio.to_thread(vifs.taps)
         return lines + records.unused_taps(found, [one for one in kept if one is not None])

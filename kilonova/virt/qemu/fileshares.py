@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +70,13 @@ def program() -> str | None:
 def traits() -> tuple[str, ...]:
     """What the host can do for guests with shares."""
     return TRAITS if program() is not None else ()
+
+
+def leftovers(state_dir: Path, known: Container[str]) -> list[str]:
+    """Mount points of servers that are not ``known``, one line each."""
+    place = state_dir / PLACE
+    names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+    return [f"file shares of server {name}" for name in names if name not in known]
 
 
 class FileShares:

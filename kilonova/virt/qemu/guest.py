@@ -150,6 +150,7 @@ class Guest(Plugged[Given], sleep.Sleeper[Given]):
                 await process.end(seconds=0)
             return False
         if process is None:
+            await self._shares.down()
             if record.running:
                 # A guest that ended with its host is no crash; it may be started again.
                 gone = record.boot == records.boot_id()
@@ -206,6 +207,11 @@ class Guest(Plugged[Given], sleep.Sleeper[Given]):
             self._home.hand_over(path for file in disks.values() for path in file.owned)
             fresh = msgspec.structs.replace(fresh, disks=disks)
             await self._start(devices, fresh, paused=True, shape=shape)
+
+    def sends(self, mark: str) -> None:
+        """Its memory is on its way to whom that mark stands for ('': to nobody)."""
+        if self.record is not None and self.record.sending != mark:
+            records.save(self.directory, self._note(sending=mark), durable=True)
 
     def arrived(self, spec: GuestSpec) -> None:
         """It is this host's guest from now on."""

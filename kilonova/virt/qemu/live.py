@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,6 +107,8 @@ class QemuMoves:
                 self._devices(record.spec).disks,
                 self._host.settings,
                 gib=guest.flavor.memory_mb / 1024 + _local_gib(there, target.disks),
+                begun=bool(target.mark) and record.sending == target.mark,
+                begins=functools.partial(there.sends, target.mark),
             )
             self._departures[guest.server_id] = moving
             with there.busy():
@@ -114,6 +117,7 @@ class QemuMoves:
                 except Fault:
                     with contextlib.suppress(Fault, TimeoutError):
                         await departure.give_up(there.qemu, running=was_running)
+                        there.sends("")
                     raise
                 finally:
                     self._departures.pop(guest.server_id, None)
@@ -139,6 +143,7 @@ class QemuMoves:
             if there.alive:
                 with there.busy():
                     await departure.give_up(there.qemu, running=running)
+                    there.sends("")
             return there.status()
 
     async def live_force(self, server_id: str) -> None:
@@ -166,7 +171,8 @@ class QemuMoves:
             await departure.credentials(qemu, settings, "server")
             wanted = {"tls-creds": departure.TLS}
             await qemu.execute("migrate-set-parameters", wanted)
-        target = LiveTarget(address=address, name=self._host.name)
+        mark = f"{self._host.name}/{there.status().pid}"
+        target = LiveTarget(address=address, name=self._host.name, mark=mark)
         if shape.disks:
             target = await self._listen_for_disks(there, shape, target, tls=tls)
 

@@ -111,7 +111,7 @@ async def test_an_old_client_waits_for_the_checks(
 
     cloud.cell1.db.run_sync(end)
     for _ in range(500):
-        cloud.pass_time(0.2)
+        await cloud.clock.advance(0.2)
         await asyncio.sleep(0.01)
         if asking.done():
             break

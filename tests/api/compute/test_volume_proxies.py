@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -90,3 +91,20 @@ async def test_servers_on_volumes_to_2102(cloud: Cloud) -> None:
     assert [item["id"] for item in listed] == [server_id]
     last = cloud.client(version="2.103")
     assert (await last.get(f"/v2.1/os-volumes_boot/{server_id}")).status == 404
+
+
+async def test_the_volume_service_is_told_of_snapshots_it_asked_for(cloud: Cloud) -> None:
+    client = cloud.client(version="2.35")
+    made = (await client.post("/v2.1/os-volumes", json={"volume": {"size": 1}})).json()["volume"]
+    wanted = {"snapshot": {"volume_id": made["id"], "force": True}}
+    answer = await client.post("/v2.1/os-snapshots", json=wanted)
+    while answer.status == 400:  # the volume is not ready yet
+        answer = await client.post("/v2.1/os-snapshots", json=wanted)
+    snapshot = answer.json()["snapshot"]["id"]
+    volumes = cloud.services.volumes
+    while (await volumes.snapshot(snapshot)).status == "creating":
+        await asyncio.sleep(0.01)
+    for status in ("creating", "error", "error_deleting"):
+        await volumes.tell_snapshot(snapshot, status)
+        assert (await volumes.snapshot(snapshot)).status == status
+    await volumes.tell_snapshot(made["id"], "creating")  # there is no such snapshot
