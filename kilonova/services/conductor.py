@@ -94,23 +94,7 @@ class Conductor:
             ids=ids,
             down_after=down_after,
         )
-        self.guests = Guests(
-            db=db,
-            cells=cells,
-            cell=cell,
-            bus=bus,
-            agents=self.agents,
-            clock=clock,
-            ids=ids,
-            down_after=down_after,
-            evacuations=Evacuations(
-                db=db,
-                cell=cell,
-                placement=neighbours.placement,
-                clock=clock,
-                unknown=unknown_guest,
-            ),
-        )
+        self.guests = _guests(self.agents, settings, db, cells, cell, bus, neighbours, clock, ids)
         self._cell = cell
         self.networks = NetworkInfo(
             db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
@@ -271,6 +255,33 @@ def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloa
 
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
     return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
+
+
+def _guests(
+    agents: Agents,
+    settings: Settings,
+    db: Database,
+    cells: Cells,
+    cell: Cell,
+    bus: Bus,
+    neighbours: Neighbours,
+    clock: Clock,
+    ids: Ids,
+) -> Guests:
+    placement = neighbours.placement
+    return Guests(
+        db=db,
+        cells=cells,
+        cell=cell,
+        bus=bus,
+        agents=agents,
+        clock=clock,
+        ids=ids,
+        down_after=float(settings.default.service_down_time),
+        evacuations=Evacuations(
+            db=db, cell=cell, placement=placement, clock=clock, unknown=unknown_guest
+        ),
+    )
 
 
 def _rescues(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> RescueEnder:
