@@ -97,7 +97,9 @@ async def test_an_old_client_waits_for_the_checks(
 
     def begun(tx: Tx) -> list[str]:
         return [
-            a.request_id for a in actions.page(tx, server_id) if a.action == LIVE_MIGRATE.action
+            a.request_id
+            for a in actions.page(tx, server_id) or []
+            if a.action == LIVE_MIGRATE.action
         ]
 
     while not (asked := cloud.cell1.db.run_sync(begun)):
