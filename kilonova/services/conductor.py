@@ -25,6 +25,7 @@ from kilonova.scheduler.hosts import StoredHosts
 from kilonova.services import notices
 from kilonova.services.figures import step_times
 from kilonova.services.neighbours import Neighbours
+from kilonova.services.overdue import reconcilers
 from kilonova.store import explanations
 from kilonova.web.health import Metrics
 from kilonova.workflows import sagas
@@ -33,16 +34,12 @@ from kilonova.workflows.engine.kit import Kit
 from kilonova.workflows.engine.runner import Runner
 from kilonova.workflows.reconcilers.agents import Agents
 from kilonova.workflows.reconcilers.aggregates import Mirror
-from kilonova.workflows.reconcilers.confirm import Confirmer
 from kilonova.workflows.reconcilers.evacuations import Evacuations
 from kilonova.workflows.reconcilers.guests import Guests, unknown_guest
 from kilonova.workflows.reconcilers.images import ImageCacher
 from kilonova.workflows.reconcilers.journals import Journals
 from kilonova.workflows.reconcilers.leftovers import LeftoverCleaner
 from kilonova.workflows.reconcilers.networks import NetworkInfo
-from kilonova.workflows.reconcilers.reclaim import Reclaimer
-from kilonova.workflows.reconcilers.rescued import RescueEnder
-from kilonova.workflows.reconcilers.shelved import Offloader
 from kilonova.workflows.reconcilers.usage import UsageAudits
 from kilonova.workflows.reconcilers.volume_usage import VolumeUsages
 from kilonova.workflows.visible import ServerVisible
@@ -59,9 +56,6 @@ PRUNE_EVERY = 3600.0
 JOURNALS_EVERY = 3600.0
 SETTLED = 3.0
 """Seconds after the start before looking for what was left lying about."""
-CONFIRM_EVERY = 60.0
-RECLAIM_EVERY = 60.0
-RESCUES_EVERY = 60.0
 USAGE_EVERY = 60.0
 REGISTERED = sagas.__all__
 
@@ -101,12 +95,7 @@ class Conductor:
         self.networks = NetworkInfo(
             db=db, cells=cells, networks=neighbours.networks, clock=clock, ids=ids
         )
-        seconds = settings.default.reclaim_instance_interval
-        self.reclaimer = Reclaimer(cell=cell, clock=clock, ids=ids, seconds=seconds)
-        self.rescues = _rescues(settings, cell, clock, ids)
-        window = settings.default.resize_confirm_window
-        self.confirmer = Confirmer(cell=cell, clock=clock, ids=ids, seconds=window)
-        self.offloader = _offloader(settings, cell, clock, ids)
+        self.overdue = reconcilers(settings, cell, clock, ids)
         self.mirror = Mirror(db=db, cell=cell, placement=neighbours.placement)
         self.sources = _sources(settings, db, cells, bus, neighbours, clock)
         self.leftovers = _cleaner(db, cells, self.sources, neighbours)
@@ -166,15 +155,8 @@ class Conductor:
         self._every("leftovers", self.leftovers.reconcile, LEFTOVERS_EVERY, after=SETTLED)
         self._every("explanations", self._forget_explanations, PRUNE_EVERY, after=SETTLED)
         self._every("journals", self.journals.reconcile, JOURNALS_EVERY, after=SETTLED)
-        if self._settings.default.reclaim_instance_interval > 0:
-            self._every("soft-deleted servers", self.reclaimer.reconcile, RECLAIM_EVERY)
-        if self._settings.default.rescue_timeout > 0:
-            self._every("rescued servers", self.rescues.reconcile, RESCUES_EVERY)
-        if self._settings.default.resize_confirm_window > 0:
-            self._every("unconfirmed resizes", self.confirmer.reconcile, CONFIRM_EVERY)
-        polls = self._settings.default.shelved_poll_interval
-        if self._settings.default.shelved_offload_time > 0 and polls >= 0:
-            self._every("shelved servers", self.offloader.reconcile, float(polls or 60))
+        for row in self.overdue:
+            self._every(row.name, row.look, row.every)
         if self._settings.default.instance_usage_audit:
             self._every("usage audits", self.usage.reconcile, USAGE_EVERY)
         if self.sender is not None:
@@ -278,18 +260,8 @@ def _cleaner(
     )
 
 
-def _offloader(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> Offloader:
-    seconds = float(settings.default.shelved_offload_time)
-    return Offloader(cell=cell, clock=clock, ids=ids, seconds=seconds)
-
-
 def _usage(settings: Settings, cell: Cell, clock: Clock) -> UsageAudits:
     return UsageAudits(cell=cell, clock=clock, period=settings.default.instance_usage_audit_period)
-
-
-def _rescues(settings: Settings, cell: Cell, clock: Clock, ids: Ids) -> RescueEnder:
-    seconds = float(settings.default.rescue_timeout)
-    return RescueEnder(cell=cell, clock=clock, ids=ids, seconds=seconds)
 
 
 def _world(

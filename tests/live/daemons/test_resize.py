@@ -18,7 +18,7 @@ from tests.support.daemons import Deployment, deployment, until
 pytestmark = [
     pytest.mark.live,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(shutil.which("qemu-storage-daemon") is None, reason="no QEMU"),
 ]
 HOSTS = ("left", "right")

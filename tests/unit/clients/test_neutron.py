@@ -64,6 +64,12 @@ async def test_ports_have_their_servers_name_where_names_are_known(*, known: boo
     assert service.asked.count("/v2.0/extensions") == 1
 
 
+async def test_a_port_leaves_its_host_but_not_its_server() -> None:
+    service = Network()
+    await Neutron(cast(Endpoint, service)).leave_host("p")
+    assert service.written == [{"binding:host_id": ""}]
+
+
 @pytest.mark.parametrize("sees_all", [True, False])
 async def test_own_and_shared_networks_are_usable_whoever_asks(*, sees_all: bool) -> None:
     service = Network()

@@ -17,9 +17,10 @@ def test_sagas_are_found_by_name_and_have_arguments_that_travel() -> None:
     assert repr(DELETE) == "SagaKind(server.delete)"
 
 
-def test_only_deletes_cancel_what_is_under_way() -> None:
+def test_only_what_no_host_need_answer_cancels_what_is_under_way() -> None:
     assert {name for name in SAGAS if SAGAS.get(name).cancels} == {
         "server.delete",
+        "server.evacuate",
         "server.soft_delete",
     }
 

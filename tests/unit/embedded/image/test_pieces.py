@@ -83,7 +83,6 @@ def test_content_is_the_same_in_any_chunks(cuts: list[int]) -> None:
         ("raw", qcow2(1 << 20)),
         ("ari", qcow2(1 << 20)),
         ("vmdk", b'# Disk\ncreateType="monolithicFlat"\nRW 1 FLAT "/etc/passwd" 0\n'),
-        ("qcow2", b""),
     ],
 )  # fmt: skip
 def test_content_that_is_refused(declared: str, data: bytes) -> None:
