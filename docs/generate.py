@@ -11,7 +11,6 @@ from typing import Any
 from oslo_config import cfg
 
 from kilonova.api import service
-from kilonova.api.actions.later import LATER
 from kilonova.api.versions import MICROVERSIONS
 from kilonova.config import section
 from kilonova.config.settings import Settings
@@ -157,26 +156,12 @@ def notifications() -> str:
     return _page(parts)
 
 
-def not_yet() -> str:
-    """The actions that are checked and refused as they should be, but not done."""
-    parts = [_head("Actions that answer 501", "the route tables under `kilonova/api/`")]
-    parts.append(
-        "These routes check body, caller, state and everything they name, and refuse what is\n"
-        "wrong. What is right they answer with 501: the work behind them is not there yet."
-    )
-    rows = sorted((row for row in service.api().routes if LATER[1] in row.tags), key=_order)
-    told = [(row.method, f"`{row.path}`", f"`{row.action or ''}`", row.summary) for row in rows]
-    parts.append(_table(("method", "path", "action", "what it is for"), told))
-    return _page(parts)
-
-
 PAGES: dict[str, Callable[[], str]] = {
     "options.md": options,
     "policy.md": policy,
     "actions.md": actions,
     "compute-routes.md": routes,
     "errors.md": errors,
-    "not-yet.md": not_yet,
     "notifications.md": notifications,
 }
 

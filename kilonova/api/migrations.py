@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kilonova.api.actions.later import check
+from kilonova.api.actions.checks import check
 from kilonova.api.agents import ask
 from kilonova.api.find import Found, find, require_cell, target
 from kilonova.api.schemas import closed, no_query

@@ -7,7 +7,7 @@ from typing import Any
 
 from kilonova.base.errors import Fault
 from kilonova.web.faults import title as phrase
-from kilonova.web.routes import PARAMETER, UNDONE, Api, Route
+from kilonova.web.routes import PARAMETER, Api, Route
 
 _WRITING = ("POST", "PUT", "PATCH", "DELETE")
 _NAMES = {
@@ -57,8 +57,6 @@ def statuses(api: Api[Any], rows: list[Route], version: int) -> list[int]:
         found.add(409)
     if first.action is not None and any(_gone_beside(row, first) for row in api.routes):
         found.add(410)
-    if any(UNDONE in row.tags for row in rows):
-        found.add(501)
     found |= {row.status for row in rows if row.status >= 400}
     found |= {status for row in rows for status in row.also_at(version) if status >= 400}
     return sorted(found)

@@ -20,8 +20,6 @@ H = TypeVar("H", bound=Handler)
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 BODY_LIMIT = 114688
 JSON_TYPES = ("application/json",)
-UNDONE = "answers 501"
-"""The tag of rows whose work this program cannot do yet."""
 
 
 class Options(TypedDict, total=False):

@@ -193,18 +193,20 @@ class Manila(StandIn):
                 row["state"] = "active"
         return 200, {"access_list": own}
 
+    def _deny(self, given: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
+        if self.keeps:
+            return 400, _fault("badRequest", "this share keeps its rules")
+        if given["access_id"] not in self.rules:
+            return 404, _fault("itemNotFound", "no such rule")
+        if not given.get("unrestrict"):
+            return 409, _fault("conflictingRequest", "the rule is locked")
+        del self.rules[given["access_id"]]
+        return 202, None
+
     def _act(self, share: str, body: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
         ((word, given),) = body.items()
-        if word == "deny_access" and self.keeps:
-            return 400, _fault("badRequest", "this share keeps its rules")
         if word == "deny_access":
-            gone = self.rules.pop(given["access_id"], None)
-            if gone is None:
-                return 404, _fault("itemNotFound", "no such rule")
-            if not given.get("unrestrict"):
-                self.rules[given["access_id"]] = gone
-                return 409, _fault("conflictingRequest", "the rule is locked")
-            return 202, None
+            return self._deny(given)
         if self.refuses:
             return 400, _fault("badRequest", "this share takes no rules")
         if any(rule[1] == given["access_to"] for rule in self.rules_of(share)):

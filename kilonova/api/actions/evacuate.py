@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.api.actions.later import check, compute_of, host_is_up
+from kilonova.api.actions.checks import check, compute_of, host_is_up
 from kilonova.api.actions.power import PATH, begin
 from kilonova.api.find import Found, find, require_cell
 from kilonova.api.schemas import BOOLEAN, HOST, closed, truth

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kilonova.api import quota_rules, volume_images
-from kilonova.api.actions.later import check
+from kilonova.api.actions.checks import check
 from kilonova.api.actions.power import PATH
 from kilonova.api.find import Found, find, is_admin, missing, require_cell, target
 from kilonova.api.schemas import METADATA, NAME, UUID, closed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kilonova.api.actions.later import check, compute_of
+from kilonova.api.actions.checks import check, compute_of
 from kilonova.api.actions.power import PATH, begin
 from kilonova.api.find import Found, find, require_cell, target
 from kilonova.api.schemas import BOOLEAN, HOST, Tree, closed, truth

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kilonova.api import quota_rules
-from kilonova.api.actions.later import check
+from kilonova.api.actions.checks import check
 from kilonova.api.actions.power import PATH
 from kilonova.api.find import find, is_admin, require_cell, target
 from kilonova.api.schemas import BOOLEAN, DESCRIPTION, METADATA, NAME, UUID, Tree, closed, truth

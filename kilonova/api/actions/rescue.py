@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from kilonova.api.actions.later import check
+from kilonova.api.actions.checks import check
 from kilonova.api.actions.power import PATH, run
 from kilonova.api.actions.rebuild import refuse_vtpm
 from kilonova.api.find import find, is_admin, require_cell

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kilonova.api import quota_rules
-from kilonova.api.actions.later import allowed, check, compute_of, host_is_up, require_up
+from kilonova.api.actions.checks import allowed, check, compute_of, host_is_up, require_up
 from kilonova.api.actions.power import PATH, begin
 from kilonova.api.find import Found, find, is_admin, require_cell, target
 from kilonova.api.schemas import HOST, Tree, closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kilonova.api import quota_rules
-from kilonova.api.actions.later import check, compute_of
+from kilonova.api.actions.checks import check, compute_of
 from kilonova.api.actions.power import PATH, begin
 from kilonova.api.find import Found, find, require_cell, target
 from kilonova.api.schemas import NAME, closed

@@ -1,23 +1,15 @@
-"""Actions whose work is yet to come: everything up to the work is done, then 501."""
+"""What several actions ask before they begin: the server, its state, and its host's service."""
 
 from __future__ import annotations
 
 from kilonova.api.find import Found, find, is_admin
-from kilonova.base.errors import Conflict, NotSupported
+from kilonova.base.errors import Conflict
 from kilonova.context import Context
 from kilonova.domain import states
 from kilonova.domain.resources import Service
 from kilonova.store import services
-from kilonova.web.routes import UNDONE
 
 COMPUTE = "nova-compute"
-LATER = ("server actions", UNDONE)
-"""The tags of routes that end here; the reference lists them by the second one."""
-
-
-def not_yet(action: str) -> NotSupported:
-    """The error of an action that was accepted but cannot be done."""
-    return NotSupported(f"This cloud cannot do '{action}' yet.", code="action.not_supported")
 
 
 async def allowed(
