@@ -61,6 +61,9 @@ async def attach_volume(s: Saga, server_id: str, disk_id: str) -> None:
         undo = Undo(DETACH_DISK, back, even_if_down=True)
         await s.on(host, ATTACH_DISK, args, undo=undo)
         await s.do(complete_volume, disk)
+    elif place.host is None:
+        # It is in use from now on; whichever host takes the server up will connect it.
+        await s.do(complete_volume, disk)
     await s.do(finish_volume, server_id)
 
 

@@ -30,6 +30,20 @@ async def act(place: Place, volume_id: str, **body: Any) -> int:
     return (await place.alice.post(f"/v3/volumes/{volume_id}/action", json=named)).status
 
 
+async def test_a_server_without_a_host_has_the_volume(place: Place) -> None:
+    volume = (await place.make(place.alice))["id"]
+    made = await reserve(place, volume)
+    path = f"/v3/attachments/{made['id']}"
+    good(await place.alice.post(f"{path}/action", json={"os-complete": {}}), 204)
+    shown = good(await place.alice.get(f"/v3/volumes/{volume}"))["volume"]
+    assert shown["status"] == "in-use"
+    assert [told["host_name"] for told in shown["attachments"]] == [None]
+    body = {"attachment": {"connector": CONNECTOR}}
+    info = good(await place.alice.put(path, json=body))["attachment"]["connection_info"]
+    assert info["driver_volume_type"] == "local"
+    assert await status(place, volume) == "in-use"
+
+
 async def test_life_of_an_attachment(place: Place) -> None:
     volume = (await place.make(place.alice))["id"]
     made = await reserve(place, volume)
@@ -38,8 +52,6 @@ async def test_life_of_an_attachment(place: Place) -> None:
     assert await status(place, volume) == "reserved"
     second = {"volume_uuid": volume, "instance_uuid": str(uuid.uuid4())}
     assert (await place.alice.post("/v3/attachments", json={"attachment": second})).status == 400
-    early = await place.alice.post(f"{path}/action", json={"os-complete": {}})
-    assert early.status == 400
     body = {"attachment": {"connector": CONNECTOR}}
     info = good(await place.alice.put(path, json=body))["attachment"]["connection_info"]
     assert info["driver_volume_type"] == "local"

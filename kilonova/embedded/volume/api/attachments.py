@@ -97,7 +97,7 @@ async def update(call: Call[Volumes], attachment_id: str) -> dict[str, Any]:
 
 @routes.post("/{attachment_id}/action", action="os-complete", since=44, status=204)
 async def complete(call: Call[Volumes], attachment_id: str) -> None:
-    """The server has the volume."""
+    """The server has the volume; also one without a host, which tells its connector later."""
     now = call.app.clock.now()
 
     def work(tx: Tx) -> None:
@@ -105,8 +105,6 @@ async def complete(call: Call[Volumes], attachment_id: str) -> None:
         call.enforce("volume:attach", {"project_id": volume.project_id})
         if item.status == "attached":
             return
-        if item.status != "attaching":
-            raise BadRequest(f"The attachment has no connector yet: it is {item.status}.")
         rows.change(tx, Attachment, item.id, status="attached", attached_at=now)
         settle(tx, volume.id, now)
 
