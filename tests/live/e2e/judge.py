@@ -1,16 +1,15 @@
 """Judge recorded compute traffic by the schemas and status codes of the installed ``nova``.
 
-``python judge.py FILE... [--later FILE]`` prints a JSON object: how many exchanges were judged,
+``python judge.py FILE...`` prints a JSON object: how many exchanges were judged,
 what was wrong with which, and which actions answered with success at which span of versions whose
-answers are alike. ``--later`` names actions, one a line, whose 501 is counted and not held against
-them. Runs with an interpreter that has the package ``nova``; nothing of ours is imported.
+answers are alike. Runs with an interpreter that has the package ``nova``; nothing of ours is
+imported.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import collections
 import functools
 import inspect
 import json
@@ -197,10 +196,8 @@ def success_codes(action: Action, version: Version) -> set[int]:
 class Judge:
     """Judges exchanges and remembers what it has seen."""
 
-    def __init__(self, later: set[str]) -> None:
+    def __init__(self) -> None:
         self.table = Table()
-        self.later = later
-        self.postponed: collections.Counter[str] = collections.Counter()
         self.seen: set[str] = set()
 
     def judge(self, line: dict[str, Any]) -> list[str]:
@@ -253,9 +250,6 @@ class Judge:
         wrong = []
         if next(iter(body)) != NAMES.get(status, "computeFault"):
             wrong.append(f"the fault is named {next(iter(body))}")
-        if status == 501 and nameless(action.name) in self.later:
-            self.postponed[action.name] += 1
-            return wrong
         if status not in action.refusals(version) | ANYTIME:
             wrong.append(f"status {status}")
         if refused_by_schemas(action, version, line):
@@ -263,11 +257,6 @@ class Judge:
         elif fault["message"].startswith("Invalid input for"):
             wrong.append(f"refused what fits Nova's schema: {fault['message'][:200]}")
         return wrong
-
-
-def nameless(action: str) -> str:
-    """An action whose path does not tell how its parts are called."""
-    return re.sub(r"\{[^}]+\}", "{}", action)
 
 
 def headers(line: dict[str, Any], said: str) -> list[str]:
@@ -299,10 +288,10 @@ def refused_by_schemas(action: Action, version: Version, line: dict[str, Any]) -
     return [text for text in found if text]
 
 
-def main(files: list[Path], later: set[str]) -> None:
+def main(files: list[Path]) -> None:
     """Judge files of exchanges."""
     assert api_version_request.max_api_version()
-    judge = Judge(later)
+    judge = Judge()
     failures = []
     judged = 0
     for file in files:
@@ -317,7 +306,6 @@ def main(files: list[Path], later: set[str]) -> None:
         "failures": failures,
         "seen": sorted(judge.seen),
         "all": sorted(f"{name} {span}" for name, each in live.items() for span in each.spans()),
-        "postponed": dict(judge.postponed),
     }
     print(json.dumps(told, indent=1))
 
@@ -325,7 +313,4 @@ def main(files: list[Path], later: set[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--later", type=Path)
-    given = parser.parse_args()
-    names = given.later.read_text().splitlines() if given.later else ()
-    main(given.files, {nameless(name) for name in names})
+    main(parser.parse_args().files)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import subprocess
 from collections.abc import Container
 from pathlib import Path
@@ -24,7 +23,6 @@ SEEN = suites.LISTS / "compute-api.txt"
 UNSEEN = suites.LISTS / "compute-api-failing.txt"
 """The others, with the reason."""
 JUDGE = running.ROOT / "tests/live/e2e/judge.py"
-NOT_YET = running.ROOT / "docs/reference/not-yet.md"
 OPTIONS = """
 [DEFAULT]
 reclaim_instance_interval = 3600
@@ -35,18 +33,11 @@ enabled = true
 enabled = true
 """
 """Servers that can be had back, shelved ones that stay on their host, consoles of every kind."""
-_ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]*)` \|")
 
 
 def why_not() -> str | None:
     """Why there can be no walk here."""
     return None if suites.JUDGE.exists() else "no judges in .venv-judge: run scripts/setup"
-
-
-def later() -> list[str]:
-    """The actions whose work is not there yet, as the judge names them."""
-    found = _ROW.findall(NOT_YET.read_text())
-    return [f"{method} {path}" + (f" [{key}]" if key else "") for method, path, key in found]
 
 
 def walk(where: Path, names: Container[str] = ()) -> tuple[list[str], dict[str, Any]]:
@@ -56,9 +47,8 @@ def walk(where: Path, names: Container[str] = ()) -> tuple[list[str], dict[str, 
     """
     traffic = where / "traffic.jsonl"
     surprises = asyncio.run(_walked(where / "state", traffic, names))
-    (where / "later").write_text("\n".join(later()))
     judged = subprocess.run(
-        [suites.JUDGE, JUDGE, traffic, "--later", where / "later"],
+        [suites.JUDGE, JUDGE, traffic],
         capture_output=True,
         text=True,
         check=True,
@@ -87,8 +77,7 @@ def figures(verdict: dict[str, Any]) -> str:
     actions = [len({_action(row) for row in rows}) for rows in (seen, every)]
     return (
         f"{verdict['judged']} exchanges, {len(verdict['failures'])} failures; seen with success:"
-        f" {actions[0]} of {actions[1]} actions, at {len(seen)} of {len(every)} spans of versions;"
-        f" {sum(verdict['postponed'].values())} answers of work that is not there yet"
+        f" {actions[0]} of {actions[1]} actions, at {len(seen)} of {len(every)} spans of versions"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tests.live.judges.walk.ground import Ground
-from tests.live.judges.walk.talk import NOT_YET
 
 REBUILD = (1, 9, 19, 26, 47, 54, 57, 63, 71, 73, 75, 90, 94, 96, 98, 100)
 LAST = {"/servers": 104, "/os-volumes_boot": 102}
@@ -32,8 +31,6 @@ def make(ground: Ground) -> None:
 def _image(ground: Ground, path: str, body: dict[str, Any], at: int) -> None:
     talk = ground.talk
     answer = talk.ask("POST", path, body, at=at, want=202)
-    if talk.status == NOT_YET:
-        return
     image = answer["image_id"] if at >= 45 else talk.headers["location"].rpartition("/")[2]
     ground.image_rests(image)
     talk.until(path.split("/")[2], "ACTIVE")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from tests.live.judges.walk.ground import Ground
-from tests.live.judges.walk.talk import NOT_YET, waited
+from tests.live.judges.walk.talk import waited
 from tests.support import outside
 
 IRONIC, MANILA = "ironic", "manila"
@@ -42,7 +42,7 @@ def bare_metal(ground: Ground) -> None:
             talk.ask("POST", f"{root}/{machine}/action", body, at=at, want=refused)
     ironic.broken = True
     for path in (root, f"{root}/{machine}"):
-        talk.ask("GET", path, at=1, want=NOT_YET)
+        talk.ask("GET", path, at=1, want=501)
     ironic.broken = False
 
 

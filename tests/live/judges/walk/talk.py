@@ -15,7 +15,6 @@ from tests.live.judges.walk.backstage import WAIT, Backstage
 
 LATEST = 104
 ALL = range(1, LATEST + 1)
-NOT_YET = 501
 IDLE = 20.0
 """Seconds after its work in which a server still may come into a state."""
 _SERVER = re.compile(r"/(?:servers|os-volumes_boot)/([0-9a-f-]{36})")
@@ -92,7 +91,7 @@ class Talk:
         self._out.write(json.dumps(line) + "\n")
         self.status, self.headers = got.status, got.headers
         wanted = {want} if isinstance(want, int) else set(want or ())
-        if wanted and got.status not in {*wanted, NOT_YET}:
+        if wanted and got.status not in wanted:
             said = json.dumps(got.body)[:300]
             self.surprised(at, method, path, json.dumps(body)[:200], str(got.status), said)
         return got.body
@@ -101,14 +100,11 @@ class Talk:
         """An action of a server."""
         return self.ask("POST", f"/servers/{server}/action", {name: value}, **how)
 
-    def chain(self, server: str, *steps: Step, root: str = "/servers") -> bool:
-        """Actions one after the other, each to its state; False where one is not there yet."""
+    def chain(self, server: str, *steps: Step, root: str = "/servers") -> None:
+        """Actions one after the other, each to its state."""
         for at, name, value, want, state in steps:
             self.ask("POST", f"{root}/{server}/action", {name: value}, at=at, want=want)
-            if self.status == NOT_YET:
-                return False
             self.until(server, state)
-        return True
 
     def settled(self, server: str) -> None:
         """Wait until nothing works on a server."""
