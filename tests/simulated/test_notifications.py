@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from kilonova.domain.agent import DriverAway
 from kilonova.notifications.table import TABLE
 from tests.simulated.conftest import OWN, Simulated, until
-from tests.support import notices
+from tests.support import moving, notices
 from tests.support.notices import Told
+from tests.support.outside import Manila
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -31,8 +33,15 @@ shutdown.end delete.end
 
 
 @pytest.fixture(scope="module")
-def own() -> dict[str, str]:
-    return {"kilonova.conf": OWN + notices.OPTIONS}
+def shares() -> Iterator[Manila]:
+    with Manila() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own(shares: Manila) -> dict[str, str]:
+    manila = f"[manila]\nendpoint_override = {shares.url}\n"
+    return {"kilonova.conf": OWN + notices.OPTIONS + manila}
 
 
 def _one(told: list[Told], event: str) -> Told:
@@ -214,7 +223,11 @@ async def test_unversioned(simulated: Simulated) -> None:
     assert made.payload["fixed_ips"][0]["label"]
 
 
-async def test_kinds(simulated: Simulated) -> None:
+async def test_kinds(simulated: Simulated, shares: Manila) -> None:
+    await moving.remade(simulated)
+    await moving.moved(simulated)
+    await moving.hindered(simulated)
+    await moving.sharing(simulated, shares)
     told = await notices.told(simulated)
     out = os.environ.get("KILONOVA_NOTICES")
     if out:

@@ -130,7 +130,24 @@ async def hindered(simulated: Simulated) -> None:
     world.fails("depart", times=1, error="The disk is full.")
     await attempt(simulated, staying, "resize", {"flavorRef": small})
     world.heals()
+    await attempt(simulated, staying, "rebuild", {"imageRef": await foreign(simulated)})
     await notices.gone(simulated, broken, staying)
+
+
+async def foreign(simulated: Simulated) -> str:
+    """An image for another hypervisor than there is."""
+    body = {"name": "foreign", "disk_format": "raw", "container_format": "bare"}
+    made = await simulated.ask(
+        "POST", "/v2/images", service="image", json={**body, "img_hv_type": "hyperv"}
+    )
+    image_id = str(made.json()["id"])
+    path, headers = f"/v2/images/{image_id}/file", {"Content-Type": "application/octet-stream"}
+    url, token = simulated.cloud.layout.url("image", path), simulated.tokens["kilonova"]
+    sent = await simulated.cloud.http.request(
+        "PUT", url, headers={**headers, "X-Auth-Token": token}, data=b"a disk"
+    )
+    assert sent.status == 204, sent.text
+    return image_id
 
 
 async def sharing(simulated: Simulated, shares: Manila) -> None:
@@ -159,6 +176,10 @@ async def sharing(simulated: Simulated, shares: Manila) -> None:
         if not refused:
             await chain(simulated, server_id, ("os-start", None, "ACTIVE"))
             await chain(simulated, server_id, ("os-stop", None, "SHUTOFF"))
+            shares.keeps = True
+            await simulated.ask("DELETE", f"{path}/{share_id}", version="2.104")
+            await is_there(share_id, "error")
+            shares.keeps = False
         gone = await simulated.ask("DELETE", f"{path}/{share_id}", version="2.104")
         assert gone.status == 200, gone.text
         await is_there(share_id, "gone")

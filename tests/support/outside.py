@@ -139,6 +139,7 @@ class Manila(StandIn):
     """Shares with export locations and access rules.
 
     ``slow``: how often a new rule is looked at before it is active. ``refuses``: no rule is made.
+    ``keeps``: none is taken away.
     """
 
     root = "/v2"
@@ -150,6 +151,7 @@ class Manila(StandIn):
         self.rules: dict[str, dict[str, Any]] = {}
         self.slow = 1
         self.refuses = False
+        self.keeps = False
 
     def add(self, export: str | None = "10.0.0.50:/mnt/foo", **values: Any) -> str:
         """A share; its id."""
@@ -193,6 +195,8 @@ class Manila(StandIn):
 
     def _act(self, share: str, body: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
         ((word, given),) = body.items()
+        if word == "deny_access" and self.keeps:
+            return 400, _fault("badRequest", "this share keeps its rules")
         if word == "deny_access":
             gone = self.rules.pop(given["access_id"], None)
             if gone is None:
