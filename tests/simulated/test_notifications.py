@@ -11,7 +11,7 @@ import pytest
 
 from kilonova.domain.agent import DriverAway
 from kilonova.notifications.table import TABLE
-from tests.simulated.conftest import OWN, Simulated
+from tests.simulated.conftest import OWN, Simulated, until
 from tests.support import moving, notices
 from tests.support.notices import Told
 from tests.support.outside import Manila
@@ -163,6 +163,42 @@ async def test_audits(simulated: Simulated) -> None:
     counted = next(one for one in told if one.data["display_name"] == "counted")
     period = counted.data["audit_period"]["nova_object.data"]
     assert period["audit_period_ending"].replace("T", " ").rstrip("Z") == log["period_ending"]
+
+
+async def test_guests_that_move(simulated: Simulated) -> None:
+    server = await simulated.create("mover", networks="none")
+    host = (await simulated.becomes(server, "ACTIVE"))["OS-EXT-SRV-ATTR:host"]
+    path = f"/v2.1/servers/{server}"
+    go = {"os-migrateLive": {"host": None, "block_migration": "auto"}}
+    simulated.world.takes("live_move", 600, server=server)
+    for force in (False, True):
+        await simulated.admin("POST", f"{path}/action", go)
+
+        async def look() -> int:
+            found = (await simulated.admin("GET", f"{path}/migrations"))["migrations"]
+            return found[0]["id"] if found and found[0]["memory_total_bytes"] else 0
+
+        number = await until(look, within=20, what="it runs")
+        if force:
+            body = {"force_complete": None}
+            await simulated.admin("POST", f"{path}/migrations/{number}/action", body)
+        else:
+            await simulated.admin("DELETE", f"{path}/migrations/{number}")
+        shown = await simulated.becomes(server, "ACTIVE")
+    simulated.world.heals()
+    host = shown["OS-EXT-SRV-ATTR:host"]
+    asked = f"/v2.1/os-services?host={host}&binary=nova-compute"
+    (service,) = (await simulated.admin("GET", asked))["services"]
+    await simulated.admin("PUT", f"/v2.1/os-services/{service['id']}", {"forced_down": True})
+    await simulated.admin("POST", f"{path}/action", {"evacuate": {}})
+    await simulated.becomes(server, "ACTIVE", "ERROR")
+    told = [o.event for o in await notices.told(simulated) if o.data.get("uuid") == server]
+    moves = [event.removeprefix("instance.live_migration_") for event in told if "live_" in event]
+    assert moves[:2] == ["pre.start", "pre.end"]
+    assert moves.index("abort.start") < moves.index("rollback.start") < moves.index("abort.end")
+    assert moves[-4:] == ["post.start", "post_dest.start", "post_dest.end", "post.end"]
+    assert told.count("instance.evacuate") == 1
+    await notices.gone(simulated, server)
 
 
 async def test_unversioned(simulated: Simulated) -> None:
