@@ -1,9 +1,8 @@
 """Judge recorded compute traffic by the schemas and status codes of the installed ``nova``.
 
-``python judge.py FILE...`` prints a JSON object: how many exchanges were judged,
-what was wrong with which, and which actions answered with success at which span of versions whose
-answers are alike. Runs with an interpreter that has the package ``nova``; nothing of ours is
-imported.
+``python judge.py FILE...`` prints a JSON object: how many exchanges were judged, what was wrong
+with which, and which actions answered with success at which span of versions whose answers are
+alike. Runs with an interpreter that has the package ``nova``; nothing of ours is imported.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ CHAINS: tuple[tuple[Step, ...], ...] = (
         (104, "changePassword", {}, 400, "ACTIVE"),
     ),
 )
-"""States beside on and off; each chain ends where its work is not there yet."""
+"""States beside on and off."""
 
 
 def power(ground: Ground) -> None:

@@ -69,8 +69,7 @@ class Talk:
     ) -> Any:
         """Ask compute at microversion 2.``at``; the answer's document. ``want`` None: anything.
 
-        What changes a server is asked when nothing works on it, unless ``during`` that work. 501
-        surprises nobody here: the judge knows whose work is not there yet.
+        What changes a server is asked when nothing works on it, unless ``during`` that work.
         """
         if method != "GET" and not during:
             for server in _servers(path, body):
