@@ -96,14 +96,9 @@ class Suite(msgspec.Struct, frozen=True):
     prepare: Callable[[Running, Path], dict[str, str]]
     up: Sequence[str] = FAKE_HOSTS
     furnish: Callable[[Running, Path], None] = furnish
-    options: str = ""
-    """The operator's own, in ``kilonova.conf``."""
 
     def start(self, cloud: Running, where: Path) -> None:
         """Start the suite's cloud, and put what it expects there."""
-        if self.options:
-            cloud.state_dir.mkdir(exist_ok=True)
-            (cloud.state_dir / "kilonova.conf").write_text(self.options)
         cloud.up(*self.up)
         self.furnish(cloud, where)
 
@@ -308,8 +303,6 @@ SUITES = (
         _guests_env,
         up=REAL_GUESTS,
         furnish=furnish_guests,
-        # There is one host only.
-        options="[DEFAULT]\nallow_resize_to_same_host = true\n",
     ),
 )
 
