@@ -6,7 +6,6 @@ import asyncio
 import base64
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -117,7 +116,7 @@ async def _content(guest: GuestSpec) -> dict[str, bytes]:
 
 
 @pytest.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+async def machine(tmp_path: Path, guests_end: None) -> AsyncIterator[Machine]:
     image = await build(
         tmp_path / "guest.qcow2",
         cache_dir=Path.home() / ".cache" / "kilonova",
@@ -171,8 +170,6 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     await lab.stop()
     await http.close()
     service.server.close()
-    for pid in lab.processes().values():
-        os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_guest_boots_and_lives(machine: Machine) -> None:

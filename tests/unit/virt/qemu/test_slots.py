@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,7 +90,7 @@ def options(made: GuestSpec, ports: int = 0, names: list[str] | None = None) -> 
     )
     settings = Settings(qemu=Qemu(sandbox=False), libvirt=Libvirt(num_pcie_ports=ports))
     words = command.build(parts, settings)
-    values = [word for flag, word in zip(words, words[1:], strict=False) if flag == "-device"]
+    values = [word for flag, word in itertools.pairwise(words) if flag == "-device"]
     return {value.partition("id=")[2].partition(",")[0]: value for value in values}
 
 
