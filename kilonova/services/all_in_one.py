@@ -121,6 +121,8 @@ class Cloud:
                 "state_path": layout.state_dir,
                 "instances_path": layout.state_dir / "instances",
                 "compute_driver": self.machine.compute_driver,
+                # One host has no other one to resize to.
+                "allow_resize_to_same_host": self.wanted.hosts == 1,
             },
             "api_database": {"connection": layout.database("api")},
             "database": {"connection": layout.database("cell1")},

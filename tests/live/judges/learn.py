@@ -62,8 +62,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="kilonova-judges-") as home:
             where = Path(home)
             with running.running(where / "state", port_base=21300) as cloud:
-                cloud.up(*suite.up)
-                suite.furnish(cloud, where)
+                suite.start(cloud, where)
                 _learn(suite, cloud, where)
 
 

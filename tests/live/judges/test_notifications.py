@@ -22,7 +22,7 @@ from tests.support.outside import Manila
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
 
-KINDS = 132
+KINDS = 130
 """Kinds that the conversation causes, at least."""
 
 
