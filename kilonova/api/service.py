@@ -177,4 +177,5 @@ def build(
         auth_uri=auth_uri,
         public_url=services_.settings.api.compute_link_prefix,
         trust_forwarded=trust_forwarded,
+        answers=services_.settings.api.response_validation,
     )

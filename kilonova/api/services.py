@@ -233,7 +233,7 @@ async def old_update(call: Context, word: str) -> dict[str, Any]:
 
 @ROUTES.delete("/{service_id}", status=204, policy=RULE + "delete", summary="Delete a service")
 async def delete(call: Context, service_id: str) -> None:
-    """Forget a host that is gone for good; 409 while it has servers."""
+    """Forget a host that is gone for good; 409 while it has servers, or moves are under way."""
     cell, service = await _find(call, service_id)
 
     def remove(tx: Tx) -> list[str]:
@@ -243,6 +243,11 @@ async def delete(call: Context, service_id: str) -> None:
                 raise Conflict(
                     "Unable to delete compute service that is hosting instances. Migrate or "
                     "delete the instances first."
+                )
+            if migrations.concerning(tx, service.host):
+                raise Conflict(
+                    "Unable to delete compute service that has in-progress migrations. Complete "
+                    "the migrations or delete the instances first."
                 )
             gone = nodes.delete_host(tx, service.host)
         store.delete(tx, service.id)

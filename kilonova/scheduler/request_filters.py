@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -10,6 +11,8 @@ from kilonova.config.scheduler import Scheduler
 from kilonova.domain.request import RequestSpec
 from kilonova.scheduler.demand import TRUE, Demand
 from kilonova.scheduler.state import Aggregate
+
+_NUMBERED = re.compile(r"resources([A-Za-z0-9_-]{1,64}):.+")
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -153,15 +156,45 @@ def device_features(request: RequestSpec, demand: Demand, _facts: Facts) -> Dema
         form = _said(request, "ephemeral_encryption_format")
         if form:
             wanted.append(f"COMPUTE_EPHEMERAL_ENCRYPTION_{_word(form)}")
-    sound = _said(request, "sound_model")
-    if sound:
-        wanted.append(f"COMPUTE_SOUND_MODEL_{_word(sound)}")
+    for name in ("sound_model", "usb_model"):
+        model = _said(request, name)
+        if model and model != "none":
+            wanted.append(f"COMPUTE_{_word(name)}_{_word(model)}")
+    if _said(request, "pci_numa_affinity_policy") == "socket":
+        wanted.append("COMPUTE_SOCKET_PCI_NUMA_AFFINITY")
+    mode = _said(request, "maxphysaddr_mode")
+    if mode:
+        kind = "PASSTHROUGH" if mode == "passthrough" else "EMULATED"
+        wanted.append(f"COMPUTE_ADDRESS_SPACE_{kind}")
+    return demand.require(*wanted)
+
+
+def security(request: RequestSpec, demand: Demand, _facts: Facts) -> Demand:
+    """Only hosts with the TPM, the secure boot, the firmware without state that is asked for."""
+    wanted = []
+    version, model = _said(request, "tpm_version"), _said(request, "tpm_model")
+    if version:
+        wanted.append(f"COMPUTE_SECURITY_TPM_{_word(version)}")
+    if model:
+        wanted.append(f"COMPUTE_SECURITY_{_word(model)}")
     secret = _said(request, "tpm_secret_security")
     if secret:
         wanted.append(f"COMPUTE_SECURITY_TPM_SECRET_SECURITY_{_word(secret)}")
-    if _said(request, "pci_numa_affinity_policy") == "socket":
-        wanted.append("COMPUTE_SOCKET_PCI_NUMA_AFFINITY")
+    secure = request.flavor.extra_specs.get("os:secure_boot")
+    if (secure or request.properties.get("os_secure_boot", "")).lower() == "required":
+        wanted.append("COMPUTE_SECURITY_UEFI_SECURE_BOOT")
+    if request.properties.get("hw_firmware_stateless", "").lower() in TRUE:
+        wanted.append("COMPUTE_SECURITY_STATELESS_FIRMWARE")
     return demand.require(*wanted)
+
+
+def group_policy(request: RequestSpec, demand: Demand, _facts: Facts) -> Demand:
+    """A flavor with several groups of resources has to say how they are to one another."""
+    specs = request.flavor.extra_specs
+    groups = {found[1] for key in specs if (found := _NUMBERED.fullmatch(key))}
+    if len(groups) > 1 and demand.group_policy is None:
+        raise Unplaceable("The flavor has several groups of resources and no group_policy.")
+    return demand
 
 
 def _said(request: RequestSpec, name: str) -> str:
@@ -171,7 +204,7 @@ def _said(request: RequestSpec, name: str) -> str:
 
 
 def _word(text: str) -> str:
-    return text.upper().replace("-", "_")
+    return text.upper().replace("-", "_").replace(".", "_")
 
 
 ALL: tuple[RequestFilter, ...] = (
@@ -181,6 +214,8 @@ ALL: tuple[RequestFilter, ...] = (
     compute_status_filter,
     transform_image_metadata,
     device_features,
+    security,
+    group_policy,
     routed_networks,
     owner,
     isolate_aggregates,

@@ -84,6 +84,16 @@ def leaving(tx: Tx, host: str) -> list[Migration]:
     return [Migration(*row) for row in tx.execute(query.order_by(c.id))]
 
 
+def concerning(tx: Tx, host: str) -> bool:
+    """Whether moves from or to that host are under way; those accepted count too."""
+    c = migrations.c
+    query = sa.select(c.id).where(
+        sa.or_(c.source_host == host, c.dest_host == host),
+        c.status.not_in(sorted(ENDED - {"accepted"})),
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def finished(tx: Tx, before: dt.datetime) -> list[Migration]:
     """Resizes and cold migrations that wait since before that time for somebody to confirm them."""
     c = migrations.c

@@ -33,7 +33,7 @@ from kilonova.web.loopback import LOOPBACK
 from kilonova.web.preferences import ERROR_CODE, preferences
 from kilonova.web.render import RawHeaders, Rendered, find_fault, render, render_fault
 from kilonova.web.router import Found, Router, Slot, Target
-from kilonova.web.routes import JSON_TYPES, Api
+from kilonova.web.routes import JSON_TYPES, Api, Route
 from kilonova.web.versions import echo, negotiate
 
 log = logging.getLogger("kilonova.web")
@@ -62,8 +62,11 @@ class Service(Generic[A]):
         fallback: ASGIApp | None = None,
         auth_uri: str | None = None,
         public_url: str | None = None,
+        answers: str = "ignore",
     ) -> None:
+        """``answers``: outside their schema they are an error, a warning, or not looked at."""
         self.api = api
+        self.answers = answers
         self.app = app
         self.router = Router(api)
         self.auth = auth
@@ -299,14 +302,33 @@ async def _run(
             scope = scope_of(service.api.name, call.caller, key)
 
             async def run() -> Rendered | Response:
-                return _rendered(await route.handler(call, *arguments), route.status)
+                return _rendered(service, call, route, await route.handler(call, *arguments))
 
             return await once(store, scope, call, service.clock, run)
-    return _rendered(await route.handler(call, *arguments), route.status)
+    return _rendered(service, call, route, await route.handler(call, *arguments))
 
 
-def _rendered(result: Any, status: int) -> Rendered | Response:
-    return result if isinstance(result, (Response, Rendered)) else render(result, status)
+def _rendered(service: Service[A], call: Call[A], route: Route, result: Any) -> Rendered | Response:
+    if isinstance(result, Response):
+        return result
+    made = result if isinstance(result, Rendered) else render(result, route.status)
+    if service.answers != "ignore" and route.responses is not None:
+        _check(service, call, route, made)
+    return made
+
+
+def _check(service: Service[A], call: Call[A], route: Route, made: Rendered) -> None:
+    """Hold an answer against the route's schema; Internal where that is an error."""
+    schema = route.responses.at(call.version) if route.responses is not None else None
+    if schema is None or not made.body or made.status >= 400:
+        return
+    said = msgspec.json.decode(made.body)
+    if schema.is_valid(said):
+        return
+    reason = f"{route.method} {route.path}: {schema.reason(said, 'the answer')}"
+    if service.answers == "error":
+        raise Internal(f"The answer does not fit its schema. {reason}")
+    log.warning("an answer does not fit its schema: %s", reason)
 
 
 async def _send(

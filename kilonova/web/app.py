@@ -36,6 +36,7 @@ def build(
     public_url: str | None = None,
     trust_forwarded: bool = False,
     cors: Cors | None = None,
+    answers: str = "ignore",
 ) -> ASGIApp:
     """The whole service as one ASGI application, with ``/healthcheck`` and ``/metrics``.
 
@@ -43,6 +44,7 @@ def build(
     ``auth_uri``: the public identity URL shown in ``WWW-Authenticate``. ``public_url``: what links
     start with; by default the Host header. ``trust_forwarded``: believe what a
     proxy in front says (`ProxyHeaders`). ``cors``: origins whose scripts may use the service.
+    ``answers``: what those outside their schemas are: ``error`` (500), ``warn``, or ``ignore``.
     ValueError if the routes contradict each other.
     """
     figures = metrics or Metrics()
@@ -59,6 +61,7 @@ def build(
         fallback=router,
         auth_uri=auth_uri,
         public_url=public_url,
+        answers=answers,
     )
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:

@@ -53,14 +53,16 @@ def plan(call: Context, request: ServerRequest, found: Resolved) -> Plan:
         )
         for _ in ids
     )
-    _check_count(call, chosen[0])
+    _check_count(call, request, chosen[0])
     password = request.admin_pass or call.ids.token(9)
     return Plan(ids, chosen, reservation, password, call.clock.now())
 
 
-def _check_count(call: Context, own: tuple[Disk, ...]) -> None:
+def _check_count(call: Context, request: ServerRequest, own: tuple[Disk, ...]) -> None:
+    """Counts what is asked for: what the flavor brings along is its own affair."""
     most = call.app.settings.default.max_local_block_devices
-    local = sum(1 for disk in own if disk.source != "volume")
+    root = any(disk.role == "root" and disk.source != "volume" for disk in own)
+    local = root + len(request.blanks)
     if 0 <= most < local:
         raise BadRequest(INVALID + "You specified more local devices than the limit allows")
 

@@ -69,6 +69,7 @@ def machine(guest: GuestSpec, *, default_type: str = "pc") -> Machine:
             raise BadRequest(f"The image asks for {what} ({name}), which this hypervisor has not.")
     props.choice(properties, "hw_firmware_type", {"bios"}, "bios")
     extra = guest.flavor.extra_specs
+    _check_video_memory(properties, extra)
     return Machine(
         type=_type(properties, default_type),
         arch=props.choice(properties, "hw_architecture", ARCHITECTURES, "x86_64"),
@@ -82,6 +83,17 @@ def machine(guest: GuestSpec, *, default_type: str = "pc") -> Machine:
         usb_tablet=_pointer(properties) == "usbtablet",
         boot_menu=_boot_menu(properties, extra),
     )
+
+
+def _check_video_memory(properties: Mapping[str, str], extra: Mapping[str, str]) -> None:
+    """BadRequest for more video memory (MiB) than the flavor allows; without a word that is 0."""
+    asked = int(properties.get("hw_video_ram") or 0)
+    most = int(extra.get("hw_video:ram_max_mb") or 0)
+    if asked > most:
+        raise BadRequest(
+            f"The image asks for {asked} MB of video memory (hw_video_ram); the flavor's "
+            f"hw_video:ram_max_mb allows {most}."
+        )
 
 
 def _type(properties: Mapping[str, str], default: str) -> str:

@@ -189,6 +189,55 @@ def test_images_and_devices_become_traits() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("specs", "properties", "traits"),
+    [
+        ({"hw:tpm_version": "2.0"}, {}, {"COMPUTE_SECURITY_TPM_2_0"}),
+        (
+            {"hw:tpm_version": "1.2", "hw:tpm_model": "tpm-tis"},
+            {},
+            {"COMPUTE_SECURITY_TPM_1_2", "COMPUTE_SECURITY_TPM_TIS"},
+        ),
+        (
+            {"hw:tpm_version": "2.0", "hw:tpm_secret_security": "host"},
+            {"hw_tpm_model": "tpm-crb"},
+            {
+                "COMPUTE_SECURITY_TPM_2_0",
+                "COMPUTE_SECURITY_TPM_CRB",
+                "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
+            },
+        ),
+        ({"os:secure_boot": "required"}, {}, {"COMPUTE_SECURITY_UEFI_SECURE_BOOT"}),
+        ({}, {"os_secure_boot": "required"}, {"COMPUTE_SECURITY_UEFI_SECURE_BOOT"}),
+        ({}, {"os_secure_boot": "optional"}, set()),
+        ({"os:secure_boot": "disabled"}, {}, set()),
+        ({}, {"hw_firmware_stateless": "true"}, {"COMPUTE_SECURITY_STATELESS_FIRMWARE"}),
+        ({"hw:maxphysaddr_mode": "passthrough"}, {}, {"COMPUTE_ADDRESS_SPACE_PASSTHROUGH"}),
+        ({}, {"hw_maxphysaddr_mode": "emulate"}, {"COMPUTE_ADDRESS_SPACE_EMULATED"}),
+        ({"hw:usb_model": "qemu-xhci"}, {}, {"COMPUTE_USB_MODEL_QEMU_XHCI"}),
+        ({"hw:usb_model": "none"}, {}, set()),
+        ({"hw:sound_model": "virtio"}, {}, {"COMPUTE_SOUND_MODEL_VIRTIO"}),
+    ],
+)
+def test_hosts_that_cannot_are_never_chosen(
+    specs: dict[str, str], properties: dict[str, str], traits: set[str]
+) -> None:
+    asked = request(extra_specs=specs, properties=properties)
+    required = set(dict(narrowed(asked))["root_required"].split(","))
+    assert required - {"OWNER_NOVA", "!COMPUTE_STATUS_DISABLED"} == traits
+
+
+def test_several_groups_of_a_flavor_want_a_policy() -> None:
+    one = {"resources1:VGPU": "1"}
+    two = {**one, "resources_X:CUSTOM_X": "1"}
+    with pytest.raises(Unplaceable, match="group_policy"):
+        narrowed(request(extra_specs=two))
+    assert dict(narrowed(request(extra_specs={**two, "group_policy": "none"})))["group_policy"] == (
+        "none"
+    )
+    assert "group_policy" not in dict(narrowed(request(extra_specs=one)))
+
+
 def test_routed_networks_keep_to_the_hosts_that_reach_them() -> None:
     both = request(routed=((B, A), (B,)))
     assert not [p for p in narrowed(both) if p[0] == "member_of"]

@@ -64,6 +64,18 @@ def test_what_cannot_be_is_named(properties: dict[str, str], word: str) -> None:
         plan(spec(properties=properties, nics=(nic,)))
 
 
+def test_video_memory_beyond_the_flavors_is_refused() -> None:
+    asked = {"hw_video_ram": "64"}
+    for most, fits in (({}, False), ({"hw_video:ram_max_mb": "32"}, False),
+                       ({"hw_video:ram_max_mb": "64"}, True)):  # fmt: skip
+        guest = spec(properties=asked, flavor=flavor(extra_specs=most))
+        if fits:
+            plan(guest)
+            continue
+        with pytest.raises(BadRequest, match="video memory"):
+            plan(guest)
+
+
 def test_names_go_on_after_z() -> None:
     first = list(itertools.islice(names("virtio"), 28))
     assert (first[0], first[25], first[26], first[27]) == ("vda", "vdz", "vdaa", "vdab")
