@@ -193,3 +193,25 @@ def test_an_image_of_volumes(cloud: Running, user: Shell, story: Story) -> None:
     for server in ("stone", "cast"):
         user.do("server", "delete", server, "--wait")
     cloud.settled()
+
+
+def test_nothing_is_left(cloud: Running, user: Shell) -> None:
+    """What is made of servers outlives them; what is left is deleted like anything else."""
+    for name in ("painting", "frozen", "still", "second", "third", "torn", "statue"):
+        user.do("image", "delete", name)
+    assert names(user) == ["tiny"]
+    for row in user.json("volume", "snapshot", "list"):
+        user.do("volume", "snapshot", "delete", row["ID"])
+    until(lambda: user.json("volume", "snapshot", "list") == [], 60, "the snapshots to go")
+    for row in user.json("volume", "list"):
+        user.do("volume", "delete", row["ID"])
+    until(lambda: user.json("volume", "list") == [], 60, "the volumes to go")
+    for row in user.json("floating", "ip", "list"):
+        user.do("floating", "ip", "delete", row["ID"])
+    user.do("router", "remove", "subnet", "pictures", "pictures")
+    user.do("router", "delete", "pictures")
+    user.do("network", "delete", "pictures")
+    user.do("security", "group", "delete", "pictures")
+    user.do("keypair", "delete", "pictures")
+    cloud.settled()
+    assert cloud.findings() == []
