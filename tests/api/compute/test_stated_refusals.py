@@ -19,7 +19,7 @@ from kilonova.web.client import Answer
 from tests.api.compute.test_quotas import Limits
 from tests.api.compute.test_refusals import AS_VOLUME, BLANK, BOOT, NOBODY, VOLUME
 from tests.support import cloud as support
-from tests.support.cloud import IMAGE, PROJECT, Cloud, body
+from tests.support.cloud import IMAGE, PORT, PROJECT, Cloud, body
 from tests.support.compute import NOW
 
 COMPUTE = "44444444-0000-4000-8000-000000000001"
@@ -147,6 +147,15 @@ async def test_security_groups_of_one_name(cloud: Cloud) -> None:
     need(await cloud.client().post("/v2.1/servers", json=given), 409, "named web")
 
 
+@pytest.mark.parametrize(("version", "status"), [("2.71", 400), ("2.72", 202)])
+async def test_a_port_that_asks_for_resources(cloud: Cloud, version: str, status: int) -> None:
+    port = cloud.networks.made[PORT]
+    cloud.networks.made[PORT] = msgspec.structs.replace(port, resource_request=True)
+    given = body(networks=[{"port": PORT}])
+    answer = await cloud.client(version=version).post("/v2.1/servers", json=given)
+    need(answer, status, "2.72" if status == 400 else "")
+
+
 # -- disks -----------------------------------------------------------------------------------------
 
 
@@ -159,9 +168,8 @@ async def test_most_local_disks(most: int, disks: list[dict[str, Any]], status: 
         cloud.volumes.add(VOLUME, bootable=True, project_id=PROJECT)
         roomy = FlavorSpec(0, "roomy", "roomy", 1, 512, 1, ephemeral_gb=10)
         cloud.db.run_sync(flavors.create, roomy, now=NOW)
-        given = body(networks="none", flavorRef="roomy", block_device_mapping_v2=disks)
-        if disks == [AS_VOLUME]:
-            given["server"] |= {"imageRef": "", "flavorRef": "1"}
+        start = {"imageRef": ""} if disks == [AS_VOLUME] else {"imageRef": IMAGE}
+        given = body(networks="none", block_device_mapping_v2=disks, flavorRef="roomy", **start)
         answer = await cloud.client(version="2.37").post("/v2.1/servers", json=given)
         need(answer, status, "more local devices than the limit" if status == 400 else "")
 
