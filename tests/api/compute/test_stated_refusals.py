@@ -84,6 +84,26 @@ async def test_access_for_a_project_that_is_not_there(cloud: Cloud) -> None:
     need(answer, 400, "not a valid project")
 
 
+async def test_words_that_are_too_long(cloud: Cloud) -> None:
+    server_id, long = await made(cloud), "x" * 256
+    client, path = cloud.client(version="2.75"), f"/v2.1/servers/{server_id}"
+    need(await client.post(f"{path}/metadata", json={"metadata": {long: "a"}}), 400)
+    need(await client.put(f"{path}/metadata", json={"metadata": {"a": long}}), 400)
+    need(await client.put(f"{path}/metadata/a", json={"meta": {"a": long}}), 400)
+    need(await client.put(path, json={"server": {"name": long}}), 400)
+    need(await client.post("/v2.1/os-keypairs", json={"keypair": {"name": long}}), 400)
+    group = {"server_group": {"name": long, "policy": "affinity"}}
+    need(await client.post("/v2.1/os-server-groups", json=group), 400)
+
+
+async def test_unknown_parameters_of_quotas(cloud: Cloud) -> None:
+    path, given = f"/v2.1/os-quota-sets/{PROJECT}", {"quota_set": {"cores": 5}}
+    for version, put, delete in (("2.74", 200, 202), ("2.75", 400, 400)):
+        admin = cloud.client("admin", version)
+        need(await admin.put(f"{path}?colour=red", json=given), put)
+        need(await admin.delete(f"{path}?colour=red"), delete)
+
+
 # -- hosts -----------------------------------------------------------------------------------------
 
 
