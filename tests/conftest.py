@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from kilonova.db.database import Database
 from kilonova.messaging.bus import Bus
 from kilonova.messaging.memory import MemoryBus
-from tests.support import servers
+from tests.support import leftovers, servers
 
 _names = itertools.count()
 
@@ -62,6 +62,13 @@ def new_database(server: servers.Server) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}{encoding}"))
     engine.dispose()
     return sa.make_url(server.url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def guests_end(tmp_path: Path) -> Iterator[None]:
+    """No QEMU that has its things in ``tmp_path`` lives longer than the test."""
+    with leftovers.ended(tmp_path):
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,15 +27,13 @@ VOLUME = "5f2a9b1c-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path, guests_end: None) -> AsyncIterator[Lab]:
     made = Lab("qemu", tmp_path)
     await made.start()
     yield made
     with contextlib.suppress(Exception):
         await made.driver.destroy(spec(), keep_disks=False)
     await made.stop()
-    for pid in made.processes().values():
-        os.kill(pid, signal.SIGKILL)
 
 
 def image(path: Path, name: str, *options: str, below: tuple[str, str] | None = None) -> Path:

@@ -65,7 +65,7 @@ async def test_what_goes_wrong_is_told(brick: Brick, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path, guests_end: None) -> AsyncIterator[Lab]:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("no QEMU")
     made = Lab("qemu", tmp_path)

@@ -96,7 +96,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, guests_end: None) -> AsyncIterator[Place]:
     made = Place(tmp_path)
     await made.start()
     yield made

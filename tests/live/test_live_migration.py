@@ -7,7 +7,6 @@ import base64
 import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -89,7 +88,9 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+async def pair(
+    tmp_path: Path, request: pytest.FixtureRequest, guests_end: None
+) -> AsyncIterator[Pair]:
     kind, changes = getattr(request, "param", ("pc", {}))
     image = await build(
         tmp_path / "guest.qcow2",
@@ -140,8 +141,6 @@ async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     for lab in labs:
         await lab.driver.destroy(spec, keep_disks=False)
         await lab.stop()
-        for pid in lab.processes().values():
-            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("pair", [("pc", {}), ("q35", {})], indirect=True)

@@ -32,15 +32,13 @@ IMAGE = "11111111-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path, guests_end: None) -> AsyncIterator[Lab]:
     made = Lab("qemu", tmp_path)
     await made.start()
     yield made
     with contextlib.suppress(Exception):
         await made.driver.destroy(spec(), keep_disks=False)
     await made.stop()
-    for pid in made.processes().values():
-        os.kill(pid, signal.SIGKILL)
 
 
 def image(path: Path, *options: str) -> Path:

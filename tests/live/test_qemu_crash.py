@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -67,14 +66,12 @@ def guest(path: Path, number: int) -> GuestSpec:
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path, guests_end: None) -> AsyncIterator[Lab]:
     image = tmp_path / "image.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "8M"], check=True)
     made = Lab("qemu", tmp_path)
     made.images.files[IMAGE] = image
     yield made
-    for pid in made.processes().values():
-        os.kill(pid, signal.SIGKILL)
 
 
 async def test_killed_agents(lab: Lab) -> None:

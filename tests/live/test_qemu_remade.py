@@ -97,7 +97,7 @@ async def test_a_guest_is_rescued_and_made_anew(machine: Machine) -> None:
     assert (await machine.ssh("cat mark; hostname")).split() == ["made-by-user-data", "web-1"]
 
 
-async def test_a_password_by_an_agent(tmp_path: Path) -> None:
+async def test_a_password_by_an_agent(tmp_path: Path, guests_end: None) -> None:
     lab = Lab("qemu", tmp_path)
     driver = await lab.start()
     assert isinstance(driver, SetsPasswords)

@@ -111,7 +111,7 @@ class Cloud:
 
 
 @pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
+async def cloud(tmp_path: Path, guests_end: None) -> AsyncIterator[Cloud]:
     made = Cloud(tmp_path)
     await made.start()
     yield made

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kilonova.virt import consolelog
 from kilonova.virt.accel import Accel
 from kilonova.virt.devices import Devices, DiskDevice, Machine, NicDevice
 from kilonova.virt.disks import DiskFile, name_of, shared
-from kilonova.virt.qemu import fileshares
+from kilonova.virt.qemu import fileshares, slots
 from kilonova.virt.records import Asleep
 
 MONITOR = "monitor.sock"
@@ -30,7 +30,6 @@ AGENT_PORT = "org.qemu.guest_agent.0"
 HOST_ADDRESS = "169.254.0.2"
 GUEST_ADDRESS = "169.254.0.15"
 METADATA_ADDRESS = "169.254.169.254"
-SPARE_PORTS = 8
 SERIAL_LENGTH = {"virtio": 20, "sata": 20, "ide": 20}
 """What fits; Linux shows it in ``/dev/disk/by-id``."""
 
@@ -49,7 +48,8 @@ NETWORK = {"virtio": "virtio-net-pci"}
 class Parts(msgspec.Struct, frozen=True):
     """What was made for one start. ``fds``: monitor, agent, serial or a card's id → descriptor.
 
-    ``asleep``: it shall wait for the memory of a guest that was suspended.
+    ``asleep``: it shall wait for the memory of a guest that was suspended. ``names``: of the
+    devices of the guest elsewhere whose memory it shall wait for.
     """
 
     directory: Path
@@ -61,6 +61,7 @@ class Parts(msgspec.Struct, frozen=True):
     ports: dict[str, int]
     metadata: bool = False
     asleep: Asleep | None = None
+    names: Collection[str] | None = None
 
 
 def build(parts: Parts, settings: Settings) -> list[str]:
@@ -68,6 +69,7 @@ def build(parts: Parts, settings: Settings) -> list[str]:
     machine = parts.devices.machine
     if parts.asleep is not None and parts.asleep.machine:
         machine = msgspec.structs.replace(machine, type=parts.asleep.machine)
+    names = parts.names if parts.asleep is None else parts.asleep.places
     words = [
         settings.qemu.binary,
         *("-name", f"guest={parts.guest.name},debug-threads=on"),
@@ -75,6 +77,7 @@ def build(parts: Parts, settings: Settings) -> list[str]:
         *("-pidfile", str(parts.directory / PIDFILE)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-S", "-no-shutdown"),
         *_machine(machine, parts.accel),
+        *slots.words(slots.count(parts.devices, settings.libvirt, names)),
         *_monitor(parts),
         *_serial(parts, settings),
         *_agent(parts, machine),
@@ -105,7 +108,7 @@ def _placed(
 
 def _machine(machine: Machine, accel: Accel) -> list[str]:
     smbios = machine.smbios
-    words = [
+    return [
         *("-machine", f"{machine.type},usb=off,vmport=off,dump-guest-core=off"),
         *("-accel", accel.argument(machine.memory_mb)),
         *("-cpu", accel.cpu),
@@ -118,11 +121,6 @@ def _machine(machine: Machine, accel: Accel) -> list[str]:
         f"version={smbios.version},serial={smbios.serial},uuid={smbios.uuid},"
         f"family={smbios.family}",
     ]
-    if machine.q35:
-        for port in range(SPARE_PORTS):
-            root_port = f"pcie-root-port,id=spare{port},chassis={port + 1},bus=pcie.0"
-            words += ["-device", root_port]
-    return words
 
 
 def _monitor(parts: Parts) -> list[str]:
@@ -192,16 +190,15 @@ def _disks(parts: Parts) -> list[str]:
     if "usb" in buses:
         words += ["-device", "qemu-xhci,id=xhci0"]
     units: Counter[str] = Counter()
+    ports = slots.taken(parts.devices)
     for disk in parts.devices.disks:
         for named in parts.disks[disk.device].objects:
             words += ["-object", msgspec.json.encode(named).decode()]
         block = block_node(disk, parts.disks[disk.device])
         words += ["-blockdev", msgspec.json.encode(block).decode()]
         front = front_device(disk, units[disk.bus])
-        if parts.devices.machine.q35 and disk.bus == "virtio" and disk.disk.role == "volume":
-            # What sits on the root complex itself could never be unplugged.
-            front["bus"] = f"spare{units['spare'] % SPARE_PORTS}"
-            units["spare"] += 1
+        if disk.id in ports:
+            front |= slots.place(ports.index(disk.id))
         words += ["-device", _joined(front)]
         units[disk.bus] += 1
     return words
@@ -290,6 +287,10 @@ def _nic(parts: Parts, nic: NicDevice) -> list[str]:
         backend = f"tap,id={nic.id}-host,fd={parts.fds[nic.id]}"
     model = NETWORK.get(nic.model, nic.model)
     front = f"{model},id={nic.id},netdev={nic.id}-host,mac={nic.nic.mac}"
+    ports = slots.taken(parts.devices)
+    if nic.id in ports:
+        where = slots.place(ports.index(nic.id))
+        front += f",bus={where['bus']},addr={where['addr']}"
     if nic.model in ("virtio", "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3"):
         front += ",romfile="  # strict boot order: no guest boots from the network
     if nic.model == "virtio" and nic.nic.mtu and nic.nic.vif_type != "user":

@@ -432,6 +432,7 @@ class Guest(Plugged[Given], sleep.Sleeper[Given]):
                 ports=forwarded,
                 metadata=self._given.host.metadata is not None,
                 asleep=record.asleep,
+                names=None if shape is None else shape.places,
             )
             argv = command.build(parts, self._settings)
             if shape is not None:

@@ -9,10 +9,10 @@ from typing import Any
 from kilonova.base.errors import Conflict, Unavailable
 from kilonova.virt import vifs
 from kilonova.virt.devices import NicDevice
-from kilonova.virt.qemu import command
+from kilonova.virt.qemu import command, slots
 from kilonova.virt.qemu.running import Running
+from kilonova.virt.qemu.slots import PERIPHERALS
 
-PERIPHERALS = "/machine/peripheral"
 RELEASE_SECONDS = 30.0
 ASK_EVERY = 0.2
 ASK_AGAIN = 5.0
@@ -91,16 +91,7 @@ async def _add(qemu: Running, nic: NicDevice, name: str, back: str) -> None:
     }
     if nic.model == "virtio" and nic.nic.mtu and nic.nic.vif_type != "user":
         device["host_mtu"] = nic.nic.mtu
-    slots = [f"spare{number}" for number in range(command.SPARE_PORTS)]
-    present = {str(item["name"]) for item in await qemu.execute("qom-list", {"path": PERIPHERALS})}
-    places: list[dict[str, Any]] = [{"bus": slot} for slot in slots if slot in present] or [{}]
-    for place in places:
-        try:
-            await qemu.execute("device_add", {**device, **place})
-            return
-        except Unavailable:
-            continue
-    raise Unavailable("The guest has no free slot for another network card.")
+    await slots.plug(qemu, device)
 
 
 async def _there(qemu: Running, name: str) -> bool:

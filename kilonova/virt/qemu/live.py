@@ -19,7 +19,7 @@ from kilonova.virt import ports
 from kilonova.virt.devices import Devices, plan
 from kilonova.virt.driver import Host
 from kilonova.virt.live import must_copy, store_id
-from kilonova.virt.qemu import arrival, departure, hotplug
+from kilonova.virt.qemu import arrival, departure, hotplug, slots
 from kilonova.virt.qemu.command import node_name
 from kilonova.virt.qemu.departure import Departure
 from kilonova.virt.qemu.guest import Given, Guest
@@ -264,9 +264,9 @@ async def _places(qemu: Running) -> dict[str, tuple[str, str]]:
         _walk(bus["devices"], "", found)
     root = "pcie.0" if any(name.startswith("spare") for name in found) else "pci.0"
     places = {name: (bus or root, address) for name, (bus, address) in found.items()}
-    for item in await qemu.execute("qom-list", {"path": hotplug.PERIPHERALS}):
+    for item in await qemu.execute("qom-list", {"path": slots.PERIPHERALS}):
         if str(item["type"]).startswith("child<scsi-"):
-            where = {"path": f"{hotplug.PERIPHERALS}/{item['name']}", "property": "scsi-id"}
+            where = {"path": f"{slots.PERIPHERALS}/{item['name']}", "property": "scsi-id"}
             places[item["name"]] = ("scsi0.0", str(await qemu.execute("qom-get", where)))
     return places
 

@@ -14,7 +14,6 @@ from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt import chains as files
 from kilonova.virt import records
 from kilonova.virt.aside import G, Movable
-from kilonova.virt.devices import plan
 from kilonova.virt.disks import DiskFile, copy
 from kilonova.virt.qemu import chains, volumes
 from kilonova.virt.qemu.running import Running
@@ -44,8 +43,7 @@ class Plugged(Movable[G]):
         self._home.hand_over(file.owned)
         with self.busy():
             if self.alive:
-                q35 = plan(spec, default_machine=self._settings.qemu.machine_type).machine.q35
-                await volumes.plug(self._qemu, device, file, q35=q35)
+                await volumes.plug(self._qemu, device, file)
             self._keep(spec, {disk.device: file})
 
     async def unplug(self, spec: GuestSpec, disk: Disk) -> None:

@@ -16,8 +16,9 @@ from kilonova.domain.guest import GuestSpec, Nic
 from kilonova.virt import records
 from kilonova.virt.aside import G, Movable
 from kilonova.virt.devices import Devices, plan
-from kilonova.virt.qemu.hotplug import PERIPHERALS, find_nic
+from kilonova.virt.qemu.hotplug import find_nic
 from kilonova.virt.qemu.running import Running
+from kilonova.virt.qemu.slots import PERIPHERALS
 from kilonova.virt.records import Asleep, Record
 
 MEMORY = "memory"

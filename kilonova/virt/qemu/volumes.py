@@ -12,8 +12,8 @@ from kilonova.config.settings import Settings
 from kilonova.domain.guest import Disk, GuestSpec
 from kilonova.virt.devices import DiskDevice, plan
 from kilonova.virt.disks import COPY_SECONDS, DiskFile
-from kilonova.virt.qemu import chains
-from kilonova.virt.qemu.command import SPARE_PORTS, block_node, front_device, node_name
+from kilonova.virt.qemu import chains, slots
+from kilonova.virt.qemu.command import block_node, front_device, node_name
 from kilonova.virt.qemu.running import Running
 
 MIB = 1 << 20
@@ -30,7 +30,7 @@ def device_of(spec: GuestSpec, disk: Disk, settings: Settings) -> DiskDevice:
     raise NotFound(f"The guest {spec.name} has no disk {disk.device}.")
 
 
-async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) -> None:
+async def plug(qemu: Running, device: DiskDevice, file: DiskFile) -> None:
     """Plug a volume in; one that is there is left. Unavailable when QEMU refuses."""
     if device.bus not in PLUGGABLE:
         raise BadRequest(
@@ -41,12 +41,15 @@ async def plug(qemu: Running, device: DiskDevice, file: DiskFile, *, q35: bool) 
     if device.id in present:
         return
     if device.bus == "scsi" and "scsi0" not in present:
-        await _add(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"}, q35=q35)
+        await slots.plug(qemu, {"driver": "virtio-scsi-pci", "id": "scsi0"})
     await _add_node(qemu, device, file)
     front = front_device(device, 0)
     front.pop("scsi-id", None)  # QEMU finds a free one
     try:
-        await _add(qemu, front, q35=q35 and device.bus == "virtio")
+        if device.bus == "virtio":
+            await slots.plug(qemu, front)
+        else:
+            await qemu.execute("device_add", front)
     except Unavailable:
         with contextlib.suppress(Unavailable):
             await _drop_node(qemu, device.disk, file)
@@ -74,20 +77,6 @@ async def _drop_node(qemu: Running, disk: Disk, file: DiskFile | None) -> None:
     for each in file.objects if file is not None else ():
         with contextlib.suppress(Unavailable):
             await qemu.execute("object-del", {"id": each["id"]})
-
-
-async def _add(qemu: Running, front: dict[str, Any], *, q35: bool) -> None:
-    if not q35:
-        await qemu.execute("device_add", front)
-        return
-    for port in range(SPARE_PORTS):
-        try:
-            await qemu.execute("device_add", {**front, "bus": f"spare{port}"})
-        except Unavailable:
-            if port == SPARE_PORTS - 1:
-                raise
-        else:
-            return
 
 
 async def unplug(qemu: Running, disk: Disk, limits: Libvirt, file: DiskFile | None = None) -> None:
@@ -170,7 +159,7 @@ async def _job(qemu: Running, name: str) -> dict[str, Any] | None:
 
 
 async def _devices(qemu: Running) -> set[str]:
-    found = await qemu.execute("qom-list", {"path": "/machine/peripheral"})
+    found = await qemu.execute("qom-list", {"path": slots.PERIPHERALS})
     return {item["name"] for item in found}
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from kilonova.base.errors import Fault, Timeout
+from kilonova.base.errors import Fault
 from kilonova.domain.operations import DESTROY, RESUME, SPAWN, Destroy, GuestArgs, Spawn
 from kilonova.domain.request import HostRef
 from kilonova.domain.states import Task
 from kilonova.workflows.engine.errors import StepFailed
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
+from kilonova.workflows.sagas.power import until_open
 from kilonova.workflows.steps.networking import (
     bind_port,
     make_port,
-    plugged,
     read_cards,
     unmake_port,
     wanted_cards,
@@ -120,12 +118,7 @@ async def build_on(s: Saga, server_id: str, host: HostRef) -> None:
         undo=Undo(DESTROY, Destroy(without_secrets(guest)), even_if_down=True),
         task=Task.SPAWNING,
     )
-    default = s.settings.default
-    opening = plugged(server_id, bound)
-    if opening is not None and default.vif_plugging_timeout:
-        patient = () if default.vif_plugging_is_fatal else (Timeout,)
-        with contextlib.suppress(*patient):
-            await s.wait(opening, within=default.vif_plugging_timeout)
+    await until_open(s, server_id, bound)
     await s.on(host.host, RESUME, GuestArgs(guest))
 
 

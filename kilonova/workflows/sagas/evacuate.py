@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from kilonova.base.errors import Timeout, Unavailable
+from kilonova.base.errors import Unavailable
 from kilonova.domain.guest import Disk
 from kilonova.domain.moves import Moving, Wish
 from kilonova.domain.operations import (
@@ -22,10 +20,9 @@ from kilonova.domain.request import HostRef
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
-from kilonova.workflows.sagas.power import where
+from kilonova.workflows.sagas.power import until_open, where
 from kilonova.workflows.steps import evacuating as steps
 from kilonova.workflows.steps import moving as moves
-from kilonova.workflows.steps.networking import plugged
 from kilonova.workflows.steps.placing import NoValidHost
 from kilonova.workflows.steps.records import without_secrets
 from kilonova.workflows.steps.resizing import zone_there
@@ -122,12 +119,7 @@ async def start(
     if off:
         await s.on(host.host, POWER_OFF, PowerOff(bare, 0))
         return
-    opening = plugged(server_id, list(bound.ports))
-    default = s.settings.default
-    if opening is not None and default.vif_plugging_timeout:
-        patient = () if default.vif_plugging_is_fatal else (Timeout,)
-        with contextlib.suppress(*patient):
-            await s.wait(opening, within=default.vif_plugging_timeout)
+    await until_open(s, server_id, list(bound.ports))
     await s.on(host.host, RESUME, GuestArgs(bare))
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
-from kilonova.base.errors import Conflict
+from kilonova.base.errors import Conflict, Timeout
 from kilonova.domain.guest import GuestSpec
 from kilonova.domain.operations import POWER_OFF, POWER_ON, REBOOT, GuestArgs, PowerOff, Reboot
 from kilonova.domain.states import Task, VmState
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import saga
 from kilonova.workflows.sagas import shares
+from kilonova.workflows.steps.networking import BoundPort, plugged
 from kilonova.workflows.steps.records import give_up, locate, settle
 from kilonova.workflows.steps.volumes import drop_dangling
 
@@ -66,3 +69,13 @@ def patience(s: Saga, guest: GuestSpec) -> int:
     given = guest.properties.get(SHUTDOWN_PROPERTY, "")
     seconds: int = int(given) if given.isdigit() else s.settings.default.shutdown_timeout
     return seconds
+
+
+async def until_open(s: Saga, server_id: str, ports: list[BoundPort]) -> None:
+    """Wait until the network has opened the ports (``vif_plugging_timeout``, ``_is_fatal``)."""
+    default = s.settings.default
+    opening = plugged(server_id, ports)
+    if opening is not None and default.vif_plugging_timeout:
+        patient = () if default.vif_plugging_is_fatal else (Timeout,)
+        with contextlib.suppress(*patient):
+            await s.wait(opening, within=default.vif_plugging_timeout)

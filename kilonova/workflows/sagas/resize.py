@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from kilonova.base.errors import Conflict, Timeout
+from kilonova.base.errors import Conflict
 from kilonova.domain.guest import Disk, FlavorSpec, GuestSpec, Nic
 from kilonova.domain.moves import Kind, Moving, Status, Wish
 from kilonova.domain.operations import (
@@ -30,10 +28,10 @@ from kilonova.domain.request import HostRef
 from kilonova.domain.states import Task
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
-from kilonova.workflows.sagas.power import patience, where
+from kilonova.workflows.sagas.power import patience, until_open, where
 from kilonova.workflows.steps import moving as steps
 from kilonova.workflows.steps import resizing
-from kilonova.workflows.steps.networking import BoundPort, plugged
+from kilonova.workflows.steps.networking import BoundPort
 from kilonova.workflows.steps.placing import NoValidHost
 from kilonova.workflows.steps.records import Place, locate
 from kilonova.workflows.steps.volumes import complete_volume, release_attachment
@@ -137,7 +135,7 @@ async def _carry(
         task=Task.RESIZE_FINISH,
     )
     if moving.ran:
-        await _opened(s, server_id, list(ports))
+        await until_open(s, server_id, list(ports))
         await s.on(host.host, RESUME, GuestArgs(there))
     if other:
         await s.each(complete_volume, [disk for disk in ready if disk.source == "volume"])
@@ -152,16 +150,6 @@ async def _carry(
 def _with(disks: tuple[Disk, ...], taken: list[Disk]) -> list[Disk]:
     known = {disk.id: disk for disk in taken}
     return [known.get(disk.id, disk) for disk in disks]
-
-
-async def _opened(s: Saga, server_id: str, ports: list[BoundPort]) -> None:
-    """Wait until the network has opened the ports on their new host."""
-    opening = plugged(server_id, ports)
-    default = s.settings.default
-    if opening is not None and default.vif_plugging_timeout:
-        patient = () if default.vif_plugging_is_fatal else (Timeout,)
-        with contextlib.suppress(*patient):
-            await s.wait(opening, within=default.vif_plugging_timeout)
 
 
 @saga(
@@ -260,5 +248,5 @@ async def at_home(s: Saga, server_id: str, moving: Moving, ports: tuple[BoundPor
         ComeBack(place.guest, moving.uuid, start=moving.ran, paused=True),
     )
     if moving.ran:
-        await _opened(s, server_id, list(ports))
+        await until_open(s, server_id, list(ports))
         await s.on(moving.source, RESUME, GuestArgs(place.guest))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from kilonova.base.errors import Conflict, Timeout
+from kilonova.base.errors import Conflict
 from kilonova.domain.guest import Disk, GuestSpec, PowerState
 from kilonova.domain.moves import Wish
 from kilonova.domain.operations import (
@@ -23,7 +21,7 @@ from kilonova.domain.states import Task
 from kilonova.workflows.engine.saga import Saga
 from kilonova.workflows.engine.steps import Undo, saga
 from kilonova.workflows.sagas.build import exhausted
-from kilonova.workflows.sagas.power import patience
+from kilonova.workflows.sagas.power import patience, until_open
 from kilonova.workflows.steps.images import delete_image, drop_image, make_image, take_image
 from kilonova.workflows.steps.moving import (
     choose_hosts,
@@ -33,7 +31,6 @@ from kilonova.workflows.steps.moving import (
     take_volume,
     unclaim_there,
 )
-from kilonova.workflows.steps.networking import plugged
 from kilonova.workflows.steps.placing import NoValidHost, leave_place, release, take_place
 from kilonova.workflows.steps.records import Place, give_up, locate
 from kilonova.workflows.steps.shelving import (
@@ -181,12 +178,7 @@ async def return_to(s: Saga, server_id: str, host: HostRef, resting: Resting) ->
         task=Task.SPAWNING,
     )
     await s.each(complete_volume, ready)
-    default = s.settings.default
-    opening = plugged(server_id, list(cards.ports))
-    if opening is not None and default.vif_plugging_timeout:
-        patient = () if default.vif_plugging_is_fatal else (Timeout,)
-        with contextlib.suppress(*patient):
-            await s.wait(opening, within=default.vif_plugging_timeout)
+    await until_open(s, server_id, list(cards.ports))
     await s.on(host.host, RESUME, GuestArgs(guest))
 
 

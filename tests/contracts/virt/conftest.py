@@ -134,7 +134,9 @@ def libvirt_place() -> Iterator[tuple[libvirtd.Libvirtd, namespace.Namespace]]:
         pytest.param("libvirt", marks=pytest.mark.live),
     ],
 )
-async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(
+    request: pytest.FixtureRequest, tmp_path: Path, guests_end: None
+) -> AsyncIterator[Lab]:
     if request.param == "qemu" and shutil.which("qemu-system-x86_64") is None:
         pytest.skip("QEMU is not installed")
     made = Lab(request.param, tmp_path)

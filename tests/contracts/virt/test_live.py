@@ -49,7 +49,9 @@ class Pair:
 
 
 @pytest.fixture(params=["fake", pytest.param("qemu", marks=pytest.mark.live)])
-async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(
+    request: pytest.FixtureRequest, tmp_path: Path, guests_end: None
+) -> AsyncIterator[Pair]:
     if request.param == "qemu" and shutil.which("qemu-system-x86_64") is None:
         pytest.skip("QEMU is not installed")
     labs = []
