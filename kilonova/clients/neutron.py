@@ -305,6 +305,7 @@ def port(row: dict[str, Any]) -> Port:
         name=row.get("name") or "",
         mark=(row.get("description") or "").partition(MARK)[2],
         ip_allocation=row.get("ip_allocation") or "immediate",
+        resource_request=bool(row.get("resource_request")),
     )
 
 

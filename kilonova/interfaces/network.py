@@ -26,6 +26,7 @@ class Port(msgspec.Struct, frozen=True):
     """A port with its binding. ``ips`` are (address, subnet id).
 
     ``ip_allocation`` says why there may be none: none, deferred, or immediate, which is an error.
+    ``resource_request``: it asks for bandwidth or packet rate, which Placement keeps.
     ``mark`` is set on ports we made (see NewPort); ports of users have none.
     """
 
@@ -44,6 +45,7 @@ class Port(msgspec.Struct, frozen=True):
     name: str = ""
     mark: str = ""
     ip_allocation: str = "none"
+    resource_request: bool = False
 
 
 class NewPort(msgspec.Struct, frozen=True):

@@ -246,6 +246,11 @@ async def _named(
             raise BadRequest(f"Port {port_id} could not be found.")
         if port.device_id:
             raise Conflict(f"Port {port_id} is still in use.")
+        if port.resource_request and call.version < 72:
+            raise BadRequest(
+                f"Port {port_id} has a resource request; servers with such ports can be created "
+                "from microversion 2.72 on."
+            )
         check_addressed(port)
     for network_id in network_ids:
         network = networks.get(network_id)

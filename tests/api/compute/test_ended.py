@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,7 @@ OUTSIDE = [
 async def test_other_versions(stage: Stage, method: str, path: str, version: str) -> None:
     stage.names |= {"image": IMAGE, "node": "55555555-0000-4000-8000-000000000001"}
     path, _, action = path.partition("#")
-    json = {action or "any": {}} if method in ("POST", "PUT") else None
+    json: Any = {action or "any": {}} if method in ("POST", "PUT") else None
     await stage.play(Case("", f"/v2.1{path}", 404, json, version, "admin", method))
 
 

@@ -19,7 +19,7 @@ from kilonova.web.client import Answer
 from tests.api.compute.test_quotas import Limits
 from tests.api.compute.test_refusals import AS_VOLUME, BLANK, BOOT, NOBODY, VOLUME
 from tests.support import cloud as support
-from tests.support.cloud import IMAGE, PROJECT, Cloud, body
+from tests.support.cloud import IMAGE, PORT, PROJECT, Cloud, body
 from tests.support.compute import NOW
 
 COMPUTE = "44444444-0000-4000-8000-000000000001"
@@ -82,6 +82,26 @@ async def test_access_for_a_project_that_is_not_there(cloud: Cloud) -> None:
     given = {"addTenantAccess": {"tenant": "nobody"}}
     answer = await cloud.client("admin").post("/v2.1/flavors/mine/action", json=given)
     need(answer, 400, "not a valid project")
+
+
+async def test_words_that_are_too_long(cloud: Cloud) -> None:
+    server_id, long = await made(cloud), "x" * 256
+    client, path = cloud.client(version="2.75"), f"/v2.1/servers/{server_id}"
+    need(await client.post(f"{path}/metadata", json={"metadata": {long: "a"}}), 400)
+    need(await client.put(f"{path}/metadata", json={"metadata": {"a": long}}), 400)
+    need(await client.put(f"{path}/metadata/a", json={"meta": {"a": long}}), 400)
+    need(await client.put(path, json={"server": {"name": long}}), 400)
+    need(await client.post("/v2.1/os-keypairs", json={"keypair": {"name": long}}), 400)
+    group = {"server_group": {"name": long, "policy": "affinity"}}
+    need(await client.post("/v2.1/os-server-groups", json=group), 400)
+
+
+async def test_unknown_parameters_of_quotas(cloud: Cloud) -> None:
+    path, given = f"/v2.1/os-quota-sets/{PROJECT}", {"quota_set": {"cores": 5}}
+    for version, put, delete in (("2.74", 200, 202), ("2.75", 400, 400)):
+        admin = cloud.client("admin", version)
+        need(await admin.put(f"{path}?colour=red", json=given), put)
+        need(await admin.delete(f"{path}?colour=red"), delete)
 
 
 # -- hosts -----------------------------------------------------------------------------------------
@@ -147,6 +167,15 @@ async def test_security_groups_of_one_name(cloud: Cloud) -> None:
     need(await cloud.client().post("/v2.1/servers", json=given), 409, "named web")
 
 
+@pytest.mark.parametrize(("version", "status"), [("2.71", 400), ("2.72", 202)])
+async def test_a_port_that_asks_for_resources(cloud: Cloud, version: str, status: int) -> None:
+    port = cloud.networks.made[PORT]
+    cloud.networks.made[PORT] = msgspec.structs.replace(port, resource_request=True)
+    given = body(networks=[{"port": PORT}])
+    answer = await cloud.client(version=version).post("/v2.1/servers", json=given)
+    need(answer, status, "2.72" if status == 400 else "")
+
+
 # -- disks -----------------------------------------------------------------------------------------
 
 
@@ -159,9 +188,8 @@ async def test_most_local_disks(most: int, disks: list[dict[str, Any]], status: 
         cloud.volumes.add(VOLUME, bootable=True, project_id=PROJECT)
         roomy = FlavorSpec(0, "roomy", "roomy", 1, 512, 1, ephemeral_gb=10)
         cloud.db.run_sync(flavors.create, roomy, now=NOW)
-        given = body(networks="none", flavorRef="roomy", block_device_mapping_v2=disks)
-        if disks == [AS_VOLUME]:
-            given["server"] |= {"imageRef": "", "flavorRef": "1"}
+        start = {"imageRef": ""} if disks == [AS_VOLUME] else {"imageRef": IMAGE}
+        given = body(networks="none", block_device_mapping_v2=disks, flavorRef="roomy", **start)
         answer = await cloud.client(version="2.37").post("/v2.1/servers", json=given)
         need(answer, status, "more local devices than the limit" if status == 400 else "")
 
