@@ -50,5 +50,8 @@ class Api(msgspec.Struct, frozen=True):
     use_forwarded_for: Annotated[bool, Opt("Believe X-Forwarded-For of any caller.")] = False
     response_validation: Annotated[
         str,
-        Opt("What to do with an answer outside its schema.", choices=("error", "warn", "ignore")),
+        Opt(
+            "What to do with an answer outside its schema (warn: long ones are not looked at).",
+            choices=("error", "warn", "ignore"),
+        ),
     ] = "warn"
