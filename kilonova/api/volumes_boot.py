@@ -45,13 +45,12 @@ for _group in (
     for _row in filter(_wanted, _group):
         _more: dict[str, Any] = {name: getattr(_row, name) for name in _SAME}
         _until = LAST if _row.until is None else min(LAST, _row.until)
-        _tags = [tag for tag in _row.tags if tag == "answers 501"]
         ROUTES.add(
             _row.method,
             _row.path.replace(OLD, NEW, 1),
             _row.handler,
             until=_until,
             summary=_row.summary,
-            tags=("servers on volumes", *_tags),
+            tags=("servers on volumes",),
             **_more,
         )
