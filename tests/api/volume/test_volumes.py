@@ -189,6 +189,15 @@ async def test_metadata(place: Place) -> None:
     assert (await place.alice.delete(f"{path}/c")).status == 404
 
 
+async def test_a_changed_volume_is_answered_as_a_new_one(place: Place) -> None:
+    volume = await place.make(place.alice)
+    path = f"/v3/volumes/{volume['id']}"
+    changed = good(await place.alice.put(path, json={"volume": {"name": "other"}}))["volume"]
+    assert changed["name"] == "other"
+    added = set(volume) - set(changed)
+    assert added == {"os-vol-tenant-attr:tenant_id"}
+
+
 async def test_quotas(place: Place) -> None:
     path = "/v3/os-quota-sets/p-alice"
     body = {"quota_set": {"volumes": 1, "gigabytes": 3}}

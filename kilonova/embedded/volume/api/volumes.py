@@ -148,7 +148,7 @@ async def get(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
 
 @routes.put("/{volume_id}", body=UPDATE_VOLUME)
 async def update(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
-    """Change name, description, metadata."""
+    """Change name, description, metadata; answered as a new volume is, without what was added."""
     given = call.body["volume"]
     if not given:
         raise BadRequest("Nothing to change was given.")
@@ -165,7 +165,8 @@ async def update(call: Call[Volumes], volume_id: str) -> dict[str, Any]:
     await show(call, Volume, volume_id, "volume:update")
     changes["updated_at"] = call.app.clock.now()
     await call.app.db.run(rows.change, Volume, volume_id, **changes)
-    return await get(call, volume_id)
+    item = await show(call, Volume, volume_id)
+    return {"volume": views.created(call, item, await call.app.db.read(around, [item]))}
 
 
 @routes.delete("/{volume_id}", status=202)
